@@ -1,0 +1,229 @@
+"""What an archive is: the unit that is trained, versioned, served and scored with.
+
+An archive is a folder, or a zip file ending in ``.mar``, that holds
+
+    config.json            name, version, network and selector settings
+    weights.safetensors    ``network.*`` and ``objects.*`` tensors
+    face_landmarks.dat     dlib's 5-point landmark predictor
+    model_card.json        what it was trained on, how well it does, what it may be used for
+    contents.json          SHA-256 of each file; the hash of this file is the archive's digest
+
+and, in a ``.mar``, the code that serves it. Nothing in it is a pickle. What is not of this format,
+or does not match its own digests, is refused with `ArchiveError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from handler.network import NetworkConfig, StimuliAwareNetwork
+from handler.stimuli.selector import SelectorConfig, StimuliSelector
+
+FORMAT = 1
+CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
+CARD, CONTENTS = "model_card.json", "contents.json"
+_MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
+
+
+class ArchiveError(Exception):
+    """Not an archive of this format, or a damaged one; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class ArchiveConfig:
+    """What ``config.json`` says.
+
+    Attributes:
+        name: of the model, as TorchServe and the parquet rows know it.
+        version: of the model.
+        network: organism and response.
+        selector: stimuli.
+    """
+
+    name: str
+    version: str
+    network: NetworkConfig
+    selector: SelectorConfig
+
+    def to_json(self) -> str:
+        """The text of ``config.json``."""
+        values = {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "network": self.network.to_dict(),
+            "selector": asdict(self.selector),
+        }
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ArchiveConfig:
+        """Raises: ArchiveError: not a configuration of this format."""
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT:
+                raise ArchiveError(
+                    f"the archive has format {values['format']}; this program reads format {FORMAT}"
+                )
+            return cls(
+                name=values["name"],
+                version=values["version"],
+                network=NetworkConfig.from_dict(values["network"]),
+                selector=SelectorConfig.from_dict(values["selector"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArchiveError(f"{CONFIG} is not a model configuration: {error}") from None
+
+
+@dataclass(frozen=True)
+class LoadedArchive:
+    """An archive in memory.
+
+    Attributes:
+        config: names and settings.
+        digest: SHA-256 (hex) that identifies everything in the archive.
+        card: the model card.
+        network: in evaluation mode, on the CPU, float32.
+        selector: likewise.
+    """
+
+    config: ArchiveConfig
+    digest: str
+    card: dict[str, Any]
+    network: StimuliAwareNetwork
+    selector: StimuliSelector
+
+
+def write_model_folder(
+    folder: Path,
+    *,
+    config: ArchiveConfig,
+    network: StimuliAwareNetwork,
+    selector: StimuliSelector,
+    landmarks: Path,
+    card: dict[str, Any],
+) -> None:
+    """Write the model files into ``folder``, floating-point weights in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"objects.{k}": v for k, v in selector.objects.state_dict().items()}
+    save_file({k: _half(v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(config.to_json())
+    (folder / LANDMARKS).write_bytes(Path(landmarks).read_bytes())
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    """Write ``model_card.json`` and seal the folder anew."""
+    (folder / CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+    seal(folder)
+
+
+def seal(folder: Path) -> str:
+    """Write ``contents.json`` for all files in ``folder``; returns the archive's digest."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    digests = {
+        p.relative_to(folder).as_posix(): _sha256(p.read_bytes())
+        for p in files
+        if p.relative_to(folder).as_posix() != CONTENTS
+    }
+    text = json.dumps(digests, indent=2, sort_keys=True) + "\n"
+    (folder / CONTENTS).write_text(text)
+    return _sha256(text.encode())
+
+
+def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
+    """Read an archive, folder or ``.mar``.
+
+    Args:
+        path: the archive.
+        face_threads: images searched for faces at a time.
+
+    Raises:
+        ArchiveError: there is no archive of this format at ``path``.
+    """
+    with _model_folder(Path(path)) as folder:
+        digest = _verify(folder)
+        config = ArchiveConfig.from_json((folder / CONFIG).read_text())
+        card = json.loads((folder / CARD).read_text())
+        network = StimuliAwareNetwork(config.network)
+        selector = StimuliSelector(
+            config.selector, landmarks=folder / LANDMARKS, face_threads=face_threads
+        )
+        _fill(folder / WEIGHTS, network=network, objects=selector.objects)
+    network.eval().requires_grad_(False)
+    return LoadedArchive(config, digest, card, network, selector)
+
+
+def read_card(path: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
+    """Configuration, card and digest of an archive, without building its networks."""
+    with _model_folder(Path(path)) as folder:
+        digest = _verify(folder)
+        config = ArchiveConfig.from_json((folder / CONFIG).read_text())
+        return config, json.loads((folder / CARD).read_text()), digest
+
+
+@contextmanager
+def _model_folder(path: Path) -> Iterator[Path]:
+    """The folder that holds the model files, unpacked for the while if ``path`` is a file."""
+    if path.is_dir():
+        yield path
+        return
+    if not path.is_file():
+        raise ArchiveError(f"there is no archive at {path}")
+    with tempfile.TemporaryDirectory(prefix="vea-") as scratch:
+        try:
+            with zipfile.ZipFile(path) as packed:
+                for name in (*_MODEL_FILES, CONTENTS):
+                    Path(scratch, name).write_bytes(packed.read(name))
+        except (zipfile.BadZipFile, KeyError, OSError, EOFError) as error:
+            raise ArchiveError(f"{path} is not a model archive: {error}") from None
+        yield Path(scratch)
+
+
+def _verify(folder: Path) -> str:
+    """Check the model files against ``contents.json``; returns the archive's digest."""
+    try:
+        text = (folder / CONTENTS).read_text()
+        digests = json.loads(text)
+        for name in _MODEL_FILES:
+            if _sha256((folder / name).read_bytes()) != digests[name]:
+                raise ArchiveError(f"{name} does not match the digest in {CONTENTS}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{folder} is not a model archive: {error}") from None
+    return _sha256(text.encode())
+
+
+def _fill(weights: Path, **parts: torch.nn.Module) -> None:
+    try:
+        tensors = load_file(weights)
+        for prefix, part in parts.items():
+            state = {
+                key.removeprefix(f"{prefix}."): value
+                for key, value in tensors.items()
+                if key.startswith(f"{prefix}.")
+            }
+            part.load_state_dict(state)
+    except Exception as error:  # safetensors and torch raise various types for a wrong file
+        line = str(error).strip().splitlines()[0]
+        raise ArchiveError(f"{WEIGHTS} does not fit {CONFIG}: {line}") from None
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

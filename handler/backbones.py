@@ -1,0 +1,81 @@
+"""Convolutional backbones by name: timm's architectures, without their pooling and classifier.
+
+One table row a backbone: its feature size and the pixel statistics that its ImageNet weights were
+trained with. `resnet50` and `resnet18` are the paper's; `tf_efficientnet_lite0` is the light one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import nn
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What must be known of a backbone before it is built.
+
+    Attributes:
+        feature_size: channels of the last feature map.
+        mean: per RGB channel, of pixels scaled to 0..1.
+        std: likewise.
+    """
+
+    feature_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+BACKBONES: dict[str, BackboneSpec] = {
+    "resnet18": BackboneSpec(512, *_IMAGENET),
+    "resnet50": BackboneSpec(2048, *_IMAGENET),
+    "tf_efficientnet_lite0": BackboneSpec(1280, *_CENTRED),
+}
+
+
+def backbone_spec(name: str) -> BackboneSpec:
+    """The table row of ``name``.
+
+    Raises:
+        ValueError: the backbone is not in the table.
+    """
+    try:
+        return BACKBONES[name]
+    except KeyError:
+        known = ", ".join(sorted(BACKBONES))
+        raise ValueError(f"unknown backbone '{name}': expected one of {known}") from None
+
+
+class Backbone(nn.Module):
+    """uint8 RGB images -> feature maps.
+
+    Args:
+        name: a key of `BACKBONES`.
+        classes: outputs of a classifier kept beside the trunk (0: none). Only the grid object
+            source keeps one, to name and rank its cells.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, name: str, *, classes: int = 0) -> None:
+        super().__init__()
+        spec = backbone_spec(name)
+        self.name = name
+        self.feature_size = spec.feature_size
+        self.trunk = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        self.classifier = nn.Linear(spec.feature_size, classes) if classes else None
+        # Pixel statistics on the 0..255 scale: one subtraction and one division an image.
+        statistics = torch.tensor([spec.mean, spec.std]).view(2, 1, 3, 1, 1) * 255.0
+        self.register_buffer("mean", statistics[0], persistent=False)
+        self.register_buffer("std", statistics[1], persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Args: images: uint8 or float, Bx3xHxW, 0 to 255. Returns: float, BxFxhxw."""
+        pixels = (images.to(self.mean.dtype) - self.mean) / self.std
+        return self.trunk(pixels.contiguous(memory_format=torch.channels_last))

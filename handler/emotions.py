@@ -1,0 +1,112 @@
+"""Emotion wheels: which emotions exist, in which order, and which of them are positive.
+
+Labels are ordered positive first, because the polarity of a prediction is the sum of the two
+parts of its probability vector (Eq. 14 and 15; the equations overlap at C/2, we read the parts as
+[0, P) and [P, C), where P is the number of positive emotions, C/2 on Mikels' wheel). Aliases, as
+data sets spell them, are resolved here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_ALIASES = {
+    "amuse": "amusement",
+    "amused": "amusement",
+    "angry": "anger",
+    "content": "contentment",
+    "disgusted": "disgust",
+    "excite": "excitement",
+    "excit": "excitement",
+    "excited": "excitement",
+    "scared": "fear",
+    "fearful": "fear",
+    "sad": "sadness",
+    "happy": "joy",
+    "happiness": "joy",
+    "surprised": "surprise",
+    "pos": "positive",
+    "neg": "negative",
+}
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """An ordered set of emotions, the positive ones first.
+
+    Attributes:
+        name: identifier stored in archives and recipes.
+        labels: canonical emotion names, positive emotions first.
+        positives: how many of ``labels`` are positive.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    positives: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def index(self, spelling: str) -> int:
+        """Position of an emotion, in any case and under any known alias.
+
+        Raises:
+            ValueError: the spelling names no emotion of this wheel.
+        """
+        key = spelling.strip().lower()
+        for candidate in (key, _ALIASES.get(key, key)):
+            if candidate in self.labels:
+                return self.labels.index(candidate)
+        raise ValueError(
+            f"'{spelling}' is not an emotion of the wheel '{self.name}': "
+            f"expected one of {', '.join(self.labels)}"
+        )
+
+    def knows(self, spelling: str) -> bool:
+        """Whether ``spelling`` names an emotion of this wheel."""
+        try:
+            self.index(spelling)
+        except ValueError:
+            return False
+        return True
+
+    def polarity(self, index: int) -> str:
+        """``"positive"`` or ``"negative"`` for the emotion at ``index``."""
+        return "positive" if index < self.positives else "negative"
+
+
+MIKELS = Wheel(
+    name="mikels-8",
+    labels=(
+        "amusement",
+        "awe",
+        "contentment",
+        "excitement",
+        "anger",
+        "disgust",
+        "fear",
+        "sadness",
+    ),
+    positives=4,
+)
+EKMAN = Wheel(
+    name="ekman-6",
+    labels=("joy", "surprise", "anger", "disgust", "fear", "sadness"),
+    positives=2,
+)
+POLARITY = Wheel(name="polarity-2", labels=("positive", "negative"), positives=1)
+
+_WHEELS = {wheel.name: wheel for wheel in (MIKELS, EKMAN, POLARITY)}
+
+
+def wheel(name: str) -> Wheel:
+    """The wheel called ``name``.
+
+    Raises:
+        ValueError: there is no such wheel.
+    """
+    try:
+        return _WHEELS[name]
+    except KeyError:
+        known = ", ".join(sorted(_WHEELS))
+        raise ValueError(f"unknown wheel '{name}': expected one of {known}") from None

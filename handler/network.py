@@ -1,0 +1,124 @@
+"""`StimuliAwareNetwork`: organism and response together (Fig. 3 of the paper).
+
+An ablation is a configuration: leave a branch out by setting it to None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from handler import emotions
+from handler.organism.expression_net import ExpressionNet
+from handler.organism.global_net import GlobalNet
+from handler.organism.semantic_net import SemanticConfig, SemanticNet
+from handler.response import EmotionResponse
+from handler.stimuli.stimuli import Stimuli
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which branches there are, and how large.
+
+    Attributes:
+        wheel: name of the emotion wheel.
+        global_backbone: Global-Net's backbone, or None for no Global-Net.
+        object_features: F, what the object source yields.
+        semantic: Semantic-Net's settings, or None for no Semantic-Net.
+        expression_width: Expression-Net's width, or None for no Expression-Net.
+        dropout: before the classifier, in training.
+    """
+
+    wheel: str = emotions.MIKELS.name
+    global_backbone: str | None = "resnet50"
+    object_features: int = 2048
+    semantic: SemanticConfig | None = field(default_factory=SemanticConfig)
+    expression_width: int | None = 64
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.global_backbone or self.semantic or self.expression_width):
+            raise ValueError("a network needs at least one of its three branches")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
+        """The configuration that `to_dict` wrote."""
+        values = dict(values)
+        semantic = values.pop("semantic", None)
+        return cls(semantic=SemanticConfig(**semantic) if semantic else None, **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Response:
+    """What the network says about B images.
+
+    Attributes:
+        log_probabilities: log p_emo, BxC.
+        attention: weight of each object in the last step, BxN; None without Semantic-Net.
+        feature_map: F_g, Bxd1xhxw; None without Global-Net.
+    """
+
+    log_probabilities: torch.Tensor
+    attention: torch.Tensor | None
+    feature_map: torch.Tensor | None
+
+
+class StimuliAwareNetwork(nn.Module):
+    """Args: config: branches and sizes."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wheel = emotions.wheel(config.wheel)
+        self.global_net = GlobalNet(config.global_backbone) if config.global_backbone else None
+        self.semantic_net = (
+            SemanticNet(feature_size=config.object_features, config=config.semantic)
+            if config.semantic
+            else None
+        )
+        self.expression_net = (
+            ExpressionNet(width=config.expression_width) if config.expression_width else None
+        )
+        branches = (self.global_net, self.semantic_net, self.expression_net)
+        sizes = [branch.feature_size for branch in branches if branch is not None]
+        self.response = EmotionResponse(
+            feature_sizes=sizes, wheel=self.wheel, dropout=config.dropout
+        )
+
+    def forward(self, stimuli: Stimuli) -> Response:
+        """Stimuli of B images -> the response to each."""
+        parts, attention, feature_map = [], None, None
+        if self.global_net is not None:
+            v_g, feature_map = self.global_net(stimuli.colour)
+            parts.append(v_g)
+        if self.semantic_net is not None:
+            objects = stimuli.objects
+            v_s, steps = self.semantic_net(objects.features, objects.mask)
+            parts.append(v_s)
+            attention = steps[:, -1]
+        if self.expression_net is not None:
+            parts.append(self.expression_net(stimuli.faces.crops, stimuli.faces.mask))
+        return Response(self.response(parts), attention, feature_map)
+
+    def activation_map(self, response: Response, emotion: torch.Tensor) -> torch.Tensor | None:
+        """Where Global-Net sees the given emotion (class activation map, Fig. 12).
+
+        Args:
+            response: of B images, made by this network.
+            emotion: int64, B, the emotion to explain in each.
+
+        Returns:
+            float, Bxhxw, the evidence of each place before pooling; None without Global-Net.
+        """
+        if response.feature_map is None:
+            return None
+        size = response.feature_map.shape[1]
+        weights = self.response.classifier.weight[emotion, :size]  # Bxd1; v_g comes first
+        return torch.einsum("bd,bdhw->bhw", weights, response.feature_map)

@@ -1,0 +1,69 @@
+"""Expression-Net: the expression of the largest face (Sec. III-B3).
+
+    v_e = G_avg(FCN(I_e)) where there is a face, else the zero vector    (11)
+
+The paper's FCN is the ResNet-18 of its authors' FER2013 work, made for small pictures: a 3x3
+stride-1 stem without max-pooling. `width` scales it (64: the paper's, d3 = 512).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+
+class FaceResNet(nn.Sequential):
+    """ResNet-18 for 48x48 grey faces: Bx1x48x48 -> Bx(8*width)x6x6."""
+
+    def __init__(self, width: int) -> None:
+        stem = nn.Sequential(
+            nn.Conv2d(1, width, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        stages, planes = [], width
+        for stage in range(4):
+            stages.append(_stage(planes, width << stage, stride=1 if stage == 0 else 2))
+            planes = width << stage
+        super().__init__(stem, *stages)
+
+
+def _stage(planes_in: int, planes: int, *, stride: int) -> nn.Sequential:
+    shortcut = None
+    if stride != 1 or planes_in != planes:
+        shortcut = nn.Sequential(
+            nn.Conv2d(planes_in, planes, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(planes),
+        )
+    return nn.Sequential(
+        BasicBlock(planes_in, planes, stride=stride, downsample=shortcut),
+        BasicBlock(planes, planes),
+    )
+
+
+class ExpressionNet(nn.Module):
+    """Args: width: channels of the first stage."""
+
+    def __init__(self, *, width: int = 64) -> None:
+        super().__init__()
+        self.faces = FaceResNet(width)
+        self.feature_size = 8 * width
+
+    def forward(self, crops: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Faces to expression features.
+
+        Args:
+            crops: I_e, uint8 or float, Bx1x48x48, 0 to 255.
+            mask: bool, B, which images have a face. The others are not computed, so that they
+                change no batch statistics either.
+
+        Returns:
+            v_e, Bxd3; zero rows without a face.
+        """
+        dtype = next(self.parameters()).dtype
+        if not bool(mask.any()):
+            return torch.zeros(len(crops), self.feature_size, dtype=dtype, device=crops.device)
+        seen = self.faces(crops[mask].to(dtype) / 255.0).mean(dim=(2, 3))
+        features = torch.zeros(len(crops), self.feature_size, dtype=seen.dtype, device=crops.device)
+        return features.index_put((mask.nonzero(as_tuple=True)[0],), seen)

@@ -1,0 +1,35 @@
+"""Global-Net: colour and every other global feature from the whole image (Sec. III-B1).
+
+    F_g = FCN(I_g)      (1)
+    v_g = G_avg(F_g)    (2)
+
+The paper's FCN is a ResNet-50, d1 = 2048; the backbone is configuration.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from handler.backbones import Backbone
+
+
+class GlobalNet(nn.Module):
+    """Args: backbone: a key of `handler.backbones.BACKBONES`."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone)
+        self.feature_size = self.backbone.feature_size
+
+    def forward(self, colour: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whole images to global features.
+
+        Args:
+            colour: I_g, uint8 or float, Bx3xHxW, 0 to 255.
+
+        Returns:
+            v_g, Bxd1, and the feature map F_g, Bxd1xhxw, which class activation maps need.
+        """
+        feature_map = self.backbone(colour)
+        return feature_map.mean(dim=(2, 3)), feature_map

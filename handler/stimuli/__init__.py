@@ -1,0 +1,1 @@
+"""Stimuli selection, the S of stimulus-organism-response (Sec. III-A of the paper)."""

@@ -1,0 +1,93 @@
+"""`StimuliSelector`: images -> `Stimuli`, with frozen tools only (Sec. III-A, Fig. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as transforms
+
+from handler.stimuli.faces import DlibFaces
+from handler.stimuli.objects import build_object_source
+from handler.stimuli.stimuli import Stimuli
+
+
+@dataclass(frozen=True)
+class FaceConfig:
+    """Settings of the face search; see `DlibFaces`."""
+
+    side: int = 448
+    upsample: int = 0
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class SelectorConfig:
+    """Settings of the selection.
+
+    Attributes:
+        size: side in pixels of the square colour image.
+        fit: ``"squash"`` ignores the aspect ratio, so that nothing of the picture is lost;
+            ``"crop"`` brings the shorter side to ``resize`` and cuts the centre, as the paper does.
+        resize: shorter side before the cut; only for ``"crop"``.
+        objects: the object source and its settings.
+        faces: the face search.
+    """
+
+    size: int = 224
+    fit: str = "squash"
+    resize: int = 240
+    objects: dict[str, Any] = field(default_factory=lambda: {"source": "grid"})
+    faces: FaceConfig = field(default_factory=FaceConfig)
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("squash", "crop"):
+            raise ValueError(f"fit is '{self.fit}': expected 'squash' or 'crop'")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SelectorConfig:
+        """The configuration that `asdict` wrote."""
+        values = dict(values)
+        faces = FaceConfig(**values.pop("faces", {}))
+        return cls(faces=faces, **values)
+
+
+class StimuliSelector(nn.Module):
+    """Selects the three stimuli. Its only weights are the frozen object source's.
+
+    Args:
+        config: what to select.
+        landmarks: the face landmark file.
+        face_threads: images searched for faces at a time.
+    """
+
+    def __init__(
+        self, config: SelectorConfig, *, landmarks: Path, face_threads: int = 1
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.objects = build_object_source(config.objects)
+        self.faces = DlibFaces(
+            landmarks=landmarks, threads=face_threads, **asdict(config.faces)
+        )
+
+    def select(self, images: Sequence[torch.Tensor]) -> Stimuli:
+        """The stimuli of images (uint8, 3xHxW, any sizes); at least one image."""
+        return Stimuli(
+            colour=torch.stack([fit_colour(image, self.config) for image in images]),
+            objects=self.objects.select(images),
+            faces=self.faces.select(images),
+        )
+
+
+def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:
+    """The colour stimulus of one image: uint8, 3xSxS."""
+    side = [config.size, config.size]
+    if config.fit == "squash":
+        return transforms.resize(image, side, antialias=True)
+    shorter = transforms.resize(image, [max(config.resize, config.size)], antialias=True)
+    return transforms.center_crop(shorter, side)

