@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from handler.errors import VeaError
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 
@@ -36,7 +37,7 @@ CARD, CONTENTS = "model_card.json", "contents.json"
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
 
 
-class ArchiveError(Exception):
+class ArchiveError(VeaError):
     """Not an archive of this format, or a damaged one; the message is one line for people."""
 
 

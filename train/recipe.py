@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
+from handler.errors import VeaError
 from handler.network import NetworkConfig
 from handler.stimuli.selector import SelectorConfig
 
 
-class RecipeError(Exception):
+class RecipeError(VeaError):
     """Not a recipe; the message is one line for people."""
 
 

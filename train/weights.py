@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
+from handler.errors import VeaError
 from handler.backbones import Backbone
 
 
-class WeightsMissing(Exception):
+class WeightsMissing(VeaError):
     """A file of pre-trained weights is not to be had; the message says what to install."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from handler.errors import VeaError
 from handler.emotions import Wheel
 
 SPLITS = ("train", "val", "test")
@@ -28,7 +29,7 @@ _PLACEHOLDER_COPIES = 5
 _SHARES = {"train": 0.80, "val": 0.05, "test": 0.15}
 
 
-class DatasetError(Exception):
+class DatasetError(VeaError):
     """The folder holds no such data set; the message is one line for people."""
 
 

@@ -1,0 +1,127 @@
+"""Weights -> ``.mar``: one file that TorchServe serves and `Predictor` loads.
+
+torch-model-archiver writes creation times into what it makes, so its archive is packed anew with
+sorted names, fixed dates and no compression: the same inputs give the same bytes, on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handler.errors import VeaError
+import handler
+from handler import archive
+
+_MANIFEST = "MAR-INF/MANIFEST.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold
+_SERVING = "model-config.yaml"
+
+
+class PackageError(VeaError):
+    """The archive could not be made; the message is one line for people."""
+
+
+def package(
+    model: Path,
+    out: Path,
+    *,
+    name: str,
+    version: str,
+    card: dict[str, Any],
+    serving: dict[str, Any] | None = None,
+) -> Path:
+    """Make ``OUT/NAME-VERSION.mar``.
+
+    Args:
+        model: model folder, as training writes it.
+        out: folder for the archive.
+        name: the model's name for TorchServe and in every prediction.
+        version: likewise.
+        card: merged over the model folder's own card.
+        serving: TorchServe's per-model settings; by default `default_serving`.
+
+    Raises:
+        ArchiveError: ``model`` is no model folder.
+        PackageError: torch-model-archiver failed.
+    """
+    config, own_card, _ = archive.read_card(model)
+    config = replace(config, name=name, version=version)
+    with tempfile.TemporaryDirectory(prefix="vea-package-") as scratch:
+        staging, packed = Path(scratch, "staging"), Path(scratch, "packed")
+        code = staging / "handler"
+        shutil.copytree(
+            Path(handler.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", ".*")
+        )
+        shutil.copy(code / "service.py", staging / "service.py")
+        for file in (archive.WEIGHTS, archive.LANDMARKS):
+            shutil.copy(model / file, staging / file)
+        (staging / archive.CONFIG).write_text(config.to_json())
+        (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))
+        identity = {"name": name, "version": version, "program": f"vea {handler.__version__}"}
+        archive.write_card(staging, {**own_card, **card, "model": identity})
+        _run_archiver(staging, packed, name=name, version=version)
+        out.mkdir(parents=True, exist_ok=True)
+        target = out / f"{name}-{version}.mar"
+        _repack(packed / f"{name}.mar", target)
+    return target
+
+
+def default_serving() -> dict[str, Any]:
+    """TorchServe's settings for the model: one worker that uses all cores, dynamic batches."""
+    return {
+        "minWorkers": 1,
+        "maxWorkers": 1,
+        "batchSize": 8,
+        "maxBatchDelay": 20,  # milliseconds that a lone request waits for company
+        "responseTimeout": 120,
+    }
+
+
+def _run_archiver(staging: Path, packed: Path, *, name: str, version: str) -> None:
+    packed.mkdir()
+    # The archiver deletes $TMPDIR/<model name> before it starts: give it a place of its own.
+    scratch = packed / "tmp"
+    scratch.mkdir()
+    # It copies the handler and the settings file beside the extra files by itself.
+    extras = packed / "extras"
+    shutil.copytree(staging, extras, ignore=shutil.ignore_patterns("service.py", _SERVING))
+    shutil.copytree(staging / "handler", extras / "handler", dirs_exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "model_archiver.model_packaging"),
+        *("--model-name", name, "--version", version),
+        *("--handler", str(staging / "service.py")),
+        *("--config-file", str(staging / _SERVING)),
+        *("--extra-files", str(extras)),
+        *("--export-path", str(packed)),
+    ]
+    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise PackageError(f"torch-model-archiver failed: {lines[-1]}")
+
+
+def _repack(source: Path, target: Path) -> None:
+    partial = target.with_suffix(".partial")
+    with zipfile.ZipFile(source) as packed, zipfile.ZipFile(partial, "w") as repacked:
+        for name in sorted(n for n in packed.namelist() if not n.endswith("/")):
+            data = packed.read(name)
+            if name == _MANIFEST:
+                manifest = json.loads(data)
+                manifest.pop("createdOn", None)
+                data = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+            entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+            entry.external_attr = 0o644 << 16
+            repacked.writestr(entry, data, compress_type=zipfile.ZIP_STORED)
+    partial.replace(target)

@@ -1,0 +1,71 @@
+"""`vea`: one program, one command for each thing that people do with it.
+
+Exit codes: 0 done; 1 the work failed, with one line that says why; 2 wrong usage; 3 `score` finished
+but more images failed than allowed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from handler.errors import VeaError
+
+# What to install when a command's package is missing.
+_EXTRAS = {
+    "pytorch_lightning": "train",
+    "torchmetrics": "train",
+    "pandas": "train",
+    "model_archiver": "train",
+    "boto3": "jobs",
+    "botocore": "jobs",
+    "pyarrow": "jobs",
+    "jinja2": "jobs",
+    "ts": "serve",
+}
+
+
+def build_app() -> typer.Typer:
+    """The program with all its commands; their heavy imports wait until one runs."""
+    from vea import demo, predict, score, serve, train
+
+    app = typer.Typer(
+        name="vea",
+        help="Which emotions does a photo evoke, and why? "
+        "Start with `vea demo`, or `vea predict PHOTO`.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    for module in (demo, predict, train, serve, score):
+        module.register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point: runs a command and turns what users can mend into one line."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        build_app()()
+    except VeaError as error:
+        errors.print(f"[red]vea:[/red] {error}", soft_wrap=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        errors.print(
+            f"[red]vea:[/red] '{error.name}' is not installed: pip install 'vea\\[{extra}]'",
+            soft_wrap=True,
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("[red]vea:[/red] interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
