@@ -1,0 +1,139 @@
+"""`vea predict`: emotions of a few photos, now, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from handler.errors import VeaError
+from vea.terminal import out, print_json, progress_bars
+
+if TYPE_CHECKING:
+    from handler.predictor import Prediction, Predictor, Refusal
+
+_WINDOW = 32  # photos in memory at a time
+_PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .gif .webp .bmp .tif .tiff .avif".split())
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("predict")(predict)
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A .mar file or model folder. [default: newest in ./model_store]"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list for programs instead of a table.")
+    ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Draw the reasons for each photo into this folder, as PNG."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+) -> None:
+    """Which emotions do photos evoke?
+
+        vea predict holiday.jpg
+
+        vea predict photos/ --explain reasons/
+
+    A photo that cannot be read is listed with the reason; the exit code is then 1.
+    """
+    from handler.predictor import Predictor
+    from vea.store import newest_archive
+
+    files = _expand(images)
+    predictor = Predictor.load(model or newest_archive(), device=device)
+    if explain:
+        explain.mkdir(parents=True, exist_ok=True)
+    answers: list[tuple[Path, Prediction | Refusal]] = []
+    with progress_bars() as on_progress:
+        for file, answer in _predict_all(predictor, files, explain):
+            answers.append((file, answer))
+            on_progress("photos", len(answers), len(files))
+    if as_json:
+        print_json([_document(file, answer, predictor, explain) for file, answer in answers])
+    else:
+        _show(answers)
+        if explain:
+            out().print(f"drawings are in {explain}")
+    if any(not hasattr(answer, "emotion") for _, answer in answers):
+        raise typer.Exit(1)
+
+
+def _expand(images: list[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in images:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _PHOTO_SUFFIXES)
+            if not inside:
+                raise VeaError(f"the folder {path} holds no photos")
+            files.extend(inside)
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise VeaError(f"there is no photo at {path}")
+    return files
+
+
+def _predict_all(
+    predictor: Predictor, files: list[Path], drawings: Path | None
+) -> Iterator[tuple[Path, Prediction | Refusal]]:
+    for start in range(0, len(files), _WINDOW):
+        window = files[start : start + _WINDOW]
+        data = [file.read_bytes() for file in window]
+        answers = predictor.predict(data, explain=drawings is not None)
+        for file, encoded, answer in zip(window, data, answers, strict=True):
+            if drawings:
+                _draw(encoded, answer, drawings / f"{file.stem}.png")
+            yield file, answer
+
+
+def _draw(encoded: bytes, answer: Prediction | Refusal, target: Path) -> None:
+    from handler.explain import sheet
+    from handler.images import decode
+    from handler.predictor import Prediction
+
+    if isinstance(answer, Prediction):
+        sheet(decode(encoded), answer).save(target)
+
+
+def _document(
+    file: Path, answer: Prediction | Refusal, predictor: Predictor, drawings: Path | None
+) -> dict[str, Any]:
+    from handler.predictor import Refusal
+
+    if isinstance(answer, Refusal):
+        return {"image": str(file), **answer.to_dict()}
+    explained = answer.to_dict(predictor.model, explain=drawings is not None)
+    return {"image": str(file), **explained}
+
+
+def _show(answers: list[tuple[Path, Prediction | Refusal]]) -> None:
+    from handler.predictor import Refusal
+
+    table = Table("photo", "emotion", "p", "then", "polarity", "p", "faces")
+    for file, answer in answers:
+        if isinstance(answer, Refusal):
+            table.add_row(file.name, f"[red]refused[/red]: {answer.reason}")
+            continue
+        ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+        others = ", ".join(f"{label} {p:.0%}" for label, p in ranked[1:3])
+        table.add_row(
+            file.name,
+            answer.emotion,
+            f"{ranked[0][1]:.0%}",
+            others,
+            answer.polarity,
+            f"{answer.polarity_probability:.0%}",
+            str(answer.face_count),
+        )
+    out().print(table)
