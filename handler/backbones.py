@@ -69,6 +69,8 @@ class Backbone(nn.Module):
         self.name = name
         self.feature_size = spec.feature_size
         self.trunk = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        # Depthwise convolutions on a CPU are twice as fast with the channels last.
+        self.trunk.to(memory_format=torch.channels_last)
         self.classifier = nn.Linear(spec.feature_size, classes) if classes else None
         # Pixel statistics on the 0..255 scale: one subtraction and one division an image.
         statistics = torch.tensor([spec.mean, spec.std]).view(2, 1, 3, 1, 1) * 255.0

@@ -20,6 +20,14 @@ from torchvision.io import ImageReadMode, decode_jpeg
 # containers), and each of them is a parser that a stranger's bytes would reach.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 
+# How files of these formats are named, for those who list folders.
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".webp"),
+        *(".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm"),
+    }
+)
+
 
 @cache
 def _readable_formats() -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """`Predictor`: the one way to score images.
 
 Evaluation, TorchServe, batch jobs, the command line and the explanations all call
-`Predictor.predict`, so they cannot disagree. An image that cannot be read becomes a `Refusal` in its
-place; its neighbours do not notice.
+`Predictor.predict`, so they cannot disagree. An image that cannot be read becomes a `Refusal` in
+its place; its neighbours do not notice.
 """
 
 from __future__ import annotations
@@ -153,14 +153,14 @@ class Predictor:
         self.device = torch.device(device)
         self.limits = limits or ImageLimits()
         self.batch_size = batch_size or (_CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH)
-        self.network: StimuliAwareNetwork = archive.network.to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.network: StimuliAwareNetwork = archive.network.to(self.device)
         self.selector: StimuliSelector = archive.selector.to(self.device)
         self.wheel = self.network.wheel
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "cpu", batch_size: int | None = None) -> Predictor:
+    def load(
+        cls, path: Path | str, *, device: str = "cpu", batch_size: int | None = None
+    ) -> Predictor:
         """Read an archive (folder or ``.mar``).
 
         Raises:
@@ -222,40 +222,28 @@ class Predictor:
         log_p = response.log_probabilities.double()
         positive = polarity_log_probabilities(log_p, self.wheel)[:, 0].exp().tolist()
         top = log_p.argmax(dim=1)
-        maps = self._activation(response, top) if explain else [None] * len(images)
+        activation = self._activation(response, top) if explain else [None] * len(images)
+        probabilities = log_p.exp().tolist()
         objects = self._objects(stimuli, response)
-        faces = stimuli.faces
-        rows = zip(
-            images,
-            log_p.exp().tolist(),
-            positive,
-            top.tolist(),
-            faces.counts.tolist(),
-            faces.boxes.tolist(),
-            faces.scores.tolist(),
-            objects,
-            maps,
-            strict=True,
-        )
+        faces = _faces(stimuli)
+        counts = stimuli.faces.counts.tolist()
         return [
             Prediction(
-                emotion=self.wheel.labels[emotion],
-                probabilities=dict(zip(self.wheel.labels, probabilities, strict=True)),
-                p_positive=p_positive,
-                polarity="positive" if p_positive >= 0.5 else "negative",
-                face_count=count,
-                face=Face(tuple(box), score) if count else None,
-                objects=regions,
-                activation=activation,
-                width=image.shape[-1],
-                height=image.shape[-2],
+                emotion=self.wheel.labels[int(top[i])],
+                probabilities=dict(zip(self.wheel.labels, probabilities[i], strict=True)),
+                p_positive=positive[i],
+                polarity="positive" if positive[i] >= 0.5 else "negative",
+                face_count=counts[i],
+                face=faces[i],
+                objects=objects[i],
+                activation=activation[i],
+                width=images[i].shape[-1],
+                height=images[i].shape[-2],
             )
-            for image, probabilities, p_positive, emotion, count, box, score, regions, activation in rows
+            for i in range(len(images))
         ]
 
-    def _objects(
-        self, stimuli: Stimuli, response: Response
-    ) -> list[tuple[AttendedObject, ...]]:
+    def _objects(self, stimuli: Stimuli, response: Response) -> list[tuple[AttendedObject, ...]]:
         objects = stimuli.objects
         attention = response.attention
         weights = (attention if attention is not None else objects.scores * 0).tolist()
@@ -287,3 +275,9 @@ class Predictor:
         span = (maps.amax(dim=(1, 2), keepdim=True) - low).clamp(min=1e-12)
         scaled = ((maps - low) / span).tolist()
         return [tuple(tuple(row) for row in grid) for grid in scaled]
+
+
+def _faces(stimuli: Stimuli) -> list[Face | None]:
+    found = stimuli.faces
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.mask.tolist(), strict=True)
+    return [Face(tuple(box), score) if there else None for box, score, there in rows]

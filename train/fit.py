@@ -1,9 +1,9 @@
 """A training run from a recipe and a data set to a model folder that `vea package` can pack.
 
-    RUN/recipe.json      what was asked for, and what the data set held
-    RUN/metrics.csv      loss and accuracy after each epoch
-    RUN/last.ckpt        to go on from (only this program reads it)
-    RUN/model/           the archive, unpacked
+RUN/recipe.json      what was asked for, and what the data set held
+RUN/metrics.csv      loss and accuracy after each epoch
+RUN/last.ckpt        to go on from (only this program reads it)
+RUN/model/           the archive, unpacked
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
@@ -22,12 +23,13 @@ from pytorch_lightning.loggers import CSVLogger
 from handler import emotions
 from handler.archive import ArchiveConfig, write_model_folder
 from handler.network import StimuliAwareNetwork
+from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import StimuliSelector
 from train.data import training_loader, validation_loader
 from train.datasets.folders import DatasetTable, read_folders
 from train.module import EmotionModule
 from train.recipe import Recipe
-from train.stimuli_cache import build_cache
+from train.stimuli_cache import StimuliCache, build_cache
 from train.weights import landmark_file, load_imagenet
 
 Progress = Callable[[str, int, int], None]
@@ -77,13 +79,8 @@ def fit(
     selector, network = build_parts(recipe)
     train_rows, val_rows = dataset.split("train"), dataset.split("val")
     caches = {
-        name: build_cache(
-            rows,
-            selector,
-            cache_root,
-            on_progress=lambda done, total, name=name: on_progress(f"stimuli {name}", done, total),
-        )
-        for name, rows in (("train", train_rows), ("val", val_rows))
+        "train": _cache("train", train_rows, selector, cache_root, on_progress),
+        "val": _cache("val", val_rows, selector, cache_root, on_progress),
     }
     run.mkdir(parents=True, exist_ok=True)
     facts = _facts(recipe, dataset, {name: len(c.refused) for name, c in caches.items()})
@@ -123,9 +120,7 @@ def fit(
         landmarks=landmark_file(),
         card={"training": facts},
     )
-    return FitResult(
-        run / "model", metrics["val_accuracy"], metrics["val_polarity_accuracy"]
-    )
+    return FitResult(run / "model", metrics["val_accuracy"], metrics["val_polarity_accuracy"])
 
 
 def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
@@ -135,10 +130,24 @@ def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
     )
     network = StimuliAwareNetwork(recipe.network)
     if recipe.init == "imagenet":
-        load_imagenet(selector.objects.backbone)
+        _load_frozen(selector)
         if network.global_net is not None:
             load_imagenet(network.global_net.backbone)
     return selector, network
+
+
+def _load_frozen(selector: StimuliSelector) -> None:
+    if isinstance(selector.objects, GridObjects):
+        load_imagenet(selector.objects.backbone)
+
+
+def _cache(
+    name: str, rows: pd.DataFrame, selector: StimuliSelector, root: Path, on_progress: Progress
+) -> StimuliCache:
+    def report(done: int, total: int) -> None:
+        on_progress(f"stimuli {name}", done, total)
+
+    return build_cache(rows, selector, root, on_progress=report)
 
 
 def _facts(recipe: Recipe, dataset: DatasetTable, refused: dict[str, int]) -> dict[str, Any]:

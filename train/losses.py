@@ -19,7 +19,7 @@ from handler.response import polarity_log_probabilities
 class HierarchicalCrossEntropy(nn.Module):
     """Cross-entropy over emotions plus cross-entropy over polarities.
 
-    A false prediction of the wrong polarity (hard) costs more than one of the right polarity (easy).
+    A false prediction of the wrong polarity (hard) costs more than one of the right one (easy).
 
     Args:
         wheel: which emotions are positive.

@@ -6,10 +6,9 @@ stays frozen. Nothing in it asks which branches exist.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -33,13 +32,15 @@ class EmotionModule(lightning.LightningModule):
 
     def __init__(self, network: StimuliAwareNetwork, config: TrainingConfig) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.config = config
         self.loss = HierarchicalCrossEntropy(network.wheel, weight=config.polarity_weight)
         self.accuracy = MulticlassAccuracy(len(network.wheel), average="micro")
         self.polarity_accuracy = MulticlassAccuracy(2, average="micro")
         global_net = network.global_net
-        self._frozen = frozen_stages(global_net.backbone, config.freeze_stages) if global_net else []
+        self._frozen = (
+            frozen_stages(global_net.backbone, config.freeze_stages) if global_net else []
+        )
         for part in self._frozen:
             part.requires_grad_(False)
 
@@ -72,7 +73,7 @@ class EmotionModule(lightning.LightningModule):
         self.log("val_accuracy", self.accuracy, prog_bar=True, on_epoch=True)
         self.log("val_polarity_accuracy", self.polarity_accuracy, on_epoch=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with one cycle of the learning rate over the whole run."""
         global_net = self.network.global_net
         backbone = set(global_net.parameters()) if global_net else set()

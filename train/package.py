@@ -19,9 +19,9 @@ from typing import Any
 
 import yaml
 
-from handler.errors import VeaError
 import handler
 from handler import archive
+from handler.errors import VeaError
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold

@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,10 +137,10 @@ def fingerprint(table: pd.DataFrame, selector: StimuliSelector) -> str:
 
 def _layout(selector: StimuliSelector) -> dict[str, tuple[type, tuple[int, ...]]]:
     size, objects = selector.config.size, selector.objects
-    n = int(objects.count)
+    n = objects.count
     return {
         "colour": (np.uint8, (3, size, size)),
-        "features": (np.float16, (n, int(objects.feature_size))),
+        "features": (np.float16, (n, objects.feature_size)),
         "boxes": (np.float32, (n, 4)),
         "scores": (np.float32, (n,)),
         "labels": (np.int64, (n,)),
@@ -149,7 +150,7 @@ def _layout(selector: StimuliSelector) -> dict[str, tuple[type, tuple[int, ...]]
     }
 
 
-def _store(arrays: dict[str, np.ndarray], rows: list[int], stimuli: Stimuli) -> None:
+def _store(arrays: Mapping[str, np.ndarray[Any, Any]], rows: list[int], stimuli: Stimuli) -> None:
     objects, faces = stimuli.objects, stimuli.faces
     values = {
         "colour": stimuli.colour,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from handler.errors import VeaError
 from handler.backbones import Backbone
+from handler.errors import VeaError
 
 
 class WeightsMissing(VeaError):
@@ -50,7 +50,7 @@ def load_imagenet(backbone: Backbone) -> None:
 
 
 def landmark_file() -> Path:
-    """dlib's 5-point landmark predictor.
+    """Dlib's 5-point landmark predictor.
 
     Raises:
         WeightsMissing: the package that holds it is not installed.

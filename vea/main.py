@@ -1,7 +1,7 @@
 """`vea`: one program, one command for each thing that people do with it.
 
-Exit codes: 0 done; 1 the work failed, with one line that says why; 2 wrong usage; 3 `score` finished
-but more images failed than allowed.
+Exit codes: 0 done; 1 the work failed, with one line that says why; 2 wrong usage; 3 `score`
+finished but more images failed than allowed.
 """
 
 from __future__ import annotations

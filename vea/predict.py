@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from handler.predictor import Prediction, Predictor, Refusal
 
 _WINDOW = 32  # photos in memory at a time
-_PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .gif .webp .bmp .tif .tiff .avif".split())
 
 
 def register(app: typer.Typer) -> None:
@@ -70,10 +69,12 @@ def predict(
 
 
 def _expand(images: list[Path]) -> list[Path]:
+    from handler.images import SUFFIXES
+
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _PHOTO_SUFFIXES)
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
             if not inside:
                 raise VeaError(f"the folder {path} holds no photos")
             files.extend(inside)

@@ -180,5 +180,3 @@ def _heads(result: Evaluation) -> list[str]:
 
 def _cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vea"
-
-

@@ -65,15 +65,11 @@ class StimuliSelector(nn.Module):
         face_threads: images searched for faces at a time.
     """
 
-    def __init__(
-        self, config: SelectorConfig, *, landmarks: Path, face_threads: int = 1
-    ) -> None:
+    def __init__(self, config: SelectorConfig, *, landmarks: Path, face_threads: int = 1) -> None:
         super().__init__()
         self.config = config
         self.objects = build_object_source(config.objects)
-        self.faces = DlibFaces(
-            landmarks=landmarks, threads=face_threads, **asdict(config.faces)
-        )
+        self.faces = DlibFaces(landmarks=landmarks, threads=face_threads, **asdict(config.faces))
 
     def select(self, images: Sequence[torch.Tensor]) -> Stimuli:
         """The stimuli of images (uint8, 3xHxW, any sizes); at least one image."""

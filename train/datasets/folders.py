@@ -16,13 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from handler.errors import VeaError
 from handler.emotions import Wheel
+from handler.errors import VeaError
+from handler.images import SUFFIXES
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .gif .webp .bmp .tif .tiff .avif .ppm .mpo".split()
-)
 # That many files with the same bytes are a placeholder, not a photo.
 _PLACEHOLDER_COPIES = 5
 # The paper's split of FI: 80 % train, 5 % val, 15 % test.

@@ -6,16 +6,18 @@ takes the feature size from the source, so a source can be exchanged by configur
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import nn
 
 from handler.stimuli.stimuli import Objects
 
 
-class ObjectSource(Protocol):
-    """Images -> regions. Implementations are frozen `torch.nn.Module`s.
+class ObjectSource(nn.Module, ABC):
+    """Images -> regions.
 
     Attributes:
         feature_size: F, length of one region's feature vector.
@@ -27,12 +29,12 @@ class ObjectSource(Protocol):
     count: int
     vocabulary: Sequence[str]
 
+    @abstractmethod
     def select(self, images: Sequence[torch.Tensor]) -> Objects:
         """The regions of each image (uint8, 3xHxW, any sizes)."""
-        ...
 
 
-def build_object_source(config: dict[str, Any]) -> torch.nn.Module:
+def build_object_source(config: dict[str, Any]) -> ObjectSource:
     """The source that ``config["source"]`` names, built from the rest of ``config``.
 
     Raises:

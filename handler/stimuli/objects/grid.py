@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import Backbone
+from handler.stimuli.objects import ObjectSource
 from handler.stimuli.stimuli import Objects
 
 # Only the list of the 1,000 ImageNet category names is taken from torchvision, no weights.
@@ -25,7 +25,7 @@ IMAGENET_CATEGORIES: tuple[str, ...] = tuple(
 )
 
 
-class GridObjects(nn.Module):
+class GridObjects(ObjectSource):
     """Feature-map cells as objects.
 
     Args:
@@ -44,7 +44,7 @@ class GridObjects(nn.Module):
         self.size = size
         self.count = count
         self.feature_size = self.backbone.feature_size
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> GridObjects:
         """Stays in evaluation mode: the source is frozen, its statistics too."""
