@@ -19,6 +19,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 # Only formats that hold photographs. Pillow knows many more (PostScript, fonts, video
 # containers), and each of them is a parser that a stranger's bytes would reach.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
+# How files of the commonest formats start: what starts so is a damaged image, not a stranger.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 
 # How files of these formats are named, for those who list folders.
 SUFFIXES = frozenset(
@@ -87,9 +89,11 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:
         )
     try:
         header = Image.open(io.BytesIO(data), formats=_readable_formats())
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(limits) from None
     except UnidentifiedImageError:
+        if data.startswith(_SIGNATURES):
+            raise ImageRefused(422, "the image header is damaged or truncated") from None
         raise ImageRefused(415, _not_an_image(data)) from None
     except Exception as error:  # parsers of damaged headers raise nearly anything
         raise ImageRefused(422, f"the image header is damaged: {_line(error)}") from None
@@ -118,8 +122,14 @@ def _decode_jpeg(data: bytes) -> torch.Tensor:
 def _decode_with_pillow(image: Image.Image) -> torch.Tensor:
     image.seek(0)
     image.load()
-    turned = ImageOps.exif_transpose(image)
-    return torch.from_numpy(np.array(_to_rgb(turned))).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(_to_rgb(_turned(image)))).permute(2, 0, 1).contiguous()
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # metadata that cannot be read is no reason to refuse the picture
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -134,10 +144,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _scale_deep_grey(image: Image.Image) -> Image.Image:
     # Pillow clips 16-bit grey to 8 bits; a photo would turn white.
-    values = np.asarray(image, dtype=np.float64)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     top = float(values.max(initial=0.0))
-    scale = 255.0 if image.mode == "F" and top <= 1.0 else 255.0 / 65535.0 if top > 255 else 1.0
-    grey = np.clip(np.nan_to_num(values * scale), 0, 255).astype(np.uint8)
+    if image.mode.startswith("I;16"):
+        scale = 255.0 / 65535.0
+    elif image.mode == "F" and top <= 1.0:
+        scale = 255.0
+    else:  # 32-bit integers and unbounded floats do not say what white is
+        scale = 255.0 / 65535.0 if top > 255 else 1.0
+    grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
 

@@ -1,0 +1,123 @@
+"""Parts that the tests of several packages share: pictures, the landmark file, a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handler.archive import LANDMARKS, ArchiveConfig, write_model_folder
+from handler.network import NetworkConfig, StimuliAwareNetwork
+from handler.organism.semantic_net import SemanticConfig
+from handler.stimuli.selector import SelectorConfig, StimuliSelector
+from train.weights import WeightsMissing, landmark_file
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY_NETWORK = NetworkConfig(
+    global_backbone="tf_efficientnet_lite0",
+    object_features=1280,
+    semantic=SemanticConfig(hidden=8, attention=8, steps=2),
+    expression_width=4,
+)
+TINY_SELECTOR = SelectorConfig(
+    size=64, objects={"source": "grid", "backbone": "tf_efficientnet_lite0", "size": 96, "count": 5}
+)
+
+PhotoFactory = Callable[..., Image.Image]
+Encoder = Callable[..., bytes]
+
+
+@pytest.fixture(scope="session")
+def photo() -> PhotoFactory:
+    """Makes smooth RGB pictures: another seed, another picture."""
+
+    def make(seed: int = 0, size: tuple[int, int] = (96, 64)) -> Image.Image:
+        chooser = np.random.default_rng(seed)
+        coarse = chooser.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encode() -> Encoder:
+    """Writes a picture in a format: ``encode(image, "PNG", **options)``."""
+
+    def write(image: Image.Image, file_format: str, **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, file_format, **options)
+        return buffer.getvalue()
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def landmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dlib's 5-point landmark predictor: from its package, else out of a shipped archive."""
+    try:
+        return landmark_file()
+    except WeightsMissing:
+        for archive in sorted((REPOSITORY / "model_store").glob("*.mar")):
+            target = tmp_path_factory.mktemp("landmarks") / LANDMARKS
+            with zipfile.ZipFile(archive) as packed:
+                target.write_bytes(packed.read(LANDMARKS))
+            return target
+    pytest.skip("no landmark file: neither face_recognition_models nor an archive is here")
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image.Image:
+    """A public-domain photo with one large frontal face, 512x512."""
+    places = [REPOSITORY / "vea" / "photos" / "astronaut.jpg"]
+    spec = importlib.util.find_spec("skimage")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        places.insert(0, Path(folder, "data", "astronaut.png"))
+    for place in places:
+        if place.is_file():
+            return Image.open(place).convert("RGB")
+    pytest.skip("no portrait: neither scikit-image nor vea/photos/astronaut.jpg is here")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, landmarks: Path) -> Path:
+    """A model folder of the shipped shape with random weights, quick to run."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = StimuliAwareNetwork(TINY_NETWORK)
+        selector = StimuliSelector(TINY_SELECTOR, landmarks=landmarks)
+        _settle(network.global_net.backbone.trunk)
+        _settle(selector.objects.backbone.trunk)
+        torch.nn.init.normal_(network.response.classifier.weight, std=0.2)
+    write_model_folder(
+        folder,
+        config=ArchiveConfig("tiny", "0.1", TINY_NETWORK, TINY_SELECTOR),
+        network=network,
+        selector=selector,
+        landmarks=landmarks,
+        card={"training": {"data": "none"}},
+    )
+    return folder
+
+
+@torch.no_grad()
+def _settle(trunk: torch.nn.Module) -> None:
+    """Give a random backbone batch statistics under which its features differ between pictures."""
+    norms = [part for part in trunk.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    coarse = torch.randn(8, 3, 6, 6)
+    trunk(torch.nn.functional.interpolate(coarse, size=96, mode="bilinear"))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
