@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from handler import emotions
+from handler.backbones import backbone_spec
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
 from handler.organism.semantic_net import SemanticConfig, SemanticNet
@@ -42,13 +43,17 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not (self.global_backbone or self.semantic or self.expression_width):
             raise ValueError("a network needs at least one of its three branches")
+        emotions.wheel(self.wheel)  # names are checked here, before anything is built
+        if self.global_backbone:
+            backbone_spec(self.global_backbone)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        """The configuration that `to_dict` wrote."""
+        """The configuration that `to_dict` wrote; what is left out has its default."""
         values = dict(values)
-        semantic = values.pop("semantic", None)
-        return cls(semantic=SemanticConfig(**semantic) if semantic else None, **values)
+        if values.get("semantic") is not None:
+            values["semantic"] = SemanticConfig(**values["semantic"])
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -111,7 +111,8 @@ class SemanticNet(nn.Module):
             v_s, BxH (zeros for an image without objects), and the attention weights of every
             step, BxTxN.
         """
-        features = self.dropout(features) * mask.unsqueeze(-1)
+        # Filled, not multiplied: whatever lies under the mask, not a number included, is gone.
+        features = self.dropout(features).masked_fill(~mask.unsqueeze(-1), 0.0)
         present = mask.sum(dim=1, keepdim=True).to(features.dtype)  # Bx1
         mean = features.sum(dim=1) / present.clamp(min=1)  # f_mean, BxF
         projected = self.attention.of_features(features)  # BxNxM

@@ -76,5 +76,5 @@ def test_wheels_are_found_by_their_names() -> None:
 
 
 def test_an_unknown_wheel_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown wheel 'plutchik'.*ekman-6, mikels-8"):
+    with pytest.raises(ValueError, match=r"unknown wheel 'plutchik'.*ekman-6, mikels-8"):
         emotions.wheel("plutchik")

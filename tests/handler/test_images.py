@@ -75,7 +75,7 @@ def on_white(rgba: Image.Image) -> np.ndarray:
 
 
 def png(width: int, height: int, depth: int, colour_type: int, raw: bytes) -> bytes:
-    """A PNG file from unfiltered rows, each led by its filter byte (Pillow writes no 16-bit RGB)."""
+    """A PNG file from unfiltered rows, each led by its filter byte."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return (
@@ -111,6 +111,13 @@ def tiff_rgb16(values: np.ndarray) -> bytes:
         + data
         + table
     )
+
+
+def answer_to(data: bytes) -> torch.Tensor | ImageRefused:
+    try:
+        return decode(data, ImageLimits(max_pixels=1_000_000))
+    except ImageRefused as refusal:
+        return refusal
 
 
 def refusal_of(data: bytes, limits: ImageLimits | None = None) -> ImageRefused:
@@ -406,10 +413,11 @@ def test_a_corrupted_picture_is_refused_with_422_or_read_in_its_own_size(file_fo
     data = bytearray(save(noise(), file_format))
     middle = len(data) // 2
     data[middle : middle + 64] = bytes(64)
-    try:
-        assert decoded(bytes(data)).shape == (128, 128, 3)
-    except ImageRefused as refusal:
-        assert refusal.code == 422
+    answer = answer_to(bytes(data))
+    if isinstance(answer, ImageRefused):
+        assert answer.code == 422
+    else:
+        assert answer.shape == (3, 128, 128)
 
 
 def test_a_png_with_a_wrong_checksum_is_refused_with_422() -> None:
@@ -478,16 +486,15 @@ def samples() -> dict[str, bytes]:
 
 def is_answered(data: bytes) -> None:
     """A tensor or a refusal; anything else fails the test by itself."""
-    try:
-        tensor = decode(data, ImageLimits(max_pixels=1_000_000))
-    except ImageRefused as refusal:
-        assert refusal.code in (400, 413, 415, 422)
-        assert refusal.reason
-        assert "\n" not in refusal.reason
-        return
-    assert tensor.dtype == torch.uint8
-    assert tensor.shape[0] == 3
-    assert tensor.numel() > 0
+    answer = answer_to(data)
+    if isinstance(answer, ImageRefused):
+        assert answer.code in (400, 413, 415, 422)
+        assert answer.reason
+        assert "\n" not in answer.reason
+    else:
+        assert answer.dtype == torch.uint8
+        assert answer.shape[0] == 3
+        assert answer.numel() > 0
 
 
 @settings(max_examples=150, deadline=None)
