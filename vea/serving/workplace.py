@@ -1,0 +1,245 @@
+"""The folder that one TorchServe lives in, and the ports it listens on.
+
+Everything that a server writes stays in its own folder: settings, log, keys, the archive and its
+unpacked copy. Two servers on one machine therefore never meet. Only the loopback interface is ever
+bound: TorchServe's management port can load code, so no other machine may reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from handler.errors import VeaError
+from handler.images import ImageLimits
+
+HOST = "127.0.0.1"
+STATE_VARIABLE = "VEA_SERVING_STATE"
+_EPHEMERAL = 32768  # from here on the kernel hands ports to clients
+_SOCKET_PATH = 80  # a Unix socket's path has about 104 bytes, and the worker adds its name
+_FORM_OVERHEAD = 1024 * 1024
+
+_LOG_SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="error">
+  <Appenders>
+    <Console name="out" target="SYSTEM_OUT">
+      <!-- One line for each event, whatever bytes a client put into it. -->
+      <PatternLayout pattern="%d{ISO8601} %-5p %c{1} - %enc{%m %throwable{1}}{CRLF}%n"/>
+    </Console>
+  </Appenders>
+  <Loggers>
+    <Logger name="org.apache" level="off"/>
+    <Logger name="io.netty" level="error"/>
+    <!-- What the worker prints: the only place that says why a model does not load. -->
+    <Logger name="MODEL_LOG" level="info">
+      <RegexFilter regex="Backend received inference.*" onMatch="DENY" onMismatch="NEUTRAL"/>
+    </Logger>
+    <Root level="warn"><AppenderRef ref="out"/></Root>
+  </Loggers>
+</Configuration>
+"""
+
+
+class ServingError(VeaError):
+    """Serving failed in a way that a person can mend; the message says how."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on the loopback interface."""
+
+    inference: int
+    management: int
+    metrics: int
+    grpc_inference: int
+    grpc_management: int
+
+    @classmethod
+    def choose(
+        cls,
+        inference: int | None = None,
+        management: int | None = None,
+        metrics: int | None = None,
+    ) -> Ports:
+        """The given ports, and free ones for those not given.
+
+        Raises:
+            ServingError: a given port is taken or given twice.
+        """
+        given = [port for port in (inference, management, metrics) if port is not None]
+        for port in given:
+            if given.count(port) > 1:
+                raise ServingError(f"port {port} is given twice; each service needs its own")
+            if not _is_free(port):
+                raise ServingError(
+                    f"port {port} on {HOST} is taken or not allowed; stop what listens there "
+                    "or choose another port"
+                )
+        candidates = random.sample(range(20000, _EPHEMERAL), 500)
+        free = (port for port in candidates if port not in given and _is_free(port))
+        return cls(
+            inference or next(free),
+            management or next(free),
+            metrics or next(free),
+            next(free),
+            next(free),
+        )
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The paths in a server's folder.
+
+    Attributes:
+        state: the folder.
+        scratch: where TorchServe unpacks archives and the worker puts its socket.
+    """
+
+    state: Path
+    scratch: Path
+
+    @classmethod
+    def at(cls, state: Path) -> Workplace:
+        """The workplace in ``state``, which need not exist."""
+        state = state.expanduser().resolve()
+        return cls(state, state / "tmp")
+
+    @property
+    def settings(self) -> Path:
+        """TorchServe's ``config.properties``."""
+        return self.state / "config.properties"
+
+    @property
+    def log_settings(self) -> Path:
+        """Log4j's settings."""
+        return self.state / "log4j2.xml"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the server and its workers print."""
+        return self.state / "server.log"
+
+    @property
+    def keys(self) -> Path:
+        """The access keys, which TorchServe writes at its start."""
+        return self.state / "key_file.json"
+
+    @property
+    def record(self) -> Path:
+        """Which server runs here: process, ports, model."""
+        return self.state / "server.json"
+
+    @property
+    def models(self) -> Path:
+        """The one place that TorchServe may load archives from."""
+        return self.state / "models"
+
+    def prepare(self, archive: Path, name: str, ports: Ports) -> Workplace:
+        """Make the folder ready for a start that serves ``archive`` as ``name``.
+
+        Returns:
+            This workplace, with its scratch folder elsewhere if its own path is too long.
+
+        Raises:
+            ServingError: the folder holds something else, or cannot be written.
+        """
+        try:
+            self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if any(self.state.iterdir()) and not self.log_settings.exists():
+                raise ServingError(
+                    f"{self.state} holds other files; choose an empty folder for the server"
+                )
+            self.clear()
+            ready = self
+            if len(os.fsencode(self.scratch)) > _SOCKET_PATH:
+                ready = Workplace(self.state, Path(tempfile.mkdtemp(prefix="vea-")))
+            ready.scratch.mkdir(exist_ok=True)
+            self.models.mkdir()
+            _place(archive, self.models / archive.name)
+            self.log_settings.write_text(_LOG_SETTINGS)
+            self.settings.write_text(self._properties(archive.name, name, ports))
+        except OSError as error:
+            raise ServingError(f"cannot use {self.state} for the server: {error}") from None
+        return ready
+
+    def clear(self) -> None:
+        """Remove what is of no use once the server is gone; its log stays."""
+        for folder in (self.models, self.scratch, self.state / "logs"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.keys, self.record):
+            file.unlink(missing_ok=True)
+
+    def environment(self, java_home: Path) -> dict[str, str]:
+        """Environment variables for TorchServe and, through it, for its workers."""
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            # These would override our settings file.
+            if not name.startswith("TS_") and name not in ("LOG_LOCATION", "METRICS_LOCATION")
+        }
+        # TorchServe puts these folders before the archive's own: a checkout among them would
+        # serve the model with code that it was not packaged with.
+        others = [
+            folder
+            for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            if Path(folder).is_absolute() and not Path(folder, "handler").exists()
+        ]
+        environment["PYTHONPATH"] = os.pathsep.join(others)
+        if not others:
+            del environment["PYTHONPATH"]
+        environment |= {
+            "JAVA_HOME": str(java_home),
+            "TEMP": str(self.scratch),
+            "TMPDIR": str(self.scratch),
+            "OMP_WAIT_POLICY": "passive",  # spinning threads take the cores from the other workers
+            STATE_VARIABLE: str(self.state),
+        }
+        return environment
+
+    def _properties(self, file: str, name: str, ports: Ports) -> str:
+        # The value is a comma-separated list of regular expressions: a dot stands for any character
+        # of the path that would mean something there.
+        store = re.sub(r"[^A-Za-z0-9/_-]", ".", str(self.models))
+        values = {
+            "inference_address": f"http://{HOST}:{ports.inference}",
+            "management_address": f"http://{HOST}:{ports.management}",
+            "metrics_address": f"http://{HOST}:{ports.metrics}",
+            "grpc_inference_address": HOST,
+            "grpc_inference_port": ports.grpc_inference,
+            "grpc_management_address": HOST,
+            "grpc_management_port": ports.grpc_management,
+            "load_models": f"{name}={file}",
+            "allowed_urls": f"file://{store}/.*",
+            "disable_token_authorization": "false",
+            "enable_model_api": "false",
+            "metrics_mode": "prometheus",
+            "model_metrics_auto_detect": "true",
+            "disable_system_metrics": "true",
+            "max_request_size": ImageLimits().max_bytes + _FORM_OVERHEAD,
+            "vmargs": "-Xmx512m -XX:+ExitOnOutOfMemoryError",
+        }
+        return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server does: a connection that has just been closed does not block the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+        return True
+
+
+def _place(archive: Path, target: Path) -> None:
+    try:
+        os.link(archive, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(archive, target)
