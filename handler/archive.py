@@ -18,6 +18,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ FORMAT = 1
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 CARD, CONTENTS = "model_card.json", "contents.json"
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
+# RuntimeError: the zip file is encrypted, or packed by a method that Python does not know.
+_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zlib.error)
 
 
 class ArchiveError(VeaError):
@@ -156,12 +159,16 @@ def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
     """
     with _model_folder(Path(path)) as folder:
         digest = _verify(folder)
-        config = ArchiveConfig.from_json((folder / CONFIG).read_text())
-        card = json.loads((folder / CARD).read_text())
-        network = StimuliAwareNetwork(config.network)
-        selector = StimuliSelector(
-            config.selector, landmarks=folder / LANDMARKS, face_threads=face_threads
-        )
+        config, card = _read_settings(folder)
+        try:
+            network = StimuliAwareNetwork(config.network)
+            selector = StimuliSelector(
+                config.selector, landmarks=folder / LANDMARKS, face_threads=face_threads
+            )
+        except Exception as error:  # torch, timm and dlib raise various types for wrong settings
+            raise ArchiveError(
+                f"no model can be built from {CONFIG} and {LANDMARKS}: {_line(error)}"
+            ) from None
         _fill(folder / WEIGHTS, network=network, objects=selector.objects)
     network.eval().requires_grad_(False)
     return LoadedArchive(config, digest, card, network, selector)
@@ -171,8 +178,7 @@ def read_card(path: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of an archive, without building its networks."""
     with _model_folder(Path(path)) as folder:
         digest = _verify(folder)
-        config = ArchiveConfig.from_json((folder / CONFIG).read_text())
-        return config, json.loads((folder / CARD).read_text()), digest
+        return *_read_settings(folder), digest
 
 
 @contextmanager
@@ -188,7 +194,7 @@ def _model_folder(path: Path) -> Iterator[Path]:
             with zipfile.ZipFile(path) as packed:
                 for name in (*_MODEL_FILES, CONTENTS):
                     Path(scratch, name).write_bytes(packed.read(name))
-        except (zipfile.BadZipFile, KeyError, OSError, EOFError) as error:
+        except _ZIP_ERRORS as error:
             raise ArchiveError(f"{path} is not a model archive: {error}") from None
         yield Path(scratch)
 
@@ -217,8 +223,30 @@ def _fill(weights: Path, **parts: torch.nn.Module) -> None:
             }
             part.load_state_dict(state)
     except Exception as error:  # safetensors and torch raise various types for a wrong file
-        line = str(error).strip().splitlines()[0]
-        raise ArchiveError(f"{WEIGHTS} does not fit {CONFIG}: {line}") from None
+        raise ArchiveError(f"{WEIGHTS} does not fit {CONFIG}: {_line(error)}") from None
+
+
+def _read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any]]:
+    config = ArchiveConfig.from_json(_text(folder / CONFIG))
+    try:
+        card = json.loads(_text(folder / CARD))
+    except ValueError as error:
+        raise ArchiveError(f"{CARD} is not a model card: {error}") from None
+    if not isinstance(card, dict):
+        raise ArchiveError(f"{CARD} is not a model card: expected a JSON object")
+    return config, card
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ArchiveError(f"{file.name} is not a text file") from None
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,8 @@ from handler.stimuli.faces import DlibFaces
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.stimuli import Stimuli
 
+_LONGEST_RATIO = 4
+
 
 @dataclass(frozen=True)
 class FaceConfig:
@@ -85,5 +87,9 @@ def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:
     side = [config.size, config.size]
     if config.fit == "squash":
         return transforms.resize(image, side, antialias=True)
+    # Only the centre is kept: a thread of pixels is cut before it is enlarged, not after.
+    longest = _LONGEST_RATIO * min(image.shape[-2:])
+    if max(image.shape[-2:]) > longest:
+        image = transforms.center_crop(image, [min(length, longest) for length in image.shape[-2:]])
     shorter = transforms.resize(image, [max(config.resize, config.size)], antialias=True)
     return transforms.center_crop(shorter, side)

@@ -1,0 +1,304 @@
+"""Archives: what is written is read again, and what is not an archive is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from handler.archive import (
+    CARD,
+    CONFIG,
+    CONTENTS,
+    LANDMARKS,
+    WEIGHTS,
+    ArchiveConfig,
+    ArchiveError,
+    load_archive,
+    read_card,
+    seal,
+    write_card,
+    write_model_folder,
+)
+from handler.network import StimuliAwareNetwork
+from handler.stimuli.selector import StimuliSelector
+
+
+class Trap:
+    """A pickle that leaves a trace when it is opened."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model folder to spoil."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def pack(folder: Path, target: Path, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(target, "w", compression) as packed:
+        for file in sorted(folder.iterdir()):
+            packed.write(file, file.name)
+    return target
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ArchiveError) as caught:
+        load_archive(path)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def edit_config(folder: Path, edit: Callable[[dict], None]) -> None:
+    """Change ``config.json`` as somebody would who knows how to seal a folder."""
+    values = json.loads((folder / CONFIG).read_text())
+    edit(values)
+    (folder / CONFIG).write_text(json.dumps(values))
+    seal(folder)
+
+
+# --- round trips --------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again_within_half_precision(
+    tiny_model: Path, landmarks: Path, tmp_path: Path
+) -> None:
+    first = load_archive(tiny_model)
+    torch.manual_seed(1)
+    network = StimuliAwareNetwork(first.config.network)
+    selector = StimuliSelector(first.config.selector, landmarks=landmarks)
+    config = replace(first.config, name="other", version="2.0")
+    card = {"training": {"images": 5}}
+    write_model_folder(
+        tmp_path / "m",
+        config=config,
+        network=network,
+        selector=selector,
+        landmarks=landmarks,
+        card=card,
+    )
+    loaded = load_archive(tmp_path / "m")
+    assert loaded.config == config
+    assert loaded.card == card
+    written = {**network.state_dict(), **selector.objects.state_dict(prefix="objects.")}
+    read = {**loaded.network.state_dict(), **loaded.selector.objects.state_dict(prefix="objects.")}
+    assert written.keys() == read.keys()
+    for name, value in written.items():
+        assert read[name].dtype == value.dtype
+        expected = value.half().to(value.dtype) if value.is_floating_point() else value
+        assert torch.equal(read[name], expected), name
+
+
+def test_a_loaded_network_is_frozen_in_evaluation_mode_and_full_precision(tiny_model: Path) -> None:
+    loaded = load_archive(tiny_model)
+    for part in (loaded.network, loaded.selector.objects):
+        assert not any(module.training for module in part.modules())
+        assert not any(p.requires_grad for p in part.parameters())
+        assert all(p.dtype == torch.float32 for p in part.parameters())
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_folder_and_its_mar_are_the_same_archive(
+    tiny_model: Path, tmp_path: Path, compression: int
+) -> None:
+    packed = load_archive(pack(tiny_model, tmp_path / "m.mar", compression))
+    folder = load_archive(tiny_model)
+    assert packed.digest == folder.digest
+    assert packed.config == folder.config
+    assert packed.card == folder.card
+    state = folder.network.state_dict()
+    for name, value in packed.network.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+def test_a_card_is_read_without_building_networks(tiny_model: Path) -> None:
+    config, card, digest = read_card(tiny_model)
+    assert (config.name, config.version) == ("tiny", "0.1")
+    assert card == {"training": {"data": "none"}}
+    assert digest == load_archive(tiny_model).digest
+
+
+def test_another_card_is_another_digest(copy: Path) -> None:
+    before = read_card(copy)[2]
+    write_card(copy, {"training": "other"})
+    config, card, after = read_card(copy)
+    assert config.name == "tiny"
+    assert card == {"training": "other"}
+    assert before != after
+
+
+def test_a_configuration_survives_its_text(tiny_model: Path) -> None:
+    config = load_archive(tiny_model).config
+    assert ArchiveConfig.from_json(config.to_json()) == config
+
+
+def test_no_file_of_a_model_is_a_pickle(tiny_model: Path) -> None:
+    assert sorted(p.name for p in tiny_model.iterdir()) == sorted(
+        [CONFIG, WEIGHTS, LANDMARKS, CARD, CONTENTS]
+    )
+    for file in tiny_model.iterdir():
+        start = file.read_bytes()[:4]
+        assert not start.startswith((b"\x80\x02", b"\x80\x04", b"PK")), file.name
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, LANDMARKS, CARD])
+def test_a_tampered_file_is_refused_by_name(copy: Path, tmp_path: Path, name: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[-2] ^= 0x01
+    (copy / name).write_bytes(data)
+    assert name in refused(copy)
+    assert name in refused(pack(copy, tmp_path / "m.mar"))
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, LANDMARKS, CARD, CONTENTS])
+def test_a_missing_file_is_refused_by_name(copy: Path, tmp_path: Path, name: str) -> None:
+    (copy / name).unlink()
+    assert name in refused(copy)
+    assert name in refused(pack(copy, tmp_path / "m.mar"))
+
+
+def test_a_path_where_nothing_is_gets_refused_by_name(tmp_path: Path) -> None:
+    assert "nowhere.mar" in refused(tmp_path / "nowhere.mar")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04" + bytes(100)])
+def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "m.mar"
+    path.write_bytes(data)
+    assert "not a model archive" in refused(path)
+
+
+def test_a_zip_cut_short_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    path = pack(tiny_model, tmp_path / "m.mar")
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "not a model archive" in refused(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_with_a_damaged_member_is_refused(
+    tiny_model: Path, tmp_path: Path, compression: int
+) -> None:
+    path = pack(tiny_model, tmp_path / "m.mar", compression)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4096] = b"\xaa" * 4096
+    path.write_bytes(data)
+    refused(path)
+
+
+def test_an_encrypted_zip_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    path = pack(tiny_model, tmp_path / "m.mar")
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as packed:
+        first = packed.infolist()[0].header_offset
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = data.find(signature, first)
+        while place >= 0 and signature == b"PK\x01\x02":
+            data[place + flags] |= 0x01
+            place = data.find(signature, place + 4)
+        if place >= 0:
+            data[place + flags] |= 0x01
+    path.write_bytes(data)
+    assert "not a model archive" in refused(path)
+
+
+def test_another_format_number_is_refused_with_both_numbers(copy: Path) -> None:
+    edit_config(copy, lambda values: values.update(format=99))
+    message = refused(copy)
+    assert "99" in message
+    assert "1" in message
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda values: values.pop("format"),
+        lambda values: values.pop("network"),
+        lambda values: values["network"].update(wheel="plutchik"),
+        lambda values: values["network"].update(global_backbone="resnet1"),
+        lambda values: values["network"].update(colour="blue"),
+        lambda values: values["network"]["semantic"].update(steps=0),
+        lambda values: values["selector"].update(fit="stretch"),
+        lambda values: values["selector"].update(objects={"source": "yolo"}),
+        lambda values: values["selector"]["objects"].update(colour="blue"),
+        lambda values: values["selector"]["faces"].update(colour="blue"),
+    ],
+)
+def test_a_configuration_with_a_wrong_setting_is_refused(
+    copy: Path, edit: Callable[[dict], None]
+) -> None:
+    edit_config(copy, edit)
+    assert CONFIG in refused(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "\udcff"])
+def test_a_file_that_is_no_json_object_is_refused(copy: Path, text: str) -> None:
+    for name in (CONFIG, CARD):
+        kept = (copy / name).read_bytes()
+        (copy / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+        seal(copy)
+        assert name in refused(copy)
+        (copy / name).write_bytes(kept)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"config.json": 3}'])
+def test_a_list_of_contents_that_is_none_is_refused(copy: Path, text: str) -> None:
+    (copy / CONTENTS).write_text(text)
+    refused(copy)
+
+
+def test_weights_of_another_shape_are_refused(copy: Path) -> None:
+    edit_config(copy, lambda values: values["network"]["semantic"].update(hidden=9))
+    assert WEIGHTS in refused(copy)
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus"])
+def test_weights_that_are_too_few_or_too_many_are_refused(copy: Path, change: str) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    if change == "missing":
+        tensors.pop("network.response.classifier.bias")
+    else:
+        tensors["network.surplus"] = torch.zeros(1)
+    save_file(tensors, copy / WEIGHTS)
+    seal(copy)
+    assert WEIGHTS in refused(copy)
+
+
+def test_a_landmark_file_that_is_none_is_refused(copy: Path) -> None:
+    (copy / LANDMARKS).write_bytes(b"no landmarks")
+    seal(copy)
+    assert LANDMARKS in refused(copy)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, CARD])
+def test_a_pickle_in_place_of_a_file_is_refused_and_never_opened(
+    copy: Path, tmp_path: Path, name: str
+) -> None:
+    trace = tmp_path / "opened"
+    (copy / name).write_bytes(pickle.dumps(Trap(trace)))
+    seal(copy)
+    assert name in refused(copy)
+    assert not trace.exists()
+
+
+def test_weights_saved_by_torch_are_refused(copy: Path) -> None:
+    torch.save({"network.x": torch.zeros(1)}, copy / WEIGHTS)
+    seal(copy)
+    assert WEIGHTS in refused(copy)

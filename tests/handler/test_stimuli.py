@@ -1,0 +1,259 @@
+"""Stimuli selection: grid cells as objects, the largest face, the colour image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as transforms
+
+from handler.stimuli.faces import DlibFaces
+from handler.stimuli.objects import build_object_source
+from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.selector import SelectorConfig, StimuliSelector, fit_colour
+
+
+def tensor_of(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def noise(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def grid() -> GridObjects:
+    """Five of the nine cells of a 96x96 view, with random weights."""
+    torch.manual_seed(2)
+    return GridObjects(size=96, count=5)
+
+
+# --- objects ------------------------------------------------------------------------------------
+
+
+def test_all_cells_together_tile_the_image_without_overlap(grid: GridObjects) -> None:
+    torch.manual_seed(2)
+    whole = GridObjects(size=96, count=9)
+    boxes = whole.select([noise(120, 90)]).boxes[0]
+    covered = torch.zeros(120, 90)
+    for left, top, right, bottom in boxes.round().int().tolist():
+        assert 0 <= left < right <= 90
+        assert 0 <= top < bottom <= 120
+        covered[top:bottom, left:right] += 1
+    assert (covered == 1).all()
+
+
+def test_boxes_are_in_the_pixels_of_each_image(grid: GridObjects) -> None:
+    small, large = noise(60, 30), noise(600, 300)
+    boxes = grid.select([small, large]).boxes
+    assert boxes[0].max() <= 60
+    assert boxes[1, :, 2].max() <= 300
+    assert boxes[1, :, 3].max() > 60
+    width = boxes[:, :, 2] - boxes[:, :, 0]
+    assert torch.allclose(width, torch.tensor([[10.0], [100.0]]).expand(2, 5), atol=1e-4)
+
+
+def test_the_most_confident_cells_are_kept_with_the_features_of_the_backbone(
+    grid: GridObjects,
+) -> None:
+    images = [noise(96, 96, seed) for seed in range(3)]
+    found = grid.select(images)
+    with torch.inference_mode():
+        maps = grid.backbone(torch.stack(images))
+    for row in range(3):
+        cells = [maps[row, :, y, x] for y in range(3) for x in range(3)]
+        logits = [grid.backbone.classifier(cell) for cell in cells]
+        confidences = torch.stack([one.softmax(0).max() for one in logits])
+        best = confidences.argsort(descending=True)[:5].tolist()
+        assert torch.allclose(found.scores[row], confidences[best], atol=1e-6)
+        for place, cell in enumerate(best):
+            assert torch.allclose(found.features[row, place], cells[cell], atol=1e-5)
+            assert found.labels[row, place] == logits[cell].argmax()
+            x, y = (cell % 3) * 32.0, (cell // 3) * 32.0
+            assert found.boxes[row, place].tolist() == pytest.approx([x, y, x + 32, y + 32])
+    assert found.mask.all()
+
+
+def test_the_cells_come_most_confident_first(grid: GridObjects) -> None:
+    scores = grid.select([noise(96, 96)]).scores[0].tolist()
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+
+
+def test_a_grid_smaller_than_the_count_yields_all_its_cells() -> None:
+    found = GridObjects(size=64, count=10).select([noise(64, 64)])
+    assert int(found.mask.sum()) == 4
+
+
+def test_the_object_source_stays_frozen_whatever_mode_is_asked_for(
+    grid: GridObjects, landmarks: Path
+) -> None:
+    config = SelectorConfig(size=64, objects={"source": "grid", "size": 96, "count": 5})
+    selector = StimuliSelector(config, landmarks=landmarks)
+    selector.train()
+    before = {name: value.clone() for name, value in selector.objects.state_dict().items()}
+    selector.objects.select([noise(96, 96), noise(40, 80)])
+    assert not any(part.training for part in selector.objects.modules())
+    assert not any(p.requires_grad for p in selector.parameters())
+    for name, value in selector.objects.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_every_label_has_a_name(grid: GridObjects) -> None:
+    assert len(grid.vocabulary) == grid.backbone.classifier.out_features == 1000
+
+
+@pytest.mark.parametrize("objects", [{"source": "yolo"}, {}, {"size": 64}])
+def test_an_unknown_object_source_is_refused(objects: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="unknown object source"):
+        build_object_source(objects)
+
+
+# --- faces --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faces(landmarks: Path) -> DlibFaces:
+    return DlibFaces(landmarks=landmarks, threads=2)
+
+
+def overlap(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Intersection over union of two boxes."""
+    low, high = torch.maximum(one[:2], other[:2]), torch.minimum(one[2:], other[2:])
+    inner = (high - low).clamp(min=0).prod()
+    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
+    return float(inner / (areas - inner))
+
+
+def test_a_face_is_found_inside_the_image_and_cut_to_48_pixels(
+    faces: DlibFaces, portrait: Image.Image
+) -> None:
+    found = faces.select([tensor_of(portrait)])
+    assert found.counts.tolist() == [1]
+    assert found.mask.tolist() == [True]
+    assert found.crops.shape == (1, 1, 48, 48)
+    assert found.crops.dtype == torch.uint8
+    assert found.crops.float().std() > 10
+    left, top, right, bottom = found.boxes[0].tolist()
+    assert 0 <= left < right <= portrait.width
+    assert 0 <= top < bottom <= portrait.height
+    assert found.scores[0] > 0
+
+
+@pytest.mark.parametrize("scale", [0.75, 1.5, 2.5])
+def test_the_box_of_a_face_is_in_original_pixels_whatever_the_scale(
+    faces: DlibFaces, portrait: Image.Image, scale: float
+) -> None:
+    side = round(512 * scale)
+    plain = faces.select([tensor_of(portrait)]).boxes[0]
+    scaled = faces.select([tensor_of(portrait.resize((side, side)))]).boxes[0]
+    assert overlap(plain * scale, scaled) > 0.7
+
+
+def test_of_two_faces_the_largest_is_read_and_both_are_counted(
+    faces: DlibFaces, portrait: Image.Image
+) -> None:
+    pair = Image.new("RGB", (864, 512), "grey")
+    pair.paste(portrait.resize((352, 352)), (0, 80))
+    pair.paste(portrait, (352, 0))
+    found = faces.select([tensor_of(pair)])
+    alone = faces.select([tensor_of(portrait)])
+    assert found.counts.tolist() == [2]
+    moved = alone.boxes[0] + torch.tensor([352.0, 0.0, 352.0, 0.0])
+    assert overlap(found.boxes[0], moved) > 0.7
+
+
+def test_without_a_face_there_are_zeros_and_the_mask_says_so(faces: DlibFaces) -> None:
+    found = faces.select([noise(200, 200)])
+    assert found.mask.tolist() == [False]
+    assert found.counts.tolist() == [0]
+    assert (found.crops == 0).all()
+    assert (found.boxes == 0).all()
+    assert (found.scores == 0).all()
+
+
+def test_each_image_of_a_batch_keeps_its_own_face(faces: DlibFaces, portrait: Image.Image) -> None:
+    face, none = tensor_of(portrait), noise(200, 200)
+    batch = faces.select([none, face, none, face])
+    assert batch.mask.tolist() == [False, True, False, True]
+    alone = faces.select([face])
+    for row in (1, 3):
+        assert torch.equal(batch.crops[row], alone.crops[0])
+        assert torch.equal(batch.boxes[row], alone.boxes[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (7, 5)])
+def test_an_image_of_any_shape_can_be_searched(faces: DlibFaces, shape: tuple[int, int]) -> None:
+    assert faces.select([noise(*shape)]).counts.tolist() == [0]
+
+
+def test_a_missing_landmark_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.dat"):
+        DlibFaces(landmarks=tmp_path / "nowhere.dat")
+
+
+# --- colour and all together --------------------------------------------------------------------
+
+
+def test_squashing_keeps_all_of_the_picture_and_cutting_keeps_its_centre() -> None:
+    picture = torch.zeros(3, 40, 120, dtype=torch.uint8)
+    picture[0, :, :40], picture[1, :, 40:80], picture[2, :, 80:] = 255, 255, 255
+    squashed = fit_colour(picture, SelectorConfig(size=30, fit="squash"))
+    cut = fit_colour(picture, SelectorConfig(size=30, fit="crop", resize=30))
+    assert squashed.shape == cut.shape == (3, 30, 30)
+    assert squashed[:, 15, 4].argmax() == 0
+    assert squashed[:, 15, 15].argmax() == 1
+    assert squashed[:, 15, 26].argmax() == 2
+    assert (cut[:, 15, 2:-2].argmax(dim=0) == 1).all()
+
+
+def test_cutting_is_the_papers_resize_and_centre_crop(photo) -> None:
+    picture = tensor_of(photo(3, (130, 100)))
+    shorter = transforms.resize(picture, [80], antialias=True)
+    expected = transforms.center_crop(shorter, [64, 64])
+    assert torch.equal(
+        fit_colour(picture, SelectorConfig(size=64, fit="crop", resize=80)), expected
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 30000), (3, 30000, 1)])
+def test_cutting_a_thread_of_pixels_takes_no_more_memory_than_its_centre(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    resize = transforms.resize
+
+    def watched(image: torch.Tensor, *arguments, **options) -> torch.Tensor:
+        size = arguments[0]
+        longest = max(image.shape[-2:]) * size[0] / min(image.shape[-2:])
+        made.append(int(longest * size[0]))
+        assert made[-1] < 1_000_000, "the picture would be enlarged beyond measure"
+        return resize(image, *arguments, **options)
+
+    monkeypatch.setattr(transforms, "resize", watched)
+    config = SelectorConfig(size=64, fit="crop", resize=80)
+    assert fit_colour(torch.zeros(shape, dtype=torch.uint8), config).shape == (3, 64, 64)
+    assert made
+
+
+def test_an_unknown_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="fit is 'stretch'"):
+        SelectorConfig(fit="stretch")
+
+
+def test_images_of_different_sizes_are_selected_together(landmarks: Path) -> None:
+    config = SelectorConfig(size=64, objects={"source": "grid", "size": 96, "count": 5})
+    selector = StimuliSelector(config, landmarks=landmarks)
+    images = [noise(50, 80), noise(1, 1), noise(200, 30)]
+    stimuli = selector.select(images)
+    assert stimuli.colour.shape == (3, 3, 64, 64)
+    assert stimuli.colour.dtype == torch.uint8
+    assert stimuli.objects.features.shape == (3, 5, 1280)
+    assert stimuli.faces.crops.shape == (3, 1, 48, 48)
+    alone = selector.select(images[:1])
+    assert torch.equal(alone.colour[0], stimuli.colour[0])
+    assert torch.allclose(alone.objects.features[0], stimuli.objects.features[0], atol=1e-4)
