@@ -47,6 +47,19 @@ class TrainingConfig:
     polarity_weight: float = 1.0
     freeze_stages: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 1), ("freeze_stages", 0)):
+            _check_number(name, getattr(self, name), least=least, whole=True)
+        for name in ("lr_backbone", "lr", "weight_decay", "polarity_weight"):
+            _check_number(name, getattr(self, name), least=0)
+        scale = self.crop_scale
+        if not isinstance(scale, tuple) or len(scale) != 2:
+            raise ValueError(f"crop_scale is {scale}: expected two shares, such as [0.5, 1.0]")
+        for share in scale:
+            _check_number("crop_scale", share, least=0)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"crop_scale is {list(scale)}: expected 0 < least <= greatest <= 1")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -67,6 +80,11 @@ class Recipe:
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.init not in ("imagenet", "random"):
+            raise ValueError(f"init is '{self.init}': expected 'imagenet' or 'random'")
+        _check_number("seed", self.seed, least=0, whole=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""
@@ -96,7 +114,8 @@ def load_recipe(name_or_path: str) -> Recipe:
         values = yaml.safe_load(text)
         training = dict(values.pop("training", {}))
         if "crop_scale" in training:
-            training["crop_scale"] = tuple(training["crop_scale"])
+            scale = training["crop_scale"]
+            training["crop_scale"] = tuple(scale) if isinstance(scale, list) else scale
         return Recipe(
             selector=SelectorConfig.from_dict(values.pop("selector", {})),
             network=NetworkConfig.from_dict(values.pop("network", {})),
@@ -104,7 +123,21 @@ def load_recipe(name_or_path: str) -> Recipe:
             **values,
         )
     except (yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
-        raise RecipeError(f"recipe '{name_or_path}' is wrong: {error}") from None
+        line = " ".join(str(error).split())  # PyYAML draws where the error is, on several lines
+        raise RecipeError(f"recipe '{name_or_path}' is wrong: {line}") from None
+
+
+def _check_number(name: str, value: Any, *, least: float, whole: bool = False) -> None:
+    """Raises: ValueError: not a number, or too small a one."""
+    expected = f"{'a whole number' if whole else 'a number'} of at least {least}"
+    if isinstance(value, str):
+        raise ValueError(
+            f"{name} is the text '{value}': expected {expected} (YAML wants 3.0e-4, not 3e-4)"
+        )
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ValueError(f"{name} is {value}: expected {expected}")
+    if not value >= least:
+        raise ValueError(f"{name} is {value}: expected {expected}")
 
 
 def recipe_names() -> list[str]:

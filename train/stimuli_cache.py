@@ -27,6 +27,7 @@ from handler.stimuli.stimuli import Faces, Objects, Stimuli
 
 _PROGRESS = "progress.json"
 _BATCH = 8  # larger batches fall out of a processor's cache
+_RECORDED_EVERY = 128  # batches; flushing all arrays takes as long as selecting a few photos
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +64,7 @@ class StimuliCache:
         )
 
 
+_PER_OBJECT = ("features", "boxes", "scores", "labels", "mask")
 _ARRAY_NAMES = (
     "colour",
     "features",
@@ -115,9 +117,11 @@ def build_cache(
                 rows.append(row)
             except ImageRefused as refusal:
                 refused[row] = refusal.reason
+            except OSError as error:  # the file has gone, or may not be read
+                refused[row] = str(error)
         if rows:
             _store(arrays, rows, selector.select(images))
-        if stop == total or stop % (_BATCH * 128) == 0:
+        if stop == total or stop % (_BATCH * _RECORDED_EVERY) == 0:
             # Progress is written after the data, so a row that counts as done is on disk.
             for array in arrays.values():
                 array.flush()
@@ -163,7 +167,11 @@ def _store(arrays: Mapping[str, np.ndarray[Any, Any]], rows: list[int], stimuli:
         "face_counts": faces.counts,
     }
     for name, value in values.items():
-        arrays[name][rows] = value.cpu().numpy()
+        if name in _PER_OBJECT:
+            # A source may yield fewer objects than it may keep; the rest stays masked out.
+            arrays[name][rows, : value.shape[1]] = value.cpu().numpy()
+        else:
+            arrays[name][rows] = value.cpu().numpy()
 
 
 def _read_progress(folder: Path) -> tuple[int, dict[int, str]]:

@@ -73,10 +73,11 @@ def read_folders(root: Path, wheel: Wheel, *, seed: int = 18) -> DatasetTable:
     splits = {name: root / name for name in SPLITS if (root / name).is_dir()}
     places = splits or {"": root}
     rows: list[tuple[str, int, str]] = []
-    ignored = 0
+    # Beside split folders nothing is read; beside emotion folders nothing but emotion folders.
+    ignored = sum(p not in splits.values() for p in root.iterdir()) if splits else 0
     for split, place in places.items():
-        for folder in sorted(p for p in place.iterdir() if p.is_dir()):
-            if not wheel.knows(folder.name):
+        for folder in sorted(place.iterdir()):
+            if not folder.is_dir() or not wheel.knows(folder.name):
                 ignored += 1
                 continue
             label = wheel.index(folder.name)
@@ -95,6 +96,11 @@ def read_folders(root: Path, wheel: Wheel, *, seed: int = 18) -> DatasetTable:
     copies = Counter(table["sha256"])
     placeholder = table["sha256"].map(copies) >= _PLACEHOLDER_COPIES
     kept = table[~placeholder].reset_index(drop=True)
+    if kept.empty:
+        raise DatasetError(
+            f"all {len(table)} images under {root} are copies of a placeholder picture: "
+            "download the photos again"
+        )
     if not splits:
         kept["split"] = _random_split(kept["label"].tolist(), seed)
     return DatasetTable(kept, placeholders=int(placeholder.sum()), ignored=ignored)
