@@ -184,7 +184,7 @@ def score_list(
     *,
     engine: Engine = in_this_process,
     on_progress: Callable[[Progress], None] | None = None,
-    load: LoadPredictor = Predictor.load,
+    load: LoadPredictor | None = None,
 ) -> Summary:
     """Score every image of a list into parquet; what an earlier start has written is skipped.
 
@@ -195,7 +195,7 @@ def score_list(
         job: what to do.
         engine: where to do it.
         on_progress: called from this thread whenever some images are through.
-        load: reads the archive ``job.model``.
+        load: reads the archive ``job.model``; `Predictor.load` if not given.
 
     Raises:
         VeaError: the job cannot be done; the message is one line that says why. Parts that are
@@ -229,7 +229,7 @@ def score_list(
                 reports.append(earlier)
                 advance(earlier.rows, earlier.failed)
 
-        worker = Worker(job, identity.run_id, images.folder, load)
+        worker = Worker(job, identity.run_id, images.folder, load or Predictor.load)
         fresh = list(engine(missing(), worker, advance))
         skipped = len(reports)
         model = ModelIdentity(config.name, config.version, digest)

@@ -156,7 +156,7 @@ def _images(file: IO[bytes], location: str, column: str | None) -> Iterator[str]
     file.seek(0)
     packed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
-    binary: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
+    binary: IO[bytes] = gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[assignment]
     text = io.TextIOWrapper(
         binary,
         encoding="utf-8-sig",
@@ -171,7 +171,8 @@ def _images(file: IO[bytes], location: str, column: str | None) -> Iterator[str]
     except (EOFError, OSError, zlib.error) as error:
         raise ManifestError(f"the list {location} is damaged: {error}") from None
     finally:
-        text.detach()  # or it would close the copy, which the next iteration needs
+        if not file.closed:  # as it is when a job was stopped in the middle of its list
+            text.detach()  # or it would close the copy, which the next iteration needs
 
 
 def _lines(text: IO[str]) -> Iterator[str]:

@@ -51,6 +51,7 @@ def schema(emotions: Sequence[str]) -> pa.Schema:
         of the largest face and the picture's size in pixels; for all ``model_*`` and ``run_id``.
     """
     required, text = {"nullable": False}, pa.string()
+    probabilities = [f"p_{emotion}" for emotion in emotions]
     return pa.schema(
         [
             pa.field("position", pa.int64(), **required),
@@ -60,8 +61,9 @@ def schema(emotions: Sequence[str]) -> pa.Schema:
             pa.field("reason_kind", text),
             pa.field("reason", text),
             pa.field("emotion", text),
-            *(pa.field(f"p_{emotion}", pa.float32()) for emotion in emotions),
+            *(pa.field(name, pa.float32()) for name in probabilities if name != "p_positive"),
             pa.field("polarity", text),
+            # On the wheel of polarities this is the probability of an emotion too.
             pa.field("p_positive", pa.float32()),
             pa.field("faces", pa.int32()),
             *(pa.field(name, pa.float32()) for name in FACE_BOX),

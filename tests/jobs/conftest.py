@@ -1,0 +1,66 @@
+"""A model, a list and images for the tests of jobs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handler.predictor import Predictor
+
+ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+
+
+class CountingPredictor:
+    """The real predictor, counting what it is asked for."""
+
+    def __init__(self, predictor):
+        self.model = predictor.model
+        self.wheel = predictor.wheel
+        self.limits = predictor.limits
+        self.batch_size = predictor.batch_size
+        self.scored = 0
+        self.loads = 0
+        self._predictor = predictor
+
+    def predict(self, images):
+        self.scored += len(images)
+        return self._predictor.predict(images)
+
+    def load(self, path):
+        """Stands in for `Predictor.load`."""
+        assert path == ARCHIVE
+        self.loads += 1
+        return self
+
+
+@pytest.fixture(scope="session")
+def shipped_predictor():
+    return Predictor.load(ARCHIVE)
+
+
+@pytest.fixture
+def predictor(shipped_predictor):
+    return CountingPredictor(shipped_predictor)
+
+
+@pytest.fixture(scope="session")
+def archive():
+    return ARCHIVE
+
+
+@pytest.fixture(scope="session")
+def jpeg():
+    """Different small photos: `jpeg(3)`."""
+
+    def make(seed):
+        noise = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        photo = Image.fromarray(noise).resize((96, 72), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        photo.save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+    return make

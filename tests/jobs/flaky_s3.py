@@ -1,0 +1,79 @@
+"""An S3 server that misbehaves on command: what no real one can be told to do.
+
+It keeps objects in memory, knows GET only, and checks no signatures. ``faults[key]`` is a list of
+what happens to the next requests for a key ("cut", "reset", "503", "403 AccessDenied"); when it is
+used up, they succeed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class FlakyS3(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Requests)
+        self.objects: dict[str, bytes] = {}
+        self.faults: dict[str, list[str]] = {}
+        self.requests = Counter[str]()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request, client_address):
+        """Broken connections are the point here, not news."""
+
+
+class _Requests(BaseHTTPRequestHandler):
+    server: FlakyS3
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        _, _, key = self.path.lstrip("/").partition("/")
+        self.server.requests[key] += 1
+        faults = self.server.faults.get(key)
+        fault = faults.pop(0) if faults else "none"
+        data = self.server.objects.get(key)
+        if fault[0].isdigit():
+            status, _, code = fault.partition(" ")
+            self._refuse(int(status), code or "SlowDown")
+        elif fault == "reset":
+            self.close_connection = True
+        elif data is None:
+            self._refuse(404, "NoSuchKey")
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+            self.close_connection = fault == "cut"
+
+    def _refuse(self, status, code):
+        body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Keep the tests' output clean."""
+
+
+@contextmanager
+def flaky_s3() -> Iterator[FlakyS3]:
+    server = FlakyS3()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
