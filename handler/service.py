@@ -1,7 +1,9 @@
 """The TorchServe handler: requests -> `Predictor` -> responses, nothing else.
 
 A request carries one image, as the raw body or as the only part of a form. Every item of a dynamic
-batch gets an answer and a status of its own: one broken image never fails its neighbours.
+batch gets an answer and a status of its own: one broken image never fails its neighbours. Reasons
+come with the answer on ``/explanations/MODEL``, or on ``/predictions/MODEL`` with the header
+``X-Explain: true``.
 TorchServe loads the one class that this file defines.
 """
 
@@ -55,7 +57,7 @@ class VisualEmotionService:
         predictor = self.predictor
         assert predictor is not None
         # BaseHandler asks the first request for all of them; here each speaks for itself.
-        wants = [_headers(context, i) for i in range(len(rows))]
+        wants = [_wishes(context, i) for i in range(len(rows))]
         explain = ["explain" in want for want in wants]
         images = [_image_of(row) for row in rows]
         readable = [image for image in images if isinstance(image, bytes)]
@@ -83,13 +85,14 @@ class VisualEmotionService:
         return {"card": self.predictor.card, "code": code}
 
 
-def _headers(context: Any, position: int) -> set[str]:
-    """Names, in lower case, of the request's headers that say yes."""
-    headers = context.get_all_request_header(position)
-    # Names keep the client's case; the parts of a form stand among them, with dicts for values.
+def _wishes(context: Any, position: int) -> set[str]:
+    """Names, in lower case and without ``x-``, of the request's headers that say yes."""
+    # TorchServe itself sets `explain` to say which path was asked, over a client's header of
+    # exactly that name: hence X-Explain. Other names keep the client's case, and the parts of a
+    # form stand among them, with dicts for values.
     return {
-        name.lower()
-        for name, value in headers.items()
+        name.lower().removeprefix("x-")
+        for name, value in context.get_all_request_header(position).items()
         if isinstance(value, str) and value.strip().lower() in ("true", "1", "yes")
     }
 

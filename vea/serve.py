@@ -118,7 +118,7 @@ def _explanation(server: TorchServe, option: str, *, detach: bool) -> str:
 {server.model} {server.version} answers at {server.url}
 (management {ports.management}, metrics {ports.metrics}; all on 127.0.0.1, reachable from here only)
 
-Ask it about a photo; with -H 'explain: True' it says why, too:
+Ask it about a photo (add -H 'X-Explain: true' and it says why, too):
   {call} -T photo.jpg {server.url}
 
 The key is in {place.keys}

@@ -33,8 +33,10 @@ class Client:
     def __init__(self, *, keys: Path, ports: Ports, model: str) -> None:
         self.keys = keys
         self.ports = ports
-        self.path = f"/predictions/{quote(model, safe='')}"
-        self._management_path = f"/models/{quote(model, safe='')}"
+        name = quote(model, safe="")
+        self.path = f"/predictions/{name}"
+        self.explanations_path = f"/explanations/{name}"
+        self._management_path = f"/models/{name}"
         self._renewing = threading.Lock()
 
     def predict(
@@ -53,10 +55,9 @@ class Client:
         Raises:
             OSError: no server answers.
         """
+        path = self.explanations_path if explain else self.path
         headers = {"Content-Type": "application/octet-stream"}
-        if explain:
-            headers["explain"] = "True"
-        return self.ask("POST", self.path, body=image, headers=headers, timeout=timeout)
+        return self.ask("POST", path, body=image, headers=headers, timeout=timeout)
 
     def describe(self, *, timeout: float = 60.0) -> dict[str, Any]:
         """What the running model says of itself: its card, and which code serves it."""

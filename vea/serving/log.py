@@ -26,7 +26,8 @@ _NOISE = (
     # Frames that say where an import was, not what was imported.
     "<frozen importlib",
 )
-_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d\S* +[A-Z]+ +\S+ - ")
+_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d\S* +[A-Z]+ +(\S+) - ")
+_WORKER = "MODEL_LOG"
 _TRACEBACK = "Traceback (most recent call last)"
 # TorchServe says this when a worker has died again although it was restarted.
 _GIVEN_UP = "Auto recovery failed again"
@@ -41,18 +42,21 @@ class ServerLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def lines(self) -> list[str]:
-        """All lines, without date, level and logger, without noise."""
+    def lines(self, *, of_workers: bool = False) -> list[str]:
+        """All lines or those of workers, without date, level and logger, without noise."""
         try:
             text = self.path.read_text(errors="replace")
         except FileNotFoundError:
             return []
-        stripped = (
-            _PREFIX.sub("", line).rstrip()
-            for line in text.splitlines()
-            if not any(noise in line for noise in _NOISE)
-        )
-        return [line for line in stripped if line.strip(" ^~")]
+        kept = []
+        for line in text.splitlines():
+            prefix = _PREFIX.match(line)
+            if of_workers and (prefix is None or prefix.group(1) != _WORKER):
+                continue
+            content = line[prefix.end() if prefix else 0 :].rstrip()
+            if content.strip(" ^~") and not any(noise in line for noise in _NOISE):
+                kept.append(content)
+        return kept
 
     def is_crash_loop(self) -> bool:
         """Whether a worker has died, was restarted and has died again.
@@ -63,10 +67,10 @@ class ServerLog:
 
     def reason(self, count: int = 5) -> str:
         """The lines, at most ``count``, that best say what went wrong; indented, for people."""
-        lines = self.lines()
+        # The front end's lines can fall between those of a worker's traceback.
+        lines = self.lines(of_workers=True)
         errors = [i for i in _error_lines(lines) if _MASK not in lines[i]]
-        if errors:
-            lines = lines[: errors[-1] + 1]
+        lines = lines[: errors[-1] + 1] if errors else self.lines()
         return "\n".join(f"  {line}" for line in lines[-count:]) or "  (the log is empty)"
 
 

