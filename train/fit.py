@@ -1,7 +1,7 @@
 """A training run from a recipe and a data set to a model folder that `vea package` can pack.
 
 RUN/recipe.json      what was asked for, and what the data set held
-RUN/metrics.csv      loss and accuracy after each epoch
+RUN/logs/metrics.csv loss and accuracy after each epoch; before a resumption, RUN/logs-1/...
 RUN/last.ckpt        to go on from (only this program reads it)
 RUN/model/           the archive, unpacked
 """
@@ -28,7 +28,7 @@ from handler.stimuli.selector import StimuliSelector
 from train.data import training_loader, validation_loader
 from train.datasets.folders import DatasetTable, read_folders
 from train.module import EmotionModule
-from train.recipe import Recipe
+from train.recipe import Recipe, RecipeError
 from train.stimuli_cache import StimuliCache, build_cache
 from train.weights import landmark_file, load_imagenet
 
@@ -72,7 +72,7 @@ def fit(
         on_progress: called while stimuli are selected.
 
     Raises:
-        DatasetError, WeightsMissing: as their messages say.
+        DatasetError, RecipeError, WeightsMissing: as their messages say.
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     dataset = read_folders(data, emotions.wheel(recipe.network.wheel))
@@ -86,8 +86,13 @@ def fit(
     facts = _facts(recipe, dataset, {name: len(c.refused) for name, c in caches.items()})
     (run / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
 
+    if resume:
+        _keep_logs(run)
     module = EmotionModule(network, recipe.training)
-    callbacks: list[Any] = [ModelCheckpoint(dirpath=run, filename="last", save_last=False)]
+    callbacks: list[Any] = [
+        # One file, replaced: a second run must not leave the first one's state to go on from.
+        ModelCheckpoint(dirpath=run, filename="last", save_last=False, enable_version_counter=False)
+    ]
     if progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = lightning.Trainer(
@@ -100,17 +105,20 @@ def fit(
         log_every_n_steps=20,
     )
     checkpoint = run / "last.ckpt"
+    validation = validation_loader(
+        caches["val"], val_rows["label"].tolist(), batch_size=recipe.training.batch_size
+    )
     trainer.fit(
         module,
         training_loader(
             caches["train"], train_rows["label"].tolist(), recipe.training, seed=recipe.seed
         ),
-        validation_loader(
-            caches["val"], val_rows["label"].tolist(), batch_size=recipe.training.batch_size
-        ),
+        validation,
         ckpt_path=str(checkpoint) if resume and checkpoint.exists() else None,
         weights_only=False,
     )
+    if "val_accuracy" not in trainer.callback_metrics:  # resumed after its last epoch
+        trainer.validate(module, validation, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     write_model_folder(
         run / "model",
@@ -124,16 +132,34 @@ def fit(
 
 
 def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
-    """Selector and network as the recipe starts them."""
+    """Selector and network as the recipe starts them.
+
+    Raises:
+        RecipeError: the object source and the network do not fit together.
+        WeightsMissing: there are no initial weights for them.
+    """
     selector = StimuliSelector(
         recipe.selector, landmarks=landmark_file(), face_threads=torch.get_num_threads()
     )
+    expected, offered = recipe.network.object_features, selector.objects.feature_size
+    if recipe.network.semantic is not None and expected != offered:
+        raise RecipeError(
+            f"object_features is {expected}: the recipe's object source yields {offered}"
+        )
     network = StimuliAwareNetwork(recipe.network)
     if recipe.init == "imagenet":
         _load_frozen(selector)
         if network.global_net is not None:
             load_imagenet(network.global_net.backbone)
     return selector, network
+
+
+def _keep_logs(run: Path) -> None:
+    """Set the logs of the run so far aside: the logger would empty their folder."""
+    logs = run / "logs"
+    if logs.is_dir():
+        number = 1 + sum(1 for _ in run.glob("logs-*"))
+        logs.rename(run / f"logs-{number}")
 
 
 def _load_frozen(selector: StimuliSelector) -> None:

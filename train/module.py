@@ -6,6 +6,8 @@ stays frozen. Nothing in it asks which branches exist.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -17,7 +19,7 @@ from handler.network import StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
 from handler.stimuli.stimuli import Stimuli
 from train.losses import HierarchicalCrossEntropy
-from train.recipe import TrainingConfig
+from train.recipe import RecipeError, TrainingConfig
 
 Batch = tuple[Stimuli, torch.Tensor]
 
@@ -75,30 +77,35 @@ class EmotionModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with one cycle of the learning rate over the whole run."""
-        global_net = self.network.global_net
-        backbone = set(global_net.parameters()) if global_net else set()
-        groups = [
-            {
-                "params": [p for p in backbone if p.requires_grad],
-                "lr": self.config.lr_backbone,
-            },
-            {
-                "params": [p for p in self.network.parameters() if p not in backbone],
-                "lr": self.config.lr,
-            },
-        ]
-        groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameter_groups(), weight_decay=self.config.weight_decay
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[float(group["lr"]) for group in optimizer.param_groups],
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            # torch divides by zero where the cycle rises for one step only, as it does for five.
+            total_steps=max(int(self.trainer.estimated_stepping_batches), 6),
             pct_start=0.2,
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, with its peak learning rate: Global-Net, then everything else.
+
+        Parameters come in the network's order in each group: a checkpoint knows the optimiser's
+        state by position.
+        """
+        groups: list[dict[str, Any]] = [
+            {"params": [], "lr": self.config.lr_backbone},
+            {"params": [], "lr": self.config.lr},
+        ]
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups[0 if name.startswith("global_net.") else 1]["params"].append(parameter)
+        return [group for group in groups if group["params"]]
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -109,11 +116,19 @@ class EmotionModule(lightning.LightningModule):
 
 
 def frozen_stages(backbone: Backbone, stages: int) -> list[nn.Module]:
-    """The stem and the first ``stages`` stages of a backbone; nothing for 0."""
+    """The stem and the first ``stages`` stages of a backbone; nothing for 0.
+
+    Raises:
+        RecipeError: the backbone has fewer stages.
+    """
     if stages == 0:
         return []
     trunk = backbone.trunk
     if hasattr(trunk, "blocks"):  # EfficientNet
-        return [trunk.conv_stem, trunk.bn1, *trunk.blocks[:stages]]
-    residual = [getattr(trunk, f"layer{i + 1}") for i in range(stages)]
-    return [trunk.conv1, trunk.bn1, *residual]
+        stem, body = [trunk.conv_stem, trunk.bn1], list(trunk.blocks)
+    else:
+        stem = [trunk.conv1, trunk.bn1]
+        body = [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
+    if stages > len(body):
+        raise RecipeError(f"freeze_stages is {stages}: '{backbone.name}' has {len(body)} stages")
+    return [*stem, *body[:stages]]

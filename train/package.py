@@ -55,6 +55,8 @@ def package(
         ArchiveError: ``model`` is no model folder.
         PackageError: torch-model-archiver failed.
     """
+    if not model.is_dir():
+        raise archive.ArchiveError(f"{model} is not a model folder, as training writes it")
     config, own_card, _ = archive.read_card(model)
     config = replace(config, name=name, version=version)
     with tempfile.TemporaryDirectory(prefix="vea-package-") as scratch:

@@ -1,0 +1,146 @@
+"""Packaging: one file, reproducible, that holds all it needs and no pickle."""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import shutil
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import handler
+from handler.archive import ArchiveError, load_archive, read_card
+from handler.predictor import Predictor
+from train.package import PackageError, default_serving, package
+
+CARD = {"licence": "none", "metrics": {"accuracy": 0.125}}
+
+
+@pytest.fixture(scope="module")
+def mar(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("store")
+    return package(tiny_model, out, name="small", version="1.2", card=CARD)
+
+
+def names(mar: Path) -> set[str]:
+    with zipfile.ZipFile(mar) as packed:
+        return set(packed.namelist())
+
+
+def test_the_archive_is_called_after_name_and_version(mar: Path) -> None:
+    assert mar.name == "small-1.2.mar"
+    assert [file.name for file in mar.parent.iterdir()] == ["small-1.2.mar"]
+
+
+def test_the_same_inputs_give_the_same_bytes(mar: Path, tiny_model: Path, tmp_path: Path) -> None:
+    later = Path(shutil.copytree(tiny_model, tmp_path / "copied"))
+    for file in later.iterdir():
+        file.touch()
+    time.sleep(2.1)  # a zip file counts time in steps of two seconds
+    again = package(later, tmp_path / "out", name="small", version="1.2", card=CARD)
+    assert again.read_bytes() == mar.read_bytes()
+
+
+def test_the_archive_holds_code_weights_and_card(mar: Path) -> None:
+    held = names(mar)
+    assert {
+        "config.json",
+        "weights.safetensors",
+        "face_landmarks.dat",
+        "model_card.json",
+        "contents.json",
+        "model-config.yaml",
+        "service.py",
+        "MAR-INF/MANIFEST.json",
+    } <= held
+    source = Path(handler.__file__).parent
+    code = {f"handler/{f.relative_to(source).as_posix()}" for f in source.rglob("*.py")}
+    assert code <= held
+    with zipfile.ZipFile(mar) as packed:
+        for name in code:
+            assert packed.read(name) == (source.parent / name).read_bytes()
+
+
+def test_the_archive_holds_no_pickle_and_no_compiled_code(mar: Path) -> None:
+    with zipfile.ZipFile(mar) as packed:
+        for name in packed.namelist():
+            assert "__pycache__" not in name
+            assert Path(name).suffix not in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
+            data = packed.read(name)
+            assert not data.startswith(b"PK"), name  # a torch file is a zip file of pickles
+            if data.startswith(b"\x80"):
+                with pytest.raises(ValueError):  # noqa: PT011 - whatever pickletools says
+                    list(pickletools.genops(data))
+
+
+def test_the_contents_list_the_digest_of_every_other_file(mar: Path) -> None:
+    with zipfile.ZipFile(mar) as packed:
+        listed = set(json.loads(packed.read("contents.json")))
+    added_later = {"contents.json", "MAR-INF/MANIFEST.json"}
+    assert listed == names(mar) - added_later
+
+
+def test_the_archive_predicts_what_its_model_folder_predicts(
+    mar: Path, tiny_model: Path, photo, encode
+) -> None:
+    images = [encode(photo(seed), "PNG") for seed in range(3)]
+    packed, folder = Predictor.load(mar), Predictor.load(tiny_model)
+    for one, other in zip(packed.predict(images), folder.predict(images), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+    assert (packed.model.name, packed.model.version) == ("small", "1.2")
+
+
+def test_the_card_carries_name_version_and_what_the_model_folder_knew(mar: Path) -> None:
+    config, card, digest = read_card(mar)
+    assert (config.name, config.version) == ("small", "1.2")
+    assert card["model"]["name"] == "small"
+    assert card["model"]["version"] == "1.2"
+    assert card["metrics"] == {"accuracy": 0.125}
+    assert card["training"] == {"data": "none"}
+    assert digest == load_archive(mar).digest
+
+
+def test_another_card_is_another_archive(mar: Path, tiny_model: Path, tmp_path: Path) -> None:
+    other = package(tiny_model, tmp_path, name="small", version="1.2", card={"x": 1})
+    assert read_card(other)[2] != read_card(mar)[2]
+
+
+def test_torchserve_finds_its_handler_and_its_settings(mar: Path) -> None:
+    with zipfile.ZipFile(mar) as packed:
+        manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+        settings = packed.read("model-config.yaml").decode()
+    assert manifest["model"]["modelName"] == "small"
+    assert manifest["model"]["modelVersion"] == "1.2"
+    assert manifest["model"]["handler"] == "service.py"
+    assert manifest["model"]["configFile"] == "model-config.yaml"
+    assert "createdOn" not in manifest
+    for name, value in default_serving().items():
+        assert f"{name}: {value}" in settings
+
+
+def test_serving_settings_can_be_given(tiny_model: Path, tmp_path: Path) -> None:
+    mar = package(
+        tiny_model, tmp_path, name="small", version="1", card={}, serving={"batchSize": 3}
+    )
+    with zipfile.ZipFile(mar) as packed:
+        assert packed.read("model-config.yaml").decode() == "batchSize: 3\n"
+
+
+def test_what_is_no_model_folder_is_refused(mar: Path, tmp_path: Path) -> None:
+    for model in (tmp_path, tmp_path / "nowhere", mar):
+        with pytest.raises(ArchiveError) as caught:
+            package(model, tmp_path / "out", name="small", version="1", card={})
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_the_archiver_refuses_is_refused_in_one_line(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PackageError) as caught:
+        package(tiny_model, tmp_path, name="no spaces!", version="1", card={})
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
