@@ -47,23 +47,23 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point: runs a command and turns what users can mend into one line."""
-    errors = Console(stderr=True, highlight=False)
+    # No markup: messages quote logs and paths, which may hold brackets.
+    errors = Console(stderr=True, highlight=False, markup=False)
     try:
         build_app()()
     except VeaError as error:
-        errors.print(f"[red]vea:[/red] {error}", soft_wrap=True)
+        errors.print(f"vea: {error}", soft_wrap=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
             raise
         errors.print(
-            f"[red]vea:[/red] '{error.name}' is not installed: pip install 'vea\\[{extra}]'",
-            soft_wrap=True,
+            f"vea: '{error.name}' is not installed: pip install 'vea[{extra}]'", soft_wrap=True
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("[red]vea:[/red] interrupted")
+        errors.print("vea: interrupted")
         sys.exit(130)
 
 

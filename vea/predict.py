@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from handler.errors import VeaError
@@ -46,25 +47,27 @@ def predict(
 
     A photo that cannot be read is listed with the reason; the exit code is then 1.
     """
-    from handler.predictor import Predictor
+    from handler.predictor import Predictor, Refusal
     from vea.store import newest_archive
 
     files = _expand(images)
     predictor = Predictor.load(model or newest_archive(), device=device)
     if explain:
         explain.mkdir(parents=True, exist_ok=True)
-    answers: list[tuple[Path, Prediction | Refusal]] = []
+    answers: dict[Path, Prediction | Refusal] = {}
     with progress_bars() as on_progress:
         for file, answer in _predict_all(predictor, files, explain):
-            answers.append((file, answer))
+            answers[file] = answer
             on_progress("photos", len(answers), len(files))
     if as_json:
-        print_json([_document(file, answer, predictor, explain) for file, answer in answers])
+        print_json(
+            [_document(file, answer, predictor, explain) for file, answer in answers.items()]
+        )
     else:
-        _show(answers)
+        show(out(), {str(file): answer for file, answer in answers.items()})
         if explain:
             out().print(f"drawings are in {explain}")
-    if any(not hasattr(answer, "emotion") for _, answer in answers):
+    if any(isinstance(answer, Refusal) for answer in answers.values()):
         raise typer.Exit(1)
 
 
@@ -118,18 +121,19 @@ def _document(
     return {"image": str(file), **explained}
 
 
-def _show(answers: list[tuple[Path, Prediction | Refusal]]) -> None:
+def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
+    """A table for people: what each photo evokes, by name."""
     from handler.predictor import Refusal
 
     table = Table("photo", "emotion", "p", "then", "polarity", "p", "faces")
-    for file, answer in answers:
+    for name, answer in answers.items():
         if isinstance(answer, Refusal):
-            table.add_row(file.name, f"[red]refused[/red]: {answer.reason}")
+            table.add_row(name, "[red]refused[/red]", "", answer.reason)
             continue
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
         others = ", ".join(f"{label} {p:.0%}" for label, p in ranked[1:3])
         table.add_row(
-            file.name,
+            name,
             answer.emotion,
             f"{ranked[0][1]:.0%}",
             others,
@@ -137,4 +141,4 @@ def _show(answers: list[tuple[Path, Prediction | Refusal]]) -> None:
             f"{answer.polarity_probability:.0%}",
             str(answer.face_count),
         )
-    out().print(table)
+    console.print(table)
