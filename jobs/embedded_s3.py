@@ -54,11 +54,13 @@ class S3Server:
         endpoint: URL.
         access_key: with all rights.
         secret_key: of ``access_key``.
+        ports: of its parts; each listens at 10,000 more too.
     """
 
     endpoint: str
     access_key: str
     secret_key: str = field(repr=False)
+    ports: dict[str, int] = field(repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -109,6 +111,7 @@ def embedded_s3(
                     return
             finally:
                 _stop(process)
+                _tidy(server)
             if start == _STARTS:
                 raise EmbeddedS3Error(
                     f"SeaweedFS ended with code {process.returncode} while starting: see "
@@ -141,6 +144,7 @@ def _launch(program: Path, folder: Path, scratch: Path) -> tuple[S3Server, subpr
         endpoint=f"http://127.0.0.1:{ports['s3']}",
         access_key="vea",
         secret_key=secrets.token_hex(16),
+        ports=ports,
     )
     settings = scratch / "s3.json"
     settings.touch(mode=0o600)
@@ -170,6 +174,7 @@ def _launch(program: Path, folder: Path, scratch: Path) -> tuple[S3Server, subpr
     # Its own credentials would come from here too.
     inherited = ("AWS_", "S3_", "WEED_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
+    environment["TMPDIR"] = str(scratch)  # a second log, which nobody needs
     with (folder / "weed.log").open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -236,6 +241,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _tidy(server: S3Server) -> None:
+    """Remove the sockets that SeaweedFS leaves in the system's temporary folder when it ends."""
+    for role, port in server.ports.items():
+        socket_file = f"seaweedfs-{role}-grpc-{port + _GRPC}.sock"
+        Path(tempfile.gettempdir(), socket_file).unlink(missing_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:

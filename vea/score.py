@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vea.terminal import out as terminal_out
+from vea.terminal import print_json, progress_bars
+
 if TYPE_CHECKING:
-    from jobs.engine import Progress, Summary
+    from jobs.engine import Summary
 
 _TOO_MANY_FAILED = 3
 
@@ -49,7 +48,7 @@ def score(
     Every listed image gives one row: its emotion, all probabilities and the largest face, or why it
     failed. Start the same command again after an interruption and it continues where it stopped.
 
-    **Example**: each line of `photos.txt` is `s3://photos/2026/beach.jpg` or a path.
+    **Example**, where each line of `photos.txt` is `s3://photos/2026/beach.jpg` or a path:
 
     `vea score photos.txt --out s3://results/photos --model model_store/vea-lite-1.0.mar`
 
@@ -66,12 +65,12 @@ def score(
         chunk_size=chunk_size,
         fetch_threads=fetch_threads,
     )
-    with _progress_bar() as on_progress:
-        summary = score_list(job, on_progress=on_progress)
+    with progress_bars() as show:
+        summary = score_list(job, on_progress=lambda now: show("images", now.done, now.total))
     if as_json:
-        print(json.dumps(summary.to_dict(), indent=2))
+        print_json(summary.to_dict())
     else:
-        Console().print(_table(summary))
+        terminal_out().print(_table(summary))
     if summary.failed_share > max_error_share:
         Console(stderr=True, highlight=False).print(
             f"[red]vea:[/red] {summary.failed} of {summary.rows} images failed "
@@ -81,38 +80,12 @@ def score(
         raise typer.Exit(_TOO_MANY_FAILED)
 
 
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[Progress], None] | None]:
-    """What `score_list` reports to; None when nobody is looking."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress
-
-    with progress.Progress(
-        progress.TextColumn("scoring"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("[red]{task.fields[failures]}"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("scoring", total=None, failures="")
-
-        def show(now: Progress) -> None:
-            failures = f"{now.failed} failed" if now.failed else ""
-            bar.update(task, total=now.total, completed=now.done, failures=failures)
-
-        yield show
-
-
 def _table(summary: Summary) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("images", f"{summary.rows}")
-    table.add_row("scored well", f"{summary.ok}")
+    table.add_row("scored", f"{summary.ok}")
     table.add_row("failed", f"{summary.failed}")
     for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
         table.add_row(f"  {reason}", f"{count}")
