@@ -448,9 +448,9 @@ def test_too_many_pixels_are_refused_with_413(file_format: str) -> None:
 def test_a_decompression_bomb_is_refused_without_being_unpacked(side: int) -> None:
     bomb = png(side, side, 8, 2, bytes(1000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
+    start = time.process_time()
     refusal = refusal_of(bomb)
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
     assert grown < 64 * 1024
     assert refusal.code == 413
