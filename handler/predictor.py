@@ -101,7 +101,7 @@ class Prediction:
                 "box": list(face.box) if face else None,
                 "score": face.score if face else None,
             },
-            "image": {"width": self.width, "height": self.height},
+            "image_size": {"width": self.width, "height": self.height},
             "model": {"name": model.name, "version": model.version, "digest": model.digest},
         }
         if explain:

@@ -97,7 +97,7 @@ def _predict_all(
         answers = predictor.predict(data, explain=drawings is not None)
         for file, encoded, answer in zip(window, data, answers, strict=True):
             if drawings:
-                _draw(encoded, answer, drawings / f"{file.stem}.png")
+                _draw(encoded, answer, drawings / f"{file.name}.png")
             yield file, answer
 
 

@@ -152,12 +152,12 @@ def test_asking_for_an_explanation_does_not_change_the_answer(
 def test_a_prediction_has_the_documented_schema(predictor: Predictor, files: list[bytes]) -> None:
     answer = predictor.predict(files[:1], explain=True)[0]
     plain = json.loads(json.dumps(answer.to_dict(predictor.model)))
-    assert set(plain) == {"emotion", "probabilities", "polarity", "face", "image", "model"}
+    assert set(plain) == {"emotion", "probabilities", "polarity", "face", "image_size", "model"}
     assert plain["emotion"] in MIKELS.labels
     assert list(plain["probabilities"]) == list(MIKELS.labels)
     assert set(plain["polarity"]) == {"label", "probability"}
     assert plain["face"] == {"found": False, "count": 0, "box": None, "score": None}
-    assert plain["image"] == {"width": 96, "height": 64}
+    assert plain["image_size"] == {"width": 96, "height": 64}
     assert plain["model"] == {
         "name": "tiny",
         "version": "0.1",

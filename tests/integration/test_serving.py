@@ -62,7 +62,7 @@ def assert_same(answer: dict[str, Any], expected: Any) -> None:
     assert list(answer["probabilities"]) == list(expected.probabilities)
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=SAME)
     assert answer["emotion"] in answer["probabilities"]
-    assert (answer["image"]["width"], answer["image"]["height"]) == (
+    assert (answer["image_size"]["width"], answer["image_size"]["height"]) == (
         expected.width,
         expected.height,
     )

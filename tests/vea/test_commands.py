@@ -1,0 +1,106 @@
+"""The command line, as a person or a program uses it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from vea.main import build_app
+
+
+def vea(*arguments, cwd=None):
+    """Runs the program as a user does: in a process of its own."""
+    command = [sys.executable, "-m", "vea.main", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, photo, encode):
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "one.jpg").write_bytes(encode(photo(1), "JPEG"))
+    (folder / "two.png").write_bytes(encode(photo(2), "PNG"))
+    return folder
+
+
+def test_help_names_every_command():
+    shown = vea("--help")
+    assert shown.returncode == 0
+    for command in ("demo", "predict", "train", "evaluate", "package", "serve", "score"):
+        assert command in shown.stdout
+
+
+def test_help_does_not_wait_for_heavy_imports():
+    code = "import sys; import vea.main as m; m.build_app(); print('torch' in sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "False"
+
+
+def test_predict_prints_a_row_for_each_photo_and_the_reason_of_a_refusal(photos, tiny_model):
+    broken = photos.parent / "broken.jpg"
+    broken.write_bytes(b"<html>not found</html>")
+    shown = vea("predict", photos, broken, "--model", tiny_model)
+    assert shown.returncode == 1, "one photo could not be read"
+    assert "one.jpg" in shown.stdout
+    assert "two.png" in shown.stdout
+    assert "markup" in shown.stdout
+
+
+def test_predict_json_follows_the_documented_schema(photos, tiny_model):
+    shown = vea("predict", photos / "one.jpg", "--model", tiny_model, "--json")
+    assert shown.returncode == 0, shown.stderr
+    (answer,) = json.loads(shown.stdout)
+    assert set(answer) == {
+        "image",
+        "emotion",
+        "probabilities",
+        "polarity",
+        "face",
+        "image_size",
+        "model",
+    }
+    assert sum(answer["probabilities"].values()) == pytest.approx(1.0)
+    assert set(answer["model"]) == {"name", "version", "digest"}
+
+
+def test_predict_explain_draws_a_sheet_for_each_photo(photos, tiny_model, tmp_path):
+    shown = vea("predict", photos, "--model", tiny_model, "--explain", tmp_path / "why")
+    assert shown.returncode == 0, shown.stderr
+    drawn = sorted(p.name for p in (tmp_path / "why").iterdir())
+    assert drawn == ["one.jpg.png", "two.png.png"]
+    assert Image.open(tmp_path / "why" / "one.jpg.png").width > 640
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("predict", "absent.jpg"), "there is no photo at absent.jpg"),
+        (("predict", "photo.jpg"), "no .mar in"),
+        (("predict", "photo.jpg", "--model", "photo.jpg"), "not a model archive"),
+        (("evaluate", "photo.jpg", "--data", "."), "not a model archive"),
+        (("train", "--data", ".", "--recipe", "heavy"), "unknown recipe 'heavy'"),
+        (("serve", "absent.mar"), "no archive at"),
+        (("score", "absent.txt", "--out", "out", "--model", "photo.jpg"), "not a model archive"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_1(tmp_path, arguments, said):
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.jpg")
+    shown = vea(*arguments, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "Traceback" not in shown.stderr
+    assert said in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path):
+    assert vea("predict", cwd=tmp_path).returncode == 2
+    assert vea("nonsense", cwd=tmp_path).returncode == 2
+
+
+def test_every_command_has_help_that_teaches():
+    for command in build_app().registered_commands:
+        assert command.callback.__doc__.strip()
+        assert "vea " in command.callback.__doc__, f"{command.name} shows no example"
