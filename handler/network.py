@@ -68,11 +68,14 @@ class Response:
         log_probabilities: log p_emo, BxC.
         attention: weight of each object in the last step, BxN; None without Semantic-Net.
         feature_map: F_g, Bxd1xhxw; None without Global-Net.
+        alone: in training, for each branch, log p_emo of that branch without the others, BxC, and
+            which images have its stimulus, bool, B; else empty.
     """
 
     log_probabilities: torch.Tensor
     attention: torch.Tensor | None
     feature_map: torch.Tensor | None
+    alone: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
 class StimuliAwareNetwork(nn.Module):
@@ -99,18 +102,24 @@ class StimuliAwareNetwork(nn.Module):
 
     def forward(self, stimuli: Stimuli) -> Response:
         """Stimuli of B images -> the response to each."""
-        parts, attention, feature_map = [], None, None
+        parts, present, attention, feature_map = [], [], None, None
         if self.global_net is not None:
             v_g, feature_map = self.global_net(stimuli.colour)
             parts.append(v_g)
+            present.append(torch.ones(len(v_g), dtype=torch.bool, device=v_g.device))
         if self.semantic_net is not None:
             objects = stimuli.objects
             v_s, steps = self.semantic_net(objects.features, objects.mask)
             parts.append(v_s)
+            present.append(objects.mask.any(dim=1))
             attention = steps[:, -1]
         if self.expression_net is not None:
             parts.append(self.expression_net(stimuli.faces.crops, stimuli.faces.mask))
-        return Response(self.response(parts), attention, feature_map)
+            present.append(stimuli.faces.mask)
+        alone = self.response.each_alone(parts) if self.training else []
+        return Response(
+            self.response(parts), attention, feature_map, list(zip(alone, present, strict=False))
+        )
 
     def activation_map(self, response: Response, emotion: torch.Tensor) -> torch.Tensor | None:
         """Where Global-Net sees the given emotion (class activation map, Fig. 12).

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from handler.emotions import Wheel
 
@@ -37,6 +38,19 @@ class EmotionResponse(nn.Module):
         """Features (each Bxd) -> log p_emo, BxC."""
         fused = torch.cat(list(parts), dim=1)  # v_emo
         return self.classifier(self.dropout(fused)).log_softmax(dim=1)
+
+    def each_alone(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What each feature says without the others: as `forward`, one answer for each part.
+
+        Eq. 13 is linear, so a part's answer comes from its own columns of W.
+        """
+        answers, start = [], 0
+        for part in parts:
+            columns = self.classifier.weight[:, start : start + part.shape[1]]
+            start += part.shape[1]
+            logits = functional.linear(self.dropout(part), columns, self.classifier.bias)
+            answers.append(logits.log_softmax(dim=1))
+        return answers
 
 
 def polarity_log_probabilities(log_probabilities: torch.Tensor, wheel: Wheel) -> torch.Tensor:

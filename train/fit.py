@@ -9,6 +9,7 @@ RUN/model/           the archive, unpacked
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def fit(
     Raises:
         DatasetError, RecipeError, WeightsMissing: as their messages say.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     dataset = read_folders(data, emotions.wheel(recipe.network.wheel))
     selector, network = build_parts(recipe)

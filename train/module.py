@@ -54,8 +54,12 @@ class EmotionModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """One step; logs the loss and the running accuracy."""
         stimuli, target = batch
-        log_probabilities = self.network(stimuli).log_probabilities
+        response = self.network(stimuli)
+        log_probabilities = response.log_probabilities
         loss: torch.Tensor = self.loss(log_probabilities, target)
+        for alone, present in response.alone:
+            if self.config.branch_weight and present.any():
+                loss = loss + self.config.branch_weight * self.loss(alone[present], target[present])
         hits = (log_probabilities.argmax(1) == target).float().mean()
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
         self.log("train_accuracy", hits, on_step=False, on_epoch=True, prog_bar=True)

@@ -32,6 +32,9 @@ class TrainingConfig:
         lr: peak learning rate of everything else.
         weight_decay: of AdamW.
         polarity_weight: lambda of Eq. 18.
+        branch_weight: of the loss of each branch answering alone, added to the loss of all
+            together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
+            does the work and the others stay weak.
         freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
             stem with them; 0 trains all.
     """
@@ -45,12 +48,13 @@ class TrainingConfig:
     lr: float = 5e-4
     weight_decay: float = 1e-2
     polarity_weight: float = 1.0
+    branch_weight: float = 0.0
     freeze_stages: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 1), ("freeze_stages", 0)):
             _check_number(name, getattr(self, name), least=least, whole=True)
-        for name in ("lr_backbone", "lr", "weight_decay", "polarity_weight"):
+        for name in ("lr_backbone", "lr", "weight_decay", "polarity_weight", "branch_weight"):
             _check_number(name, getattr(self, name), least=0)
         scale = self.crop_scale
         if not isinstance(scale, tuple) or len(scale) != 2:

@@ -188,3 +188,30 @@ def test_a_backbone_takes_bytes_and_floats_alike() -> None:
     mean, std = backbone_spec("resnet18").mean, backbone_spec("resnet18").std
     black = (0.0 - mean[0]) / std[0]
     assert torch.allclose((0 - backbone.mean)[0, 0] / backbone.std[0, 0], torch.tensor(black))
+
+
+def test_in_training_each_branch_also_answers_alone_with_its_own_columns() -> None:
+    network = build(("global", "semantic", "expression"))
+    network.eval()  # batch statistics and dropout out of the way
+    response = network.response
+    parts = [torch.randn(3, size) for size in (512, 8, 16)]
+    fused = response(parts)
+    alone = response.each_alone(parts)
+    # Logarithms of probabilities are logits up to a constant: compare differences of emotions.
+    logits = sum(alone) - 2 * response.classifier.bias
+    assert torch.allclose(logits - logits[:, :1], fused - fused[:, :1], atol=1e-4), (
+        "Eq. 13 is linear"
+    )
+    silent = response.each_alone([torch.zeros_like(part) for part in parts])
+    assert torch.allclose(silent[0], response.classifier.bias.log_softmax(0).expand(3, -1))
+
+
+def test_the_lone_answers_are_for_training_only_and_know_who_has_a_face() -> None:
+    network = build(("global", "semantic", "expression"))
+    assert network(stimuli()).alone == []
+    seen = stimuli()
+    seen.objects.mask[1] = False
+    (_, whole), (_, objects), (_, faces) = network.train()(seen).alone
+    assert whole.tolist() == [True, True, True]
+    assert objects.tolist() == [True, False, True]
+    assert faces.tolist() == [False, True, True]

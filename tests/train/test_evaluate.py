@@ -27,9 +27,7 @@ def test_every_image_is_counted_under_its_label_and_its_prediction(
 ):
     fill(tmp_path, photo, encode, "awe", "Sad", "fear", "awe")
     result = evaluate(predictor, tmp_path)
-    answers = {
-        path: predictor.predict([path.read_bytes()])[0] for path in tmp_path.rglob("*.png")
-    }
+    answers = {path: predictor.predict([path.read_bytes()])[0] for path in tmp_path.rglob("*.png")}
     for path, answer in answers.items():
         true = MIKELS.index(path.parent.name)
         assert result.confusion[true][MIKELS.index(answer.emotion)] > 0

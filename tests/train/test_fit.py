@@ -18,8 +18,10 @@ from handler.network import NetworkConfig
 from handler.organism.semantic_net import SemanticConfig
 from handler.predictor import Predictor
 from handler.stimuli.selector import SelectorConfig
+from handler.stimuli.stimuli import Faces, Objects, Stimuli
 from train.datasets.folders import DatasetError
 from train.fit import build_parts, fit
+from train.losses import HierarchicalCrossEntropy
 from train.module import EmotionModule, frozen_stages
 from train.recipe import Recipe, RecipeError, TrainingConfig
 
@@ -173,6 +175,43 @@ def test_objects_of_another_size_than_the_network_expects_are_refused() -> None:
     recipe = replace(RECIPE, network=replace(RECIPE.network, object_features=2048))
     with pytest.raises(RecipeError, match=r"object_features is 2048.*1280"):
         build_parts(recipe)
+
+
+def test_the_branch_weight_adds_the_loss_of_each_branch_that_has_its_stimulus() -> None:
+    _, network = build_parts(QUICK)
+    network = network.train()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    faces = torch.tensor([1, 0, 1])
+    seen = Stimuli(
+        colour=torch.zeros(3, 3, 8, 8, dtype=torch.uint8),
+        objects=Objects(
+            features=torch.randn(3, 4, 1280),
+            boxes=torch.zeros(3, 4, 4),
+            scores=torch.zeros(3, 4),
+            labels=torch.zeros(3, 4, dtype=torch.int64),
+            mask=torch.ones(3, 4, dtype=torch.bool),
+        ),
+        faces=Faces(
+            crops=torch.randint(0, 256, (3, 1, 48, 48), dtype=torch.uint8),
+            boxes=torch.zeros(3, 4),
+            scores=torch.zeros(3),
+            counts=faces,
+        ),
+    )
+    target = torch.tensor([0, 3, 6])
+
+    def loss(weight: float) -> float:
+        module = EmotionModule(network, TrainingConfig(branch_weight=weight))
+        module.log = lambda *args, **kwargs: None  # there is no trainer to log to
+        return float(module.training_step((seen, target), 0))
+
+    (semantic, _), (expression, _) = network(seen).alone
+    measure = HierarchicalCrossEntropy(network.wheel)
+    here = faces.bool()
+    extra = measure(semantic, target) + measure(expression[here], target[here])
+    assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * float(extra), rel=1e-4)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])

@@ -33,9 +33,7 @@ def test_help_names_every_command():
 
 def test_help_does_not_wait_for_heavy_imports():
     code = "import sys; import vea.main as m; m.build_app(); print('torch' in sys.modules)"
-    shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
 
 
