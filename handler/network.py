@@ -61,6 +61,23 @@ class NetworkConfig:
 
 
 @dataclass
+class Perception:
+    """What the organism makes of B images, before the response.
+
+    Attributes:
+        features: v_g, v_s, v_e, as far as there are such branches, each Bxd.
+        present: for each of them, which images have its stimulus, bool, B.
+        attention: weight of each object in the last step, BxN; None without Semantic-Net.
+        feature_map: F_g, Bxd1xhxw; None without Global-Net.
+    """
+
+    features: list[torch.Tensor]
+    present: list[torch.Tensor]
+    attention: torch.Tensor | None
+    feature_map: torch.Tensor | None
+
+
+@dataclass
 class Response:
     """What the network says about B images.
 
@@ -100,26 +117,30 @@ class StimuliAwareNetwork(nn.Module):
             feature_sizes=sizes, wheel=self.wheel, dropout=config.dropout
         )
 
-    def forward(self, stimuli: Stimuli) -> Response:
-        """Stimuli of B images -> the response to each."""
-        parts, present, attention, feature_map = [], [], None, None
+    def perceive(self, stimuli: Stimuli) -> Perception:
+        """Stimuli of B images -> what each branch makes of them, Eq. 1 to 11."""
+        features, present, attention, feature_map = [], [], None, None
         if self.global_net is not None:
             v_g, feature_map = self.global_net(stimuli.colour)
-            parts.append(v_g)
+            features.append(v_g)
             present.append(torch.ones(len(v_g), dtype=torch.bool, device=v_g.device))
         if self.semantic_net is not None:
             objects = stimuli.objects
             v_s, steps = self.semantic_net(objects.features, objects.mask)
-            parts.append(v_s)
+            features.append(v_s)
             present.append(objects.mask.any(dim=1))
             attention = steps[:, -1]
         if self.expression_net is not None:
-            parts.append(self.expression_net(stimuli.faces.crops, stimuli.faces.mask))
+            features.append(self.expression_net(stimuli.faces.crops, stimuli.faces.mask))
             present.append(stimuli.faces.mask)
-        alone = self.response.each_alone(parts) if self.training else []
-        return Response(
-            self.response(parts), attention, feature_map, list(zip(alone, present, strict=False))
-        )
+        return Perception(features, present, attention, feature_map)
+
+    def forward(self, stimuli: Stimuli) -> Response:
+        """Stimuli of B images -> the response to each, Eq. 12 and 13."""
+        seen = self.perceive(stimuli)
+        answers = self.response.each_alone(seen.features) if self.training else []
+        alone = list(zip(answers, seen.present, strict=False))
+        return Response(self.response(seen.features), seen.attention, seen.feature_map, alone)
 
     def activation_map(self, response: Response, emotion: torch.Tensor) -> torch.Tensor | None:
         """Where Global-Net sees the given emotion (class activation map, Fig. 12).

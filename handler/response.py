@@ -40,17 +40,16 @@ class EmotionResponse(nn.Module):
         return self.classifier(self.dropout(fused)).log_softmax(dim=1)
 
     def each_alone(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """What each feature says without the others: as `forward`, one answer for each part.
+        """What each feature says without the others: as `forward`, one answer for each part."""
+        columns = self.columns(parts)
+        return [
+            functional.linear(self.dropout(part), weight, self.classifier.bias).log_softmax(dim=1)
+            for part, weight in zip(parts, columns, strict=True)
+        ]
 
-        Eq. 13 is linear, so a part's answer comes from its own columns of W.
-        """
-        answers, start = [], 0
-        for part in parts:
-            columns = self.classifier.weight[:, start : start + part.shape[1]]
-            start += part.shape[1]
-            logits = functional.linear(self.dropout(part), columns, self.classifier.bias)
-            answers.append(logits.log_softmax(dim=1))
-        return answers
+    def columns(self, parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The columns of W that belong to each part, Cxd, as views of it (Eq. 13 is linear)."""
+        return self.classifier.weight.split([part.shape[1] for part in parts], dim=1)
 
 
 def polarity_log_probabilities(log_probabilities: torch.Tensor, wheel: Wheel) -> torch.Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from handler.archive import ArchiveConfig, write_model_folder
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import StimuliSelector
+from train.calibration import Calibration, calibrate
 from train.data import training_loader, validation_loader
 from train.datasets.folders import DatasetTable, read_folders
 from train.module import EmotionModule
@@ -44,11 +45,13 @@ class FitResult:
         model: the model folder.
         val_accuracy: after the last epoch, on the validation split, 0 to 1.
         val_polarity_accuracy: likewise.
+        calibration: of the branches, which came after that.
     """
 
     model: Path
     val_accuracy: float
     val_polarity_accuracy: float
+    calibration: Calibration
 
 
 def fit(
@@ -121,16 +124,19 @@ def fit(
     )
     if "val_accuracy" not in trainer.callback_metrics:  # resumed after its last epoch
         trainer.validate(module, validation, verbose=False)
+    calibration = calibrate(module.network.cpu(), validation)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     write_model_folder(
         run / "model",
         config=ArchiveConfig(f"vea-{recipe.name}", "0", recipe.network, recipe.selector),
-        network=module.network.cpu(),
+        network=module.network,
         selector=selector,
         landmarks=landmark_file(),
-        card={"training": facts},
+        card={"training": {**facts, "calibration": asdict(calibration)}},
     )
-    return FitResult(run / "model", metrics["val_accuracy"], metrics["val_polarity_accuracy"])
+    return FitResult(
+        run / "model", metrics["val_accuracy"], metrics["val_polarity_accuracy"], calibration
+    )
 
 
 def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:

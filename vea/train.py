@@ -68,7 +68,8 @@ def train(
         )
     out().print(
         f"val accuracy {result.val_accuracy:.1%}, polarity {result.val_polarity_accuracy:.1%}; "
-        f"the model is in {result.model}"
+        f"with calibrated branches {result.calibration.accuracy_cross_validated:.1%} "
+        f"(cross-validated); the model is in {result.model}"
     )
 
 
