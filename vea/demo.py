@@ -76,6 +76,7 @@ def demo(
         make_card(name, encoded, answer, served[name][0])
         for (name, encoded), answer in zip(photos.items(), answers, strict=True)
     ]
+    cards.sort(key=lambda card: card.prediction is None)  # what was refused comes last
     page = to / "index.html"
     write_page(
         page,
