@@ -64,7 +64,7 @@ def predict(
             [_document(file, answer, predictor, explain) for file, answer in answers.items()]
         )
     else:
-        show(out(), {str(file): answer for file, answer in answers.items()})
+        show(out(), {_name(file, files): answer for file, answer in answers.items()})
         if explain:
             out().print(f"drawings are in {explain}")
     if any(isinstance(answer, Refusal) for answer in answers.values()):
@@ -86,6 +86,11 @@ def _expand(images: list[Path]) -> list[Path]:
         else:
             raise VeaError(f"there is no photo at {path}")
     return files
+
+
+def _name(file: Path, files: list[Path]) -> str:
+    """The file's name, or its path where another file has the same name."""
+    return file.name if sum(f.name == file.name for f in files) == 1 else str(file)
 
 
 def _predict_all(
@@ -125,7 +130,10 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
     """A table for people: what each photo evokes, by name."""
     from handler.predictor import Refusal
 
-    table = Table("photo", "emotion", "p", "then", "polarity", "p", "faces")
+    table = Table()
+    table.add_column("photo", overflow="fold")
+    for heading in ("emotion", "p", "then", "polarity", "p", "faces"):
+        table.add_column(heading)
     for name, answer in answers.items():
         if isinstance(answer, Refusal):
             table.add_row(name, "[red]refused[/red]", "", answer.reason)

@@ -123,6 +123,8 @@ def package(
 
     The file holds code, weights, settings and model card, and nothing that executes on loading but
     that code. The same inputs give the same bytes.
+
+        vea package runs/lite/model --version 1.1 --evaluation evaluation.json
     """
     from train.package import package as pack
 

@@ -90,7 +90,9 @@ def test_mistakes_get_one_line_and_exit_code_1(tmp_path, arguments, said):
     assert shown.returncode == 1
     assert "Traceback" not in shown.stderr
     assert said in shown.stderr
-    assert len(shown.stderr.strip().splitlines()) == 1
+    complaints = [line for line in shown.stderr.splitlines() if line.startswith("vea: ")]
+    assert len(complaints) == 1
+    assert shown.stderr.strip().endswith(complaints[0]), "and nothing follows it"
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path):

@@ -207,7 +207,7 @@ class TorchServe:
         log = ServerLog(self.workplace.log)
         image = _tiny_image()
         while time.monotonic() < deadline:
-            if not self.processes():
+            if self._has_ended():
                 raise self._failure("TorchServe ended before it answered")
             if log.is_crash_loop():
                 raise self._failure(f"the model {self.model} cannot be loaded")
@@ -221,6 +221,12 @@ class TorchServe:
                 pass  # no port or no keys yet
             time.sleep(_POLL)
         raise self._failure(f"the model {self.model} gave no answer within {timeout:.0f} seconds")
+
+    def _has_ended(self) -> bool:
+        # A child tells for certain; the process list may miss one that is just being started.
+        if self._process is not None:
+            return self._process.poll() is not None
+        return not self.processes()
 
     def _failure(self, what: str) -> ServingError:
         log = self.workplace.log
