@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,6 @@ from handler.stimuli.stimuli import Faces, Objects, Stimuli
 _PROGRESS = "progress.json"
 _BATCH = 8  # larger batches fall out of a processor's cache
 _RECORDED_EVERY = 128  # batches; flushing all arrays takes as long as selecting a few photos
-_log = logging.getLogger(__name__)
 
 
 class StimuliCache:
