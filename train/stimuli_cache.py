@@ -63,16 +63,7 @@ class StimuliCache:
 
 
 _PER_OBJECT = ("features", "boxes", "scores", "labels", "mask")
-_ARRAY_NAMES = (
-    "colour",
-    "features",
-    "boxes",
-    "scores",
-    "labels",
-    "mask",
-    "faces",
-    "face_counts",
-)
+_ARRAY_NAMES = ("colour", *_PER_OBJECT, "faces", "face_counts")
 
 
 def build_cache(

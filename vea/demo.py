@@ -24,7 +24,6 @@ from handler.errors import VeaError
 from vea.terminal import out
 
 if TYPE_CHECKING:
-    from handler.predictor import Prediction, Refusal
     from jobs.embedded_s3 import S3Server
 
 _BUCKET = "demo"
@@ -54,6 +53,7 @@ def demo(
     """
     from handler.predictor import Predictor
     from vea.page import make_card, write_page
+    from vea.predict import show
     from vea.store import newest_archive
 
     archive = model or newest_archive()
@@ -85,7 +85,7 @@ def demo(
         positives=predictor.wheel.positives,
         difference=difference,
     )
-    _show(console, dict(zip(photos, answers, strict=True)))
+    show(console, dict(zip(photos, answers, strict=True)))
     console.print(f"page:    {page.resolve()}")
     console.print(f"parquet: {(to / 'predictions').resolve()}")
     console.print(f"everything that was started is stopped; {time.monotonic() - began:.0f} s")
@@ -181,9 +181,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
-    from vea.predict import show
-
-    show(console, answers)
