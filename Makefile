@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test check clean
+.PHONY: demo test check detectron2 clean
 demo: $(VENV)/installed
 	$(VENV)/bin/vea demo
 
-test: check
+test: check detectron2
 	$(VENV)/bin/python -m pytest
 
 # Style and types alone.
@@ -14,6 +14,12 @@ check: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# What the Visual Genome objects need; the demo does not.
+detectron2: $(VENV)/detectron2
+$(VENV)/detectron2: $(VENV)/installed vea/detectron2.py
+	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/vea install-detectron2
+	touch $@
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \

@@ -5,6 +5,7 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     config.json            name, version, network and selector settings
     weights.safetensors    ``network.*`` and ``objects.*`` tensors
     face_landmarks.dat     dlib's 5-point landmark predictor
+    face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     model_card.json        what it was trained on, how well it does, what it may be used for
     contents.json          SHA-256 of each file; the hash of this file is the archive's digest
 
@@ -16,10 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,8 +36,13 @@ from handler.stimuli.selector import SelectorConfig, StimuliSelector
 
 FORMAT = 1
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
+FACE_DETECTOR = "face_detector.dat"
 CARD, CONTENTS = "model_card.json", "contents.json"
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
+_CHUNK = 1 << 20  # bytes unpacked at a time
+_HALF_LIMIT = torch.finfo(torch.float16).max
+# Cell anchors are coordinates, to which boxes are relative: half precision would move the boxes.
+_PRECISE = frozenset({"objects.anchors"})
 # RuntimeError: the zip file is encrypted, or packed by a method that Python does not know.
 _ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zlib.error)
 
@@ -117,15 +124,40 @@ def write_model_folder(
     selector: StimuliSelector,
     landmarks: Path,
     card: dict[str, Any],
+    face_detector: Path | None = None,
 ) -> None:
-    """Write the model files into ``folder``, floating-point weights in half precision."""
+    """Write the model files into ``folder``, matrices and filters in half precision.
+
+    Args:
+        folder: made if it is not there.
+        config: names and settings.
+        network: with its weights.
+        selector: likewise.
+        landmarks: the face landmark file.
+        card: the model card.
+        face_detector: the face detector's file, needed where ``config`` searches faces with it.
+
+    Raises:
+        ArchiveError: the face detector's file is needed and not given.
+    """
+    if needs_face_detector(config) and face_detector is None:
+        raise ArchiveError(f"face search 'cnn' needs a {FACE_DETECTOR}: give face_detector")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"objects.{k}": v for k, v in selector.objects.state_dict().items()}
-    save_file({k: _half(v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
+    save_file({k: _compact(k, v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
     (folder / CONFIG).write_text(config.to_json())
-    (folder / LANDMARKS).write_bytes(Path(landmarks).read_bytes())
+    shutil.copyfile(landmarks, folder / LANDMARKS)
+    if needs_face_detector(config) and face_detector is not None:
+        shutil.copyfile(face_detector, folder / FACE_DETECTOR)
+    else:  # what an earlier model left here would be sealed with this one
+        (folder / FACE_DETECTOR).unlink(missing_ok=True)
     write_card(folder, card)
+
+
+def needs_face_detector(config: ArchiveConfig) -> bool:
+    """Whether an archive of this configuration holds ``face_detector.dat``."""
+    return config.selector.faces.backend == "cnn"
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
@@ -138,7 +170,7 @@ def seal(folder: Path) -> str:
     """Write ``contents.json`` for all files in ``folder``; returns the archive's digest."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     digests = {
-        p.relative_to(folder).as_posix(): _sha256(p.read_bytes())
+        p.relative_to(folder).as_posix(): _sha256_of(p)
         for p in files
         if p.relative_to(folder).as_posix() != CONTENTS
     }
@@ -156,18 +188,24 @@ def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
 
     Raises:
         ArchiveError: there is no archive of this format at ``path``.
+        VeaError: the archive needs a package that is not installed; the message says which.
     """
     with _model_folder(Path(path)) as folder:
-        digest = _verify(folder)
-        config, card = _read_settings(folder)
+        config, card, digest = _read_settings(folder)
+        files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
         try:
             network = StimuliAwareNetwork(config.network)
             selector = StimuliSelector(
-                config.selector, landmarks=folder / LANDMARKS, face_threads=face_threads
+                config.selector,
+                landmarks=folder / LANDMARKS,
+                face_detector=folder / FACE_DETECTOR if FACE_DETECTOR in files else None,
+                face_threads=face_threads,
             )
+        except VeaError:  # it says itself what to do, and the archive is not to blame
+            raise
         except Exception as error:  # torch, timm and dlib raise various types for wrong settings
             raise ArchiveError(
-                f"no model can be built from {CONFIG} and {LANDMARKS}: {_line(error)}"
+                f"no model can be built from {CONFIG} and {' and '.join(files)}: {_line(error)}"
             ) from None
         _fill(folder / WEIGHTS, network=network, objects=selector.objects)
     network.eval().requires_grad_(False)
@@ -177,8 +215,7 @@ def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
 def read_card(path: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of an archive, without building its networks."""
     with _model_folder(Path(path)) as folder:
-        digest = _verify(folder)
-        return *_read_settings(folder), digest
+        return _read_settings(folder)
 
 
 @contextmanager
@@ -192,20 +229,22 @@ def _model_folder(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vea-") as scratch:
         try:
             with zipfile.ZipFile(path) as packed:
-                for name in (*_MODEL_FILES, CONTENTS):
-                    Path(scratch, name).write_bytes(packed.read(name))
+                optional = [name for name in (FACE_DETECTOR,) if name in packed.namelist()]
+                for name in (*_MODEL_FILES, CONTENTS, *optional):
+                    with packed.open(name) as source, Path(scratch, name).open("wb") as target:
+                        shutil.copyfileobj(source, target, _CHUNK)
         except _ZIP_ERRORS as error:
             raise ArchiveError(f"{path} is not a model archive: {error}") from None
         yield Path(scratch)
 
 
-def _verify(folder: Path) -> str:
-    """Check the model files against ``contents.json``; returns the archive's digest."""
+def _verify(folder: Path, names: Sequence[str]) -> str:
+    """Check files against ``contents.json``; returns the archive's digest."""
     try:
         text = (folder / CONTENTS).read_text()
         digests = json.loads(text)
-        for name in _MODEL_FILES:
-            if _sha256((folder / name).read_bytes()) != digests[name]:
+        for name in names:
+            if _sha256_of(folder / name) != digests[name]:
                 raise ArchiveError(f"{name} does not match the digest in {CONTENTS}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{folder} is not a model archive: {error}") from None
@@ -226,15 +265,19 @@ def _fill(weights: Path, **parts: torch.nn.Module) -> None:
         raise ArchiveError(f"{WEIGHTS} does not fit {CONFIG}: {_line(error)}") from None
 
 
-def _read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any]]:
+def _read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
+    """Configuration, card and digest of a folder whose files have not been tampered with."""
+    digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
+    if needs_face_detector(config):
+        _verify(folder, [FACE_DETECTOR])
     try:
         card = json.loads(_text(folder / CARD))
     except ValueError as error:
         raise ArchiveError(f"{CARD} is not a model card: {error}") from None
     if not isinstance(card, dict):
         raise ArchiveError(f"{CARD} is not a model card: expected a JSON object")
-    return config, card
+    return config, card, digest
 
 
 def _text(file: Path) -> str:
@@ -249,10 +292,24 @@ def _line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _half(tensor: torch.Tensor) -> torch.Tensor:
+def _compact(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as it is stored.
+
+    Filters and matrices are nearly all of an archive and lose nothing in half precision.
+    Statistics of norms and biases are small and can be large numbers: they stay as they are, and
+    so does whatever half precision cannot hold.
+    """
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if tensor.is_floating_point() else tensor
+    if not tensor.is_floating_point() or tensor.ndim < 2 or name in _PRECISE:
+        return tensor
+    fits = tensor.numel() == 0 or bool(tensor.abs().max() <= _HALF_LIMIT)
+    return tensor.half() if fits else tensor
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,7 +1,8 @@
 """Convolutional backbones by name: timm's architectures, without their pooling and classifier.
 
 One table row a backbone: its feature size and the pixel statistics that its ImageNet weights were
-trained with. `resnet50` and `resnet18` are the paper's; `tf_efficientnet_lite0` is the light one.
+trained with. `resnet50` and `resnet18` are the paper's, `resnet101` is their
+larger sister; `tf_efficientnet_lite0` is the light one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class BackboneSpec:
 BACKBONES: dict[str, BackboneSpec] = {
     "resnet18": BackboneSpec(512, *_IMAGENET),
     "resnet50": BackboneSpec(2048, *_IMAGENET),
+    "resnet101": BackboneSpec(2048, *_IMAGENET),
     "tf_efficientnet_lite0": BackboneSpec(1280, *_CENTRED),
 }
 

@@ -58,7 +58,7 @@ def draw_stimuli(image: torch.Tensor, prediction: Prediction) -> Image.Image:
     font = ImageFont.load_default(size=max(12, photo.width // 40))
     for item in _named(prediction.objects):
         x, y = _scaled(item.box, scale)[:2]
-        _write(pen, (x + 2, y + 2), f"{item.label} {item.attention:.0%}", font)
+        _write(pen, (x + 2, y + 2), f"{item.name} {item.attention:.0%}", font)
     if prediction.face:
         box = _scaled(prediction.face.box, scale)
         pen.rectangle(box, outline=_FACE, width=max(2, photo.width // 200))
@@ -107,10 +107,10 @@ def _bars(prediction: Prediction, width: int, height: int) -> Image.Image:
 
 
 def _named(objects: tuple[AttendedObject, ...]) -> list[AttendedObject]:
-    """The most attended object of each label, the first few labels only."""
+    """The most attended object of each name, the first few names only."""
     first: dict[str, AttendedObject] = {}
     for item in objects:
-        first.setdefault(item.label, item)
+        first.setdefault(item.name, item)
     return list(first.values())[:_LABELLED]
 
 

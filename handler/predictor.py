@@ -23,7 +23,7 @@ from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli
 
 # On a CPU larger batches fall out of the cache and are slower an image; a GPU wants them large.
-_CPU_BATCH, _GPU_BATCH = 8, 64
+_CPU_BATCH, _GPU_BATCH = 8, 64  # the first unless the object source says `cpu_batch`
 Box = tuple[float, float, float, float]
 
 
@@ -46,12 +46,26 @@ class Face:
 
 @dataclass(frozen=True)
 class AttendedObject:
-    """A region with its name, confidence, box (xyxy, pixels) and attention weight (0 to 1)."""
+    """A region that Semantic-Net looked at.
+
+    Attributes:
+        label: what it is.
+        score: confidence of the label, 0 to 1.
+        box: xyxy, pixels.
+        attention: its weight among the regions of the image, 0 to 1.
+        attribute: how it is ("red", "wooden"); None where the object source does not tell.
+    """
 
     label: str
     score: float
     box: Box
     attention: float
+    attribute: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Attribute and label, as people say it."""
+        return f"{self.attribute} {self.label}" if self.attribute else self.label
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ class Prediction:
             answer["objects"] = [
                 {
                     "label": item.label,
+                    "attribute": item.attribute,
                     "score": item.score,
                     "box": list(item.box),
                     "attention": item.attention,
@@ -136,7 +151,7 @@ class Predictor:
     Args:
         archive: loaded.
         device: where the networks run; faces are always found on the CPU.
-        batch_size: images a forward pass; by default what suits the device.
+        batch_size: images a forward pass; by default what suits the device and the object source.
         limits: what an image may cost.
     """
 
@@ -152,10 +167,11 @@ class Predictor:
         self.card = archive.card
         self.device = torch.device(device)
         self.limits = limits or ImageLimits()
-        self.batch_size = batch_size or (_CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH)
         self.network: StimuliAwareNetwork = archive.network.to(self.device)
         self.selector: StimuliSelector = archive.selector.to(self.device)
         self.wheel = self.network.wheel
+        on_cpu = getattr(self.selector.objects, "cpu_batch", _CPU_BATCH)
+        self.batch_size = batch_size or (on_cpu if self.device.type == "cpu" else _GPU_BATCH)
 
     @classmethod
     def load(
@@ -247,13 +263,22 @@ class Predictor:
         objects = stimuli.objects
         attention = response.attention
         weights = (attention if attention is not None else objects.scores * 0).tolist()
-        vocabulary = self.selector.objects.vocabulary
+        source = self.selector.objects
+        nothing = torch.full_like(objects.labels, -1)
+        attributes = nothing if objects.attributes is None else objects.attributes
         listed = []
         for row, mask in enumerate(objects.mask.tolist()):
             found = [
-                AttendedObject(vocabulary[label], score, tuple(box), weight)
-                for label, score, box, weight, real in zip(
+                AttendedObject(
+                    label=source.vocabulary[label],
+                    score=score,
+                    box=tuple(box),
+                    attention=weight,
+                    attribute=source.attributes[attribute] if attribute >= 0 else None,
+                )
+                for label, attribute, score, box, weight, real in zip(
                     objects.labels[row].tolist(),
+                    attributes[row].tolist(),
                     objects.scores[row].tolist(),
                     objects.boxes[row].tolist(),
                     weights[row],

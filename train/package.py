@@ -66,7 +66,8 @@ def package(
             Path(handler.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", ".*")
         )
         shutil.copy(code / "service.py", staging / "service.py")
-        for file in (archive.WEIGHTS, archive.LANDMARKS):
+        detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []
+        for file in (archive.WEIGHTS, archive.LANDMARKS, *detector):
             shutil.copy(model / file, staging / file)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))
@@ -118,12 +119,14 @@ def _repack(source: Path, target: Path) -> None:
     partial = target.with_suffix(".partial")
     with zipfile.ZipFile(source) as packed, zipfile.ZipFile(partial, "w") as repacked:
         for name in sorted(n for n in packed.namelist() if not n.endswith("/")):
-            data = packed.read(name)
-            if name == _MANIFEST:
-                manifest = json.loads(data)
-                manifest.pop("createdOn", None)
-                data = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
             entry = zipfile.ZipInfo(name, date_time=_EPOCH)
             entry.external_attr = 0o644 << 16
-            repacked.writestr(entry, data, compress_type=zipfile.ZIP_STORED)
+            if name == _MANIFEST:
+                manifest = json.loads(packed.read(name))
+                manifest.pop("createdOn", None)
+                repacked.writestr(entry, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+                continue
+            entry.file_size = packed.getinfo(name).file_size  # so that zip knows if it is large
+            with packed.open(name) as data, repacked.open(entry, "w") as kept:
+                shutil.copyfileobj(data, kept, 1 << 20)
     partial.replace(target)

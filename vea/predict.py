@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from handler.predictor import Prediction, Predictor, Refusal
 
 _WINDOW = 32  # photos in memory at a time
+_REASONS = 3  # objects listed for each photo
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +65,10 @@ def predict(
             [_document(file, answer, predictor, explain) for file, answer in answers.items()]
         )
     else:
-        show(out(), {_name(file, files): answer for file, answer in answers.items()})
+        named = {_name(file, files): answer for file, answer in answers.items()}
+        show(out(), named)
         if explain:
+            show_reasons(out(), named)
             out().print(f"drawings are in {explain}")
     if any(isinstance(answer, Refusal) for answer in answers.values()):
         raise typer.Exit(1)
@@ -150,3 +153,28 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
             str(answer.face_count),
         )
     console.print(table)
+
+
+def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
+    """A table for people: the objects of each photo that were attended to most."""
+    from handler.predictor import Prediction
+
+    table = Table(title="reasons", title_justify="left")
+    table.add_column("photo", overflow="fold")
+    table.add_column("object")
+    for heading in ("attention", "confidence"):
+        table.add_column(heading, justify="right")
+    table.add_column("box (x1 y1 x2 y2)", justify="right")
+    for name, answer in answers.items():
+        if not isinstance(answer, Prediction):
+            continue
+        for place, item in enumerate(answer.objects[:_REASONS]):
+            table.add_row(
+                "" if place else name,
+                item.name,
+                f"{item.attention:.0%}",
+                f"{item.score:.0%}",
+                " ".join(f"{edge:.0f}" for edge in item.box),
+            )
+    if table.row_count:
+        console.print(table)

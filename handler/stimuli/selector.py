@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.faces import DlibFaces
+from handler.stimuli.faces import BACKENDS, DlibFaces
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.stimuli import Stimuli
 
@@ -25,6 +25,19 @@ class FaceConfig:
     side: int = 448
     upsample: int = 0
     threshold: float = 0.0
+    backend: str = "hog"
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"faces.backend is '{self.backend}': expected 'hog' or 'cnn'")
+        for name, least in (("side", 1), ("upsample", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(
+                    f"faces.{name} is {value}: expected a whole number of at least {least}"
+                )
+        if not isinstance(self.threshold, int | float) or isinstance(self.threshold, bool):
+            raise ValueError(f"faces.threshold is {self.threshold}: expected a number")
 
 
 @dataclass(frozen=True)
@@ -64,22 +77,39 @@ class StimuliSelector(nn.Module):
     Args:
         config: what to select.
         landmarks: the face landmark file.
+        face_detector: the face detector's file, where ``config.faces.backend`` is ``"cnn"``.
         face_threads: images searched for faces at a time.
+
+    Raises:
+        FaceDetectorMissing: the configured face search needs a file that is not given.
     """
 
-    def __init__(self, config: SelectorConfig, *, landmarks: Path, face_threads: int = 1) -> None:
+    def __init__(
+        self,
+        config: SelectorConfig,
+        *,
+        landmarks: Path,
+        face_detector: Path | None = None,
+        face_threads: int = 1,
+    ) -> None:
         super().__init__()
         self.config = config
+        # Faces first: a missing file is told at once, not after a detector has been built.
+        self.faces = DlibFaces(
+            landmarks=landmarks,
+            detector=face_detector,
+            threads=face_threads,
+            **asdict(config.faces),
+        )
         self.objects = build_object_source(config.objects)
-        self.faces = DlibFaces(landmarks=landmarks, threads=face_threads, **asdict(config.faces))
 
     def select(self, images: Sequence[torch.Tensor]) -> Stimuli:
         """The stimuli of images (uint8, 3xHxW, any sizes); at least one image."""
-        return Stimuli(
-            colour=torch.stack([fit_colour(image, self.config) for image in images]),
-            objects=self.objects.select(images),
-            faces=self.faces.select(images),
-        )
+        # Faces are searched in threads of their own while the object source works.
+        search = self.faces.start(images)
+        colour = torch.stack([fit_colour(image, self.config) for image in images])
+        objects = self.objects.select(images)
+        return Stimuli(colour=colour, objects=objects, faces=search.collect())
 
 
 def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:

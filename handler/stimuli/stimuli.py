@@ -7,7 +7,7 @@ are no zero objects that a mean or an attention could mistake for real ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -23,6 +23,8 @@ class Objects:
         scores: float, BxN, detection confidence, 0 to 1.
         labels: int64, BxN, indices into the source's vocabulary.
         mask: bool, BxN, true where there is a region.
+        attributes: int64, BxN, indices into the source's attributes, -1 for none; None where the
+            source tells no attributes.
     """
 
     features: torch.Tensor
@@ -30,6 +32,7 @@ class Objects:
     scores: torch.Tensor
     labels: torch.Tensor
     mask: torch.Tensor
+    attributes: torch.Tensor | None = None
 
 
 @dataclass
@@ -79,4 +82,7 @@ class Stimuli:
 
 
 def _move(group: _Group, device: torch.device | str) -> _Group:
-    return type(group)(**{f.name: getattr(group, f.name).to(device) for f in fields(group)})
+    parts = {f.name: getattr(group, f.name) for f in fields(group)}
+    return replace(
+        group, **{name: part.to(device) for name, part in parts.items() if part is not None}
+    )

@@ -54,6 +54,20 @@ def test_an_attended_object_is_shaded_more_than_a_neglected_one():
     assert change[200, 320] == 0, "between the objects nothing is drawn"
 
 
+def test_an_object_is_named_with_its_attribute(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "handler.explain._write", lambda pen, place, text, font: written.append(text)
+    )
+    objects = (
+        AttendedObject("dog", 0.9, (0, 0, 80, 100), 0.5, attribute="brown"),
+        AttendedObject("dog", 0.9, (10, 0, 80, 100), 0.3, attribute="brown"),
+        AttendedObject("dog", 0.9, (120, 0, 200, 100), 0.2),
+    )
+    draw_stimuli(GREY, prediction(objects=objects))
+    assert written == ["brown dog 50%", "dog 20%"], "each name once, where it matters most"
+
+
 def test_the_face_is_framed_where_it_is():
     face = Face((50, 25, 100, 75), 1.0)
     drawing = pixels(draw_stimuli(GREY, prediction(face=face, face_count=1)))

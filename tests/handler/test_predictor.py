@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from handler.archive import ArchiveError
+from handler.archive import ArchiveError, load_archive
 from handler.emotions import MIKELS
-from handler.images import ImageLimits
+from handler.images import ImageLimits, decode
 from handler.predictor import Prediction, Predictor, Refusal
+from handler.stimuli.stimuli import Objects
 
 BROKEN = b"\xff\xd8\xff\xe0 no more than a beginning"
 
@@ -165,8 +168,60 @@ def test_a_prediction_has_the_documented_schema(predictor: Predictor, files: lis
     }
     explained = json.loads(json.dumps(answer.to_dict(predictor.model, explain=True)))
     assert set(explained) - set(plain) == {"objects", "activation"}
-    assert set(explained["objects"][0]) == {"label", "score", "box", "attention"}
+    assert set(explained["objects"][0]) == {"label", "attribute", "score", "box", "attention"}
     assert len(explained["objects"][0]["box"]) == 4
+
+
+def test_an_object_source_without_attributes_says_null(
+    predictor: Predictor, files: list[bytes]
+) -> None:
+    answer = predictor.predict(files[:1], explain=True)[0]
+    listed = answer.to_dict(predictor.model, explain=True)["objects"]
+    assert [item["attribute"] for item in listed] == [None] * 5
+    assert answer.objects[0].name == answer.objects[0].label
+
+
+def test_objects_carry_the_attributes_that_the_source_tells(
+    tiny_model: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor.load(tiny_model)
+    source = predictor.selector.objects
+    select = source.select
+
+    def with_attributes(images: list[torch.Tensor]) -> Objects:
+        return replace(select(images), attributes=torch.tensor([[0, 1, -1, 1, 0]]))
+
+    monkeypatch.setattr(source, "select", with_attributes)
+    monkeypatch.setattr(source, "attributes", ("red", "wooden"), raising=False)
+    boxes = select([decode(files[0])]).boxes[0].tolist()
+    told = ["red", "wooden", None, "wooden", "red"]
+    expected = {tuple(box): attribute for box, attribute in zip(boxes, told, strict=True)}
+    answer = predictor.predict(files[:1], explain=True)[0]
+    assert {item.box: item.attribute for item in answer.objects} == expected
+    listed = answer.to_dict(predictor.model, explain=True)["objects"]
+    assert {tuple(item["box"]): item["attribute"] for item in listed} == expected
+    for item in answer.objects:
+        words = f"{item.attribute} {item.label}" if item.attribute else item.label
+        assert item.name == words
+
+
+def test_the_object_source_says_how_many_images_it_wants_at_a_time_on_a_cpu(
+    tiny_model: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = load_archive(tiny_model)
+    assert Predictor(archive).batch_size == 8
+    monkeypatch.setattr(archive.selector.objects, "cpu_batch", 3, raising=False)
+    predictor = Predictor(archive)
+    select, batches = archive.selector.objects.select, []
+
+    def watched(images: list[torch.Tensor]) -> Objects:
+        batches.append(len(images))
+        return select(images)
+
+    monkeypatch.setattr(archive.selector.objects, "select", watched)
+    predictor.predict(files[:7])
+    assert batches == [3, 3, 1]
+    assert Predictor(archive, batch_size=5).batch_size == 5, "whoever asks for a size gets it"
 
 
 def test_a_refusal_has_the_documented_schema(predictor: Predictor) -> None:

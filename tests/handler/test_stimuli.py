@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.faces import DlibFaces
+from handler.stimuli.faces import DlibFaces, FaceDetectorMissing
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.objects.grid import GridObjects
-from handler.stimuli.selector import SelectorConfig, StimuliSelector, fit_colour
+from handler.stimuli.selector import FaceConfig, SelectorConfig, StimuliSelector, fit_colour
 
 
 def tensor_of(image: Image.Image) -> torch.Tensor:
@@ -196,6 +197,99 @@ def test_a_missing_landmark_file_is_named(tmp_path: Path) -> None:
         DlibFaces(landmarks=tmp_path / "nowhere.dat")
 
 
+def test_each_doubling_finds_faces_half_as_large(landmarks: Path, portrait: Image.Image) -> None:
+    small = Image.new("RGB", (448, 448), "grey")
+    small.paste(portrait.resize((256, 256)), (100, 100))
+    counts = [
+        DlibFaces(landmarks=landmarks, upsample=times).select([tensor_of(small)]).counts.tolist()
+        for times in (0, 1)
+    ]
+    assert counts == [[0], [1]]
+
+
+def test_a_face_below_the_threshold_is_none(landmarks: Path, portrait: Image.Image) -> None:
+    sure = DlibFaces(landmarks=landmarks, threshold=0.5).select([tensor_of(portrait)])
+    assert sure.scores[0] > 0.5
+    above = float(sure.scores[0]) + 0.1
+    strict = DlibFaces(landmarks=landmarks, threshold=above).select([tensor_of(portrait)])
+    assert strict.counts.tolist() == [0]
+
+
+@pytest.fixture(scope="module")
+def cnn(landmarks: Path, face_detector: Path) -> DlibFaces:
+    return DlibFaces(landmarks=landmarks, detector=face_detector, backend="cnn", threads=4)
+
+
+def test_the_network_finds_the_face_that_the_gradients_find(
+    cnn: DlibFaces, faces: DlibFaces, portrait: Image.Image
+) -> None:
+    found, known = cnn.select([tensor_of(portrait)]), faces.select([tensor_of(portrait)])
+    assert found.counts.tolist() == [1]
+    assert overlap(found.boxes[0], known.boxes[0]) > 0.5
+    assert found.scores[0] > 0
+    # Both are aligned by the eyes and the nose: the crops show the same.
+    pair = torch.stack([found.crops[0].flatten(), known.crops[0].flatten()]).float()
+    assert torch.corrcoef(pair)[0, 1] > 0.8
+
+
+def test_a_face_below_the_threshold_of_the_network_is_none(
+    landmarks: Path, face_detector: Path, portrait: Image.Image
+) -> None:
+    strict = DlibFaces(landmarks=landmarks, detector=face_detector, backend="cnn", threshold=5.0)
+    assert strict.select([tensor_of(portrait)]).counts.tolist() == [0]
+
+
+def test_images_pass_through_the_network_one_at_a_time(
+    landmarks: Path, face_detector: Path
+) -> None:
+    cnn = DlibFaces(landmarks=landmarks, detector=face_detector, backend="cnn", threads=4)
+    network, threads = cnn._detector._network, []
+
+    def watched(pixels: np.ndarray, upsample: int) -> object:
+        threads.append(threading.get_ident())
+        return network(pixels, upsample)
+
+    cnn._detector._network = watched
+    cnn.side = 64
+    searches = [cnn.start([noise(60, 60, seed) for seed in range(4)]) for _ in range(2)]
+    for search in searches:
+        search.collect()
+    assert len(threads) == 8
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
+
+
+def test_the_network_without_its_file_is_refused_in_one_line(
+    landmarks: Path, tmp_path: Path
+) -> None:
+    for file in (None, tmp_path / "nowhere.dat"):
+        with pytest.raises(FaceDetectorMissing, match="mmod_human_face_detector") as caught:
+            DlibFaces(landmarks=landmarks, detector=file, backend="cnn")
+        assert "\n" not in str(caught.value)
+    assert "nowhere.dat" in str(caught.value)
+
+
+def test_an_unknown_face_search_is_refused_in_one_line(landmarks: Path) -> None:
+    with pytest.raises(FaceDetectorMissing, match="'haar': expected 'hog' or 'cnn'"):
+        DlibFaces(landmarks=landmarks, backend="haar")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("backend", "haar"),
+        ("side", 0),
+        ("side", "large"),
+        ("upsample", -1),
+        ("upsample", 0.5),
+        ("threshold", "high"),
+    ],
+)
+def test_a_wrong_setting_of_the_face_search_is_named(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"faces\.{name} is '?{value}'?: expected"):
+        FaceConfig(**{name: value})
+
+
 # --- colour and all together --------------------------------------------------------------------
 
 
@@ -257,3 +351,42 @@ def test_images_of_different_sizes_are_selected_together(landmarks: Path) -> Non
     alone = selector.select(images[:1])
     assert torch.equal(alone.colour[0], stimuli.colour[0])
     assert torch.allclose(alone.objects.features[0], stimuli.objects.features[0], atol=1e-4)
+
+
+def test_faces_are_searched_while_the_object_source_works(
+    landmarks: Path, portrait: Image.Image
+) -> None:
+    config = SelectorConfig(size=64, objects={"source": "grid", "size": 96, "count": 5})
+    selector = StimuliSelector(config, landmarks=landmarks)
+    # Whoever comes first waits for the other: one after the other they would never meet.
+    together = threading.Barrier(2, timeout=30)
+    find, select = selector.faces._detector.find, selector.objects.select
+
+    def meeting_find(pixels: np.ndarray) -> object:
+        together.wait()
+        return find(pixels)
+
+    def meeting_select(images: list[torch.Tensor]) -> object:
+        together.wait()
+        return select(images)
+
+    selector.faces._detector.find = meeting_find
+    selector.objects.select = meeting_select
+    stimuli = selector.select([tensor_of(portrait)])
+    assert not together.broken
+    assert stimuli.faces.counts.tolist() == [1]
+    assert int(stimuli.objects.mask.sum()) == 5
+
+
+def test_the_face_search_of_the_settings_is_the_one_that_runs(
+    landmarks: Path, face_detector: Path, portrait: Image.Image
+) -> None:
+    faces = {"backend": "cnn", "side": 300, "upsample": 0, "threshold": 0.25}
+    objects = {"source": "grid", "size": 96, "count": 5}
+    config = SelectorConfig.from_dict({"size": 64, "objects": objects, "faces": faces})
+    selector = StimuliSelector(config, landmarks=landmarks, face_detector=face_detector)
+    alone = DlibFaces(landmarks=landmarks, detector=face_detector, **faces)
+    found = selector.select([tensor_of(portrait)]).faces
+    assert torch.equal(found.boxes, alone.select([tensor_of(portrait)]).boxes)
+    with pytest.raises(FaceDetectorMissing):
+        StimuliSelector(config, landmarks=landmarks)

@@ -7,13 +7,21 @@ import pickletools
 import shutil
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import handler
-from handler.archive import ArchiveError, load_archive, read_card
+from handler.archive import (
+    LANDMARKS,
+    ArchiveError,
+    load_archive,
+    read_card,
+    write_model_folder,
+)
 from handler.predictor import Predictor
+from handler.stimuli.selector import FaceConfig
 from train.package import PackageError, default_serving, package
 
 CARD = {"licence": "none", "metrics": {"accuracy": 0.125}}
@@ -62,6 +70,29 @@ def test_the_archive_holds_code_weights_and_card(mar: Path) -> None:
     with zipfile.ZipFile(mar) as packed:
         for name in code:
             assert packed.read(name) == (source.parent / name).read_bytes()
+
+
+def test_the_face_detector_is_packed_where_faces_are_searched_with_it(
+    tiny_model: Path, face_detector: Path, tmp_path: Path
+) -> None:
+    loaded = load_archive(tiny_model)
+    selector = replace(loaded.config.selector, faces=FaceConfig(backend="cnn"))
+    write_model_folder(
+        tmp_path / "model",
+        config=replace(loaded.config, selector=selector),
+        network=loaded.network,
+        selector=loaded.selector,
+        landmarks=tiny_model / LANDMARKS,
+        card={},
+        face_detector=face_detector,
+    )
+    mar = package(tmp_path / "model", tmp_path / "out", name="small", version="1", card={})
+    assert "face_detector.dat" in names(mar)
+    assert load_archive(mar).config.selector.faces.backend == "cnn"
+
+
+def test_the_face_detector_is_left_out_where_it_is_not_needed(mar: Path) -> None:
+    assert "face_detector.dat" not in names(mar)
 
 
 def test_the_archive_holds_no_pickle_and_no_compiled_code(mar: Path) -> None:

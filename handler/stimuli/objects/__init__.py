@@ -23,11 +23,13 @@ class ObjectSource(nn.Module, ABC):
         feature_size: F, length of one region's feature vector.
         count: N, regions an image at most.
         vocabulary: name of each label index.
+        attributes: name of each attribute index; empty where the source tells no attributes.
     """
 
     feature_size: int
     count: int
     vocabulary: Sequence[str]
+    attributes: Sequence[str] = ()
 
     @abstractmethod
     def select(self, images: Sequence[torch.Tensor]) -> Objects:
@@ -38,12 +40,25 @@ def build_object_source(config: dict[str, Any]) -> ObjectSource:
     """The source that ``config["source"]`` names, built from the rest of ``config``.
 
     Raises:
-        ValueError: no such source, or a setting it does not have.
+        ValueError: no such source.
+        TypeError: a setting that the source does not have.
+        VeaError: the source needs a package that is not installed.
     """
     settings = dict(config)
     source = settings.pop("source", None)
+    # Each source is imported alone: a host needs the packages of the source it uses, no others.
     if source == "grid":
         from handler.stimuli.objects.grid import GridObjects
 
         return GridObjects(**settings)
-    raise ValueError(f"unknown object source '{source}': expected 'grid'")
+    if source == "visual_genome":
+        from handler.stimuli.objects.visual_genome import VisualGenomeObjects
+
+        return VisualGenomeObjects(**settings)
+    if source == "coco":
+        from handler.stimuli.objects.coco import CocoObjects
+
+        return CocoObjects(**settings)
+    raise ValueError(
+        f"unknown object source '{source}': expected 'grid', 'visual_genome' or 'coco'"
+    )
