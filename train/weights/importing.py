@@ -1,0 +1,140 @@
+"""`vea import-weights`: a published file becomes a weights file in the home.
+
+Content tells what a file is; its name does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from train.weights.conversion import Conversion, NotThis
+from train.weights.face_resnet import convert_face_resnet, is_face_resnet
+from train.weights.home import (
+    SUFFIX,
+    Header,
+    WeightsError,
+    check_name,
+    file_sha256,
+    read_header,
+    weights_home,
+    write_weights,
+)
+from train.weights.reading import Checkpoint, read_checkpoint
+from train.weights.torchvision_files import convert_coco, convert_resnet, is_coco, is_resnet
+from train.weights.visual_genome import convert_visual_genome, is_visual_genome
+from train.weights.vocabulary import attribute_names, object_names
+
+_KNOWN = (
+    "a Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin), torchvision's "
+    "fasterrcnn_resnet50_fpn_v2 or ResNet-18, -50, -101, the FER2013 ResNet-18 .t7, "
+    "or a weights file of this program"
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import came to.
+
+    Attributes:
+        path: the weights file.
+        kind: of the network.
+        about: what the imported file turned out to be.
+        taken: how many of its tensors were used.
+        left: names of what was not used.
+        sha256: hex, of the weights file.
+    """
+
+    path: Path
+    kind: str
+    about: str
+    taken: int
+    left: tuple[str, ...]
+    sha256: str
+
+
+def import_weights(
+    file: Path,
+    *,
+    name: str | None = None,
+    home: Path | None = None,
+    objects: Path | None = None,
+    attributes: Path | None = None,
+) -> Imported:
+    """Convert a published file into a weights file.
+
+    Args:
+        file: any of the files that are known.
+        name: of the weights; the usual one for such a file if left out.
+        home: where the weights file goes, `weights_home` if left out.
+        objects: names of a Visual Genome detector's object classes, one a line, instead of the
+            published 1,600.
+        attributes: likewise, instead of the published 400.
+
+    Raises:
+        WeightsError: the file is none of those, or it is damaged, or the vocabularies do not fit.
+    """
+    checkpoint = read_checkpoint(file)
+    digest = file_sha256(file)
+    if checkpoint.metadata and "vea" in checkpoint.metadata:
+        conversion, header = _own(file, checkpoint)
+    else:
+        conversion = _recognise(file, checkpoint, objects=objects, attributes=attributes)
+        header = Header(conversion.kind, conversion.settings, conversion.about, digest)
+    target = (home or weights_home()) / f"{check_name(name or conversion.name)}{SUFFIX}"
+    write_weights(target, header, conversion.tensors)
+    left = [key for key in checkpoint.tensors if key not in conversion.used]
+    return Imported(
+        path=target,
+        kind=conversion.kind,
+        about=conversion.about,
+        taken=len(checkpoint.tensors) - len(left),
+        left=(*left, *checkpoint.beside),
+        sha256=file_sha256(target),
+    )
+
+
+def _recognise(
+    file: Path, checkpoint: Checkpoint, *, objects: Path | None, attributes: Path | None
+) -> Conversion:
+    """The converter whose marks the tensors bear, applied."""
+    tensors = checkpoint.tensors
+
+    def visual_genome() -> Conversion:
+        return convert_visual_genome(
+            tensors, objects=object_names(objects), attributes=attribute_names(attributes)
+        )
+
+    if not is_visual_genome(tensors) and (objects or attributes):
+        raise WeightsError(
+            f"{file} is no Visual Genome detector: only those take --objects and --attributes"
+        )
+    for bears_marks, what, convert in (
+        (is_visual_genome, "a Visual Genome detector", visual_genome),
+        (is_coco, "torchvision's fasterrcnn_resnet50_fpn_v2", lambda: convert_coco(tensors)),
+        (is_face_resnet, "the FER2013 ResNet-18", lambda: convert_face_resnet(tensors)),
+        (is_resnet, "a ResNet of torchvision's", lambda: convert_resnet(tensors)),
+    ):
+        if bears_marks(tensors):
+            try:
+                return convert()
+            except NotThis as problem:
+                raise WeightsError(f"{file} looks like {what}, but it {problem}") from None
+    first = ", ".join(sorted(tensors)[:3])
+    raise WeightsError(f"{file} holds {first}, ...: expected {_KNOWN}")
+
+
+def _own(file: Path, checkpoint: Checkpoint) -> tuple[Conversion, Header]:
+    """A weights file of this program, such as a trained Expression-Net, taken as it is."""
+    header = read_header(file)
+    return (
+        Conversion(
+            kind=header.kind,
+            name=file.stem,
+            about=f"a weights file of this program ({header.source or header.kind})",
+            settings=header.settings,
+            tensors=checkpoint.tensors,
+            used=set(checkpoint.tensors),
+        ),
+        header,
+    )

@@ -1,0 +1,170 @@
+"""Where the parts of a model start: each is filled in place from a weights file.
+
+``name`` is ``random`` (the part stays as it was built), ``imagenet`` (for backbones), the name of a
+file in the weights home, or a path ending in ``.safetensors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handler.backbones import Backbone
+from handler.organism.expression_net import ExpressionNet
+from handler.stimuli.objects import ObjectSource
+from handler.stimuli.objects.grid import GridObjects
+from train.weights.home import Header, WeightsError, find_weights, read_header, read_weights
+from train.weights.packages import LITE, load_lite
+
+CLASSIFIER = "classifier."
+# Which object source a kind of weights file is for.
+_SOURCES = {"visual_genome": "visual_genome", "coco": "coco", "backbone": "grid"}
+
+
+def load_imagenet(backbone: Backbone) -> None:
+    """Fill a backbone (and its classifier, if it has one) with ImageNet weights.
+
+    Raises:
+        WeightsMissing: there are none for this backbone on this machine.
+    """
+    initial_backbone(backbone, "imagenet")
+
+
+def initial_backbone(backbone: Backbone, name: str) -> None:
+    """Fill a backbone, and its classifier if it has one.
+
+    Raises:
+        WeightsMissing: there are no such weights on this machine.
+        WeightsError: they are not for this backbone.
+    """
+    if name == "random":
+        return
+    if name == "imagenet" and backbone.name == LITE:
+        load_lite(backbone)
+        return
+    path = find_weights(f"imagenet-{backbone.name}" if name == "imagenet" else name)
+    header = _header(path, "backbone")
+    of = header.settings.get("backbone")
+    if of != backbone.name:
+        raise WeightsError(f"{path} holds a {of}: the recipe's backbone is a {backbone.name}")
+    _, tensors = read_weights(path)
+    classifier = {
+        key.removeprefix(CLASSIFIER): tensors.pop(key)
+        for key in list(tensors)
+        if key.startswith(CLASSIFIER)
+    }
+    _fill(backbone.trunk, tensors, path)
+    if backbone.classifier is not None:
+        if not classifier:
+            raise WeightsError(
+                f"{path} holds no classifier, by which a grid source names its cells: "
+                "import a file that has one (`fc.weight`, `fc.bias`)"
+            )
+        _fill(backbone.classifier, classifier, path)
+
+
+def initial_objects(source: ObjectSource, name: str) -> None:
+    """Fill an object source.
+
+    Raises:
+        WeightsMissing: there are no such weights on this machine.
+        WeightsError: they are not for this source, or name other classes than it does.
+    """
+    if name == "random":
+        return
+    if isinstance(source, GridObjects):
+        initial_backbone(source.backbone, name)
+        return
+    if name == "imagenet":
+        raise WeightsError(
+            "ImageNet weights are for backbones, a detector needs its own: "
+            "set init: {objects: visual-genome} or {objects: coco} in the recipe"
+        )
+    path = find_weights(name)
+    header, tensors = read_weights(path)
+    for what in ("vocabulary", "attributes"):
+        named, told = header.settings.get(what), getattr(source, what)
+        if named is not None and list(named) != list(told):
+            raise WeightsError(
+                f"{path} was trained with {_names(named)} as its {what}, "
+                f"the recipe's object source has {_names(told)}: leave '{what}' out of the recipe"
+            )
+    _fill(source, tensors, path)
+
+
+def initial_expression(net: ExpressionNet, name: str) -> None:
+    """Fill Expression-Net.
+
+    Raises:
+        WeightsMissing: there are no such weights on this machine.
+        WeightsError: they are not for an Expression-Net, or for one of another width.
+    """
+    if name == "random":
+        return
+    path = find_weights(name)
+    header = _header(path, "face_resnet")
+    width = net.feature_size // 8
+    if header.settings.get("width") != width:
+        raise WeightsError(
+            f"{path} is {header.settings.get('width')} channels wide, the recipe's "
+            f"expression_width is {width}: they must be the same"
+        )
+    _fill(net.faces, read_weights(path)[1], path)
+
+
+def object_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A recipe's object settings, completed by what the weights file dictates.
+
+    Args:
+        config: ``source`` and its settings, as in a recipe; what it says itself stands.
+        name: of the weights.
+
+    Raises:
+        WeightsMissing: there are no such weights on this machine.
+        WeightsError: they are for another source.
+    """
+    if name in ("random", "imagenet"):
+        return dict(config)
+    path = find_weights(name)
+    header = read_header(path)
+    meant, asked = _SOURCES.get(header.kind), config.get("source")
+    if meant != asked:
+        use = f"the source '{meant}'" if meant else "Expression-Net"
+        raise WeightsError(f"{path} is for {use}: the recipe's objects come from '{asked}'")
+    return {**header.settings, **config}
+
+
+def _header(path: Path, kind: str) -> Header:
+    header = read_header(path)
+    if header.kind != kind:
+        raise WeightsError(f"{path} is of kind {header.kind}: expected kind {kind}")
+    return header
+
+
+def _fill(part: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Fill ``part``, if every tensor has its place and every place its tensor."""
+    wanted = part.state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors or name not in wanted:
+            problem = f"'{name}' is {'missing' if name in wanted else 'not part of it'}"
+        elif wanted[name].shape != tensors[name].shape:
+            problem = (
+                f"'{name}' is {_shape(tensors[name])}, the network's is {_shape(wanted[name])}"
+            )
+        else:
+            continue
+        raise WeightsError(f"{path} does not fit {type(part).__name__}: {problem}")
+    part.load_state_dict(tensors)
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "a number"
+
+
+def _names(names: Any) -> str:
+    names = list(names)
+    return f"{len(names)} names ({', '.join(names[:2])}, ...)" if names else "no names"

@@ -1,0 +1,150 @@
+"""`vea weights`, `vea fetch-weights`, `vea import-weights`: where networks may start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vea.terminal import out, progress_bars
+
+if TYPE_CHECKING:
+    from train.weights.importing import Imported
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--to", help="Folder for the weights. [default: the weights home]"),
+]
+# What `init` of a recipe calls the part that a kind of weights is for.
+_PARTS = {
+    "visual_genome": "objects",
+    "coco": "objects",
+    "backbone": "global",
+    "face_resnet": "expression",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("weights")(weights)
+    app.command("fetch-weights")(fetch_weights)
+    app.command("import-weights")(import_weights)
+
+
+def weights() -> None:
+    """List the pre-trained weights that are here, and those that can be fetched.
+
+    They lie in $VEA_WEIGHTS, or in ~/.cache/vea/weights; recipes call them by name (`init`).
+
+        vea weights
+    """
+    from train.weights.home import list_weights, weights_home
+    from train.weights.sources import SOURCES
+
+    home, console = weights_home(), out()
+    found = list_weights(home)
+    here = Table("name", "for", "MB", "what it is", title=f"in {home}")
+    for path, header in found:
+        size = f"{path.stat().st_size / 1e6:.1f}"
+        here.add_row(path.stem, f"init: {_PARTS[header.kind]}", size, header.source)
+    console.print(here if found else f"no weights in {home}")
+    names = {path.stem for path, _ in found}
+    absent = Table("name", "what it is", "how", title="published")
+    for name, published in SOURCES.items():
+        if name not in names:
+            how = f"vea fetch-weights {name}" if published.url else f"by hand: {published.page}"
+            absent.add_row(name, published.about, how)
+    if absent.rows:
+        console.print(absent)
+
+
+def fetch_weights(
+    name: Annotated[str, typer.Argument(help="As `vea weights` lists it.")],
+    place: Annotated[
+        str | None,
+        typer.Option("--from", help="A mirror: an http(s) address, or a folder with the file."),
+    ] = None,
+    to: Home = None,
+) -> None:
+    """Download published weights, check them, and import them.
+
+    A download that was interrupted goes on where it stopped when the command is run again:
+
+        vea fetch-weights imagenet-resnet50
+
+        vea fetch-weights visual-genome --from https://mirror.example/models
+    """
+    from train.weights.fetching import discard, fetch
+    from train.weights.home import weights_home
+    from train.weights.importing import import_weights as bring_in
+
+    home = to or weights_home()
+    with progress_bars() as on_progress:
+        fetched = fetch(
+            name,
+            home=home,
+            place=place,
+            on_progress=lambda done, total: on_progress(
+                f"{name}, MB", done // 1_000_000, total // 1_000_000
+            ),
+        )
+    console = out()
+    console.print(f"SHA-256 {fetched.sha256} ({fetched.checked})", soft_wrap=True)
+    imported = bring_in(fetched.path, name=name, home=home)
+    discard(fetched)
+    _show(console, imported)
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A published file of weights.")],
+    name: Annotated[
+        str | None, typer.Option(help="What recipes call the weights. [default: by what they are]")
+    ] = None,
+    to: Home = None,
+    objects: Annotated[
+        Path | None,
+        typer.Option(help="Object names, one a line. [default: the 1,600 of Visual Genome]"),
+    ] = None,
+    attributes: Annotated[
+        Path | None,
+        typer.Option(help="Attribute names, one a line. [default: the 400 of Visual Genome]"),
+    ] = None,
+) -> None:
+    """Convert a published file of weights, so that recipes can start from it.
+
+    Known are the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
+    torchvision's fasterrcnn_resnet50_fpn_v2 and ResNet-18, -50 and -101, and the FER2013
+    ResNet-18 (PrivateTest_model_resnet18.t7). What a file is, its content tells; nothing in it is
+    run.
+
+        vea import-weights faster_rcnn_from_caffe_attr.pkl
+
+        vea import-weights PrivateTest_model_resnet18.t7 --name fer2013-resnet18
+    """
+    from train.weights.importing import import_weights as bring_in
+
+    _show(out(), bring_in(file, name=name, home=to, objects=objects, attributes=attributes))
+
+
+def _show(console: Console, imported: Imported) -> None:
+    """What was taken, what was left, and where the result lies."""
+    lines = [imported.about, f"took {imported.taken} tensors"]
+    if imported.left:
+        lines.append(f"left {len(imported.left)}: {', '.join(_summary(imported.left))}")
+    megabytes = imported.path.stat().st_size / 1e6
+    lines += [
+        f"{imported.path} ({megabytes:.1f} MB), SHA-256 {imported.sha256}",
+        f"in a recipe: init: {{{_PARTS[imported.kind]}: {imported.path.stem}}}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _summary(names: tuple[str, ...]) -> list[str]:
+    """The names, with the counters of batch normalisation, often a hundred of them, as one."""
+    counters = [name for name in names if name.endswith(".num_batches_tracked")]
+    others = [name for name in names if name not in counters]
+    return [*others, f"{len(counters)} x num_batches_tracked"] if counters else others
