@@ -11,17 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _ALIASES = {
+    "amus": "amusement",
     "amuse": "amusement",
     "amused": "amusement",
+    "angr": "anger",
     "angry": "anger",
+    "cont": "contentment",
     "content": "contentment",
+    "disg": "disgust",
     "disgusted": "disgust",
-    "excite": "excitement",
+    "exci": "excitement",
     "excit": "excitement",
+    "excite": "excitement",
     "excited": "excitement",
     "scared": "fear",
     "fearful": "fear",
     "sad": "sadness",
+    "sadn": "sadness",
     "happy": "joy",
     "happiness": "joy",
     "surprised": "surprise",
@@ -96,6 +102,10 @@ EKMAN = Wheel(
 )
 POLARITY = Wheel(name="polarity-2", labels=("positive", "negative"), positives=1)
 
+# What a face shows, in the order of FER2013's labels. Not a wheel: an expression is no evoked
+# emotion, and neutral has no polarity.
+EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
 _WHEELS = {wheel.name: wheel for wheel in (MIKELS, EKMAN, POLARITY)}
 
 
@@ -110,3 +120,21 @@ def wheel(name: str) -> Wheel:
     except KeyError:
         known = ", ".join(sorted(_WHEELS))
         raise ValueError(f"unknown wheel '{name}': expected one of {known}") from None
+
+
+def expression_index(spelling: str) -> int:
+    """Position of a facial expression in `EXPRESSIONS`, in any case and under any known alias.
+
+    Raises:
+        ValueError: the spelling names no expression.
+    """
+    key = _canonical(spelling)
+    for index, expression in enumerate(EXPRESSIONS):
+        if key == _canonical(expression):
+            return index
+    raise ValueError(f"'{spelling}' is not an expression: expected one of {', '.join(EXPRESSIONS)}")
+
+
+def _canonical(spelling: str) -> str:
+    key = spelling.strip().lower()
+    return _ALIASES.get(key, key)

@@ -121,13 +121,14 @@ def test_copies_are_counted_over_all_emotions_and_splits(tmp_path: Path) -> None
 def test_stray_files_and_folders_are_ignored_and_counted(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "awe", 3)
     (tmp_path / "train" / "awe" / "Thumbs.db").write_text("x")
+    (tmp_path / "train" / "awe" / "._000.jpg").write_text("what macOS leaves in zips")
     (tmp_path / "train" / "readme.txt").write_text("x")
     (tmp_path / "licence.txt").write_text("x")
     fill(tmp_path / "train" / "unsorted", 2)
     fill(tmp_path / "originals", 2)
     dataset = read_folders(tmp_path, MIKELS)
     assert len(dataset.table) == 3
-    assert dataset.ignored == 5
+    assert dataset.ignored == 6
 
 
 def test_equal_bytes_have_equal_digests(tmp_path: Path) -> None:
@@ -154,6 +155,62 @@ def test_a_data_set_of_placeholders_only_is_refused(tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "awe", 2)
-    fill(tmp_path / "test" / "awe", 2)
-    with pytest.raises(DatasetError, match="no split 'val': it has test, train"):
-        read_folders(tmp_path, MIKELS).split("val")
+    fill(tmp_path / "val" / "awe", 2)
+    with pytest.raises(DatasetError, match="no split 'test': it has train, val"):
+        read_folders(tmp_path, MIKELS).split("test")
+
+
+def test_split_folders_are_known_under_other_names(tmp_path: Path) -> None:
+    for name in ("Training", "valid", "testing"):
+        fill(tmp_path / name / "awe", 1)
+    assert set(read_folders(tmp_path, MIKELS).table["split"]) == {"train", "val", "test"}
+
+
+def test_without_a_validation_split_a_part_of_training_serves_as_one(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "awe", 34)
+    fill(tmp_path / "train" / "fear", 2)
+    fill(tmp_path / "test" / "awe", 5)
+    dataset = read_folders(tmp_path, MIKELS)
+    counted = Counter(zip(dataset.table["label"], dataset.table["split"], strict=True))
+    awe, fear = MIKELS.index("awe"), MIKELS.index("fear")
+    assert counted == {
+        (awe, "train"): 32,
+        (awe, "val"): 2,
+        (awe, "test"): 5,
+        (fear, "train"): 1,
+        (fear, "val"): 1,
+    }
+    assert any("no validation split is given: 3 of 36" in note for note in dataset.notes)
+
+
+def test_a_handful_of_photos_has_all_three_splits(tmp_path: Path) -> None:
+    fill(tmp_path / "awe", 3)
+    fill(tmp_path / "fear", 3)
+    dataset = read_folders(tmp_path, MIKELS)
+    for split in ("train", "val", "test"):
+        assert sorted(dataset.split(split)["label"]) == [MIKELS.index("awe"), MIKELS.index("fear")]
+
+
+def test_copies_of_a_photo_do_not_cross_a_random_split(tmp_path: Path) -> None:
+    for file in fill(tmp_path / "awe", 20):
+        for folder in ("awe", "fear"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"copy-{file.name}").write_bytes(file.read_bytes())
+    table = read_folders(tmp_path, MIKELS).table
+    assert len(table) == 60
+    assert (table.groupby("sha256")["split"].nunique() == 1).all()
+
+
+def test_emotion_folders_may_lie_in_an_images_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "images" / "awe", 3)
+    assert len(read_folders(tmp_path, MIKELS).table) == 3
+
+
+def test_what_is_left_out_is_named_with_the_reason(tmp_path: Path) -> None:
+    fill(tmp_path / "awe", 1)
+    fill(tmp_path / "cats", 1)
+    (tmp_path / "licence.txt").write_text("x")
+    assert read_folders(tmp_path, MIKELS).refused == {
+        "no emotion of mikels-8": ["cats"],
+        "no emotion-named folder": ["licence.txt"],
+    }

@@ -1,0 +1,129 @@
+"""A split written down: ``vea-split.csv`` with path, label, split and SHA-256 of each image.
+
+It makes a random split something to publish and to come back to: whoever has the photos and this
+file trains and measures on the same images. It is also the plainest layout there is: a folder of
+images with such a file beside them needs no other.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from handler.emotions import Wheel
+from train.datasets.listing import Listing, Row, find_image, own_wheel, read_records
+from train.datasets.table import NOT_THERE, SPLITS, DatasetError, DatasetTable, split_name
+
+NAME = "vea-split.csv"
+NEW = f"not in {NAME} (it came later: write the split again to use it)"
+_COLUMNS = ("path", "label", "split", "sha256")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: path relative to the data set's folder, emotion, split, digest (may be empty)."""
+
+    path: str
+    label: str
+    split: str
+    sha256: str
+
+
+def write_split(dataset: DatasetTable, target: Path) -> Path:
+    """Write the split of a data set.
+
+    Args:
+        dataset: what to write; labels are written on its own wheel, so that the file serves every
+            wheel that the data set can be read on.
+        target: the file, or a folder to hold ``vea-split.csv``.
+
+    Returns:
+        The file.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
+    target = target / NAME if target.is_dir() else target
+    rows = dataset.table[["path", "emotion", "split", "sha256"]].itertuples(index=False)
+    try:
+        with target.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for path, emotion, split, sha256 in rows:
+                relative = Path(path).relative_to(dataset.root).as_posix()
+                writer.writerow([relative, emotion, split, sha256])
+    except OSError as error:
+        raise DatasetError(f"cannot write the split to {target}: {error.strerror}") from None
+    return target
+
+
+def read_split(path: Path) -> list[Entry]:
+    """The lines of a split file.
+
+    Raises:
+        DatasetError: it is no such file.
+    """
+    records = read_records(path)
+    if not records or not set(_COLUMNS[:3]) <= set(records[0]):
+        raise DatasetError(
+            f"{path} is no split: expected a line for each image with {', '.join(_COLUMNS)}"
+        )
+    entries = []
+    for line, record in enumerate(records, start=2):
+        split = split_name(record["split"])
+        if split is None:
+            raise DatasetError(
+                f"{path}, line {line}: unknown split '{record['split']}', "
+                f"expected {', '.join(SPLITS)}"
+            )
+        entries.append(Entry(record["path"], record["label"], split, record.get("sha256", "")))
+    return entries
+
+
+def apply_split(
+    listing: Listing | None, entries: Sequence[Entry], root: Path, wheel: Wheel | None
+) -> Listing:
+    """The images of a split file, with what else the data set's own lists know of them.
+
+    Args:
+        listing: what lies in the folder, None if its layout is unknown.
+        entries: the split file.
+        root: the folder.
+        wheel: what the caller wants to read it on, if known.
+
+    Returns:
+        A listing whose rows all have a split; images that are in one but not the other are in its
+        ``refused``.
+
+    Raises:
+        DatasetError: a label is no emotion.
+    """
+    own = listing.wheel if listing else own_wheel((entry.label for entry in entries), wheel)
+    known = {row.path: row for row in listing.rows} if listing else {}
+    layout = f"{NAME} over {listing.layout}" if listing else f"{NAME} alone"
+    result = Listing(layout, root, own)
+    for line, entry in enumerate(entries, start=2):
+        try:
+            label = own.index(entry.label)
+        except ValueError as error:
+            raise DatasetError(f"{root / NAME}, line {line}: {error}") from None
+        path = find_image(entry.path, [root])
+        if path is None:
+            result.refuse(NOT_THERE, entry.path)
+            continue
+        other = known.pop(path, None)
+        if other is None:
+            result.rows.append(Row(path, label, entry.split))
+        else:
+            result.rows.append(Row(path, label, entry.split, other.distribution, other.agreement))
+    if listing:
+        for reason, names in listing.refused.items():
+            for name in names:
+                if name != NAME:  # to the data set's own reader it is a stray file
+                    result.refuse(reason, name)
+        result.notes.extend(listing.notes)
+    for path in known:
+        result.refuse(NEW, path)
+    return result

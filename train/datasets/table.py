@@ -1,0 +1,92 @@
+"""What every reader yields in the end: one table of path, label, split and digest.
+
+Readers of the layouts that people have (one file each, beside this one) yield a `Listing`;
+`train.datasets.building` turns it into this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from handler.emotions import Wheel
+from handler.errors import VeaError
+
+SPLITS = ("train", "val", "test")
+_SPLIT_SPELLINGS = {
+    **{name: name for name in SPLITS},
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+}
+
+# Why something was left out, where more than one part of the program says it.
+PLACEHOLDER = "placeholder picture (the same bytes five times or more)"
+NOT_THERE = "listed, but there is no such file"
+
+
+class DatasetError(VeaError):
+    """There is no such data set, or it is damaged; the message is one line for people."""
+
+
+def split_name(spelling: str) -> str | None:
+    """``train``, ``val`` or ``test`` for a usual spelling of it in any case, else None."""
+    return _SPLIT_SPELLINGS.get(spelling.strip().lower())
+
+
+@dataclass(frozen=True)
+class DatasetTable:
+    """A data set before anything is decoded.
+
+    Attributes:
+        table: columns ``path`` (str), ``label`` (int, on ``wheel``), ``split`` (str), ``sha256``
+            and ``emotion`` (str, on ``own_wheel``); ``distribution`` (tuple of floats in the order
+            of ``wheel``, sum 1) where people's answers are known, ``agreement`` (int) where the
+            number of people who gave the label is.
+        root: the folder of the data set.
+        layout: which layout was found, in words.
+        wheel: the wheel of ``label``.
+        own_wheel: the wheel that the data set is labelled on.
+        split_source: ``given`` with the data, ``random``, or ``file`` (a split written earlier).
+        refused: what was left out: names by reason, relative to ``root``.
+        notes: what else a person should know, one sentence each.
+    """
+
+    table: pd.DataFrame
+    root: Path
+    layout: str
+    wheel: Wheel
+    own_wheel: Wheel
+    split_source: Literal["given", "random", "file"]
+    refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def placeholders(self) -> int:
+        """How many files were left out as placeholders."""
+        return len(self.refused.get(PLACEHOLDER, ()))
+
+    @property
+    def ignored(self) -> int:
+        """How many files, folders and lines were left out for other reasons."""
+        return sum(map(len, self.refused.values())) - self.placeholders
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The rows of one split, or all rows for ``"all"``.
+
+        Raises:
+            DatasetError: there is no such split.
+        """
+        if name == "all":
+            return self.table
+        rows = self.table[self.table["split"] == name].reset_index(drop=True)
+        if rows.empty:
+            present = ", ".join(sorted(self.table["split"].unique()))
+            raise DatasetError(f"the data set has no split '{name}': it has {present}")
+        return rows
