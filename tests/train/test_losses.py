@@ -93,6 +93,16 @@ def test_a_perfectly_confident_right_answer_costs_nothing(label: int) -> None:
     assert float(loss) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_sharper_logits_change_the_loss_as_one_softmax_does() -> None:
+    # p = s(k z) for two classes, z = 1: the emotion term is log(1 + e^-k). A second softmax would
+    # squash p into 0..1 first and never get below log(1 + 1/e).
+    target = torch.tensor([0])
+    for factor in (0.5, 1.0, 3.0, 10.0):
+        logits = torch.tensor([[factor, 0.0]], dtype=torch.float64)
+        loss = HierarchicalCrossEntropy(POLARITY, weight=0.0)(logits.log_softmax(1), target)
+        assert float(loss) == pytest.approx(math.log1p(math.exp(-factor)), rel=1e-9)
+
+
 def test_a_perfectly_confident_wrong_answer_costs_much_but_not_infinity() -> None:
     logits = torch.full((1, 8), -200.0)
     logits[0, 0] = 200.0

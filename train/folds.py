@@ -1,0 +1,53 @@
+"""Photos dealt into folds: of each emotion alike, and copies of a photo never apart.
+
+The paper splits the photos of each emotion at random into five batches (Sec. IV-C2).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stratified_folds(
+    labels: Sequence[int], digests: Sequence[str], *, folds: int, seed: int
+) -> NDArray[np.int64]:
+    """The fold of each photo, the same for the same rows and seed.
+
+    Without copies the folds' numbers of photos of an emotion differ by one at most, and so do their
+    numbers of photos in all.
+
+    Args:
+        labels: of each photo.
+        digests: of each photo's bytes; equal digests get the same fold. Copies under two emotions
+            count for the first.
+        folds: how many.
+        seed: of the shuffling.
+
+    Returns:
+        0 to folds - 1, one for each photo.
+    """
+    emotion_of: dict[str, int] = {}
+    for label, digest in zip(labels, digests, strict=True):
+        emotion_of.setdefault(digest, label)
+    copies = Counter(digests)
+    chooser = random.Random(seed)
+    in_all = [0] * folds
+    fold_of: dict[str, int] = {}
+    for emotion in sorted(set(emotion_of.values())):
+        photos = [digest for digest, label in emotion_of.items() if label == emotion]
+        chooser.shuffle(photos)
+        photos.sort(key=lambda digest: -copies[digest])  # the bulky ones while there is room
+        of_emotion = [0] * folds
+        # Which of several equally empty folds is filled first is chance too.
+        chance = chooser.sample(range(folds), folds)
+        for digest in photos:
+            fold = min(range(folds), key=lambda f: (of_emotion[f], in_all[f], chance[f]))
+            fold_of[digest] = fold
+            of_emotion[fold] += copies[digest]
+            in_all[fold] += copies[digest]
+    return np.array([fold_of[digest] for digest in digests], dtype=np.int64)
