@@ -1,0 +1,134 @@
+"""Schooling Expression-Net on FER2013: what it learns, what it keeps, what it changes in a face."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from handler.organism.expression_net import ExpressionNet, FaceResNet
+from train.datasets.fer2013 import EXPRESSIONS
+from train.expression import (
+    ExpressionModule,
+    ExpressionRecipe,
+    augment,
+    evaluate_expression,
+    fit_expression,
+)
+
+STILL = ExpressionRecipe(crop=48, rotation=0.0, zoom=0.0, contrast=0.0, flip=False)
+SMALL = ExpressionRecipe(
+    width=4, epochs=6, batch_size=16, lr=0.05, rotation=3.0, label_smoothing=0.0, dropout=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FER2013 as folders, where a bright bar's height tells the expression."""
+    root = tmp_path_factory.mktemp("fer2013")
+    chooser = np.random.default_rng(0)
+    for usage, each in (("Training", 32), ("PublicTest", 4)):
+        for place, expression in enumerate(EXPRESSIONS):
+            folder = root / usage / expression
+            folder.mkdir(parents=True)
+            for number in range(each):
+                face = chooser.integers(0, 60, (48, 48), dtype=np.uint8)
+                face[5 + 6 * place : 9 + 6 * place] += 180
+                Image.fromarray(face).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def schooled(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    fit_expression(SMALL, faces, run, progress_bar=False)
+    return run
+
+
+def test_the_trunk_learns_to_tell_expressions(schooled: Path) -> None:
+    evaluation = json.loads((schooled / "evaluation.json").read_text())
+    assert evaluation["faces"] == 4 * len(EXPRESSIONS)
+    assert evaluation["accuracy"]["whole"]["value"] > 0.8
+    assert set(evaluation["accuracy"]) == {"whole", "mirrored", "ten_crop"}
+    rows = np.array(evaluation["confusion_matrix"]["rows_true_columns_predicted"])
+    assert rows.sum(axis=1).tolist() == [4] * len(EXPRESSIONS)
+
+
+def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(schooled: Path) -> None:
+    file = schooled / "face-resnet.safetensors"
+    with safe_open(file, "pt") as opened:
+        described = json.loads(opened.metadata()["vea"])
+    assert described["kind"] == "face_resnet"
+    assert described["settings"] == {"width": SMALL.width}
+    trunk = FaceResNet(SMALL.width)
+    trunk.load_state_dict(load_file(file))  # strict: no more and no less
+
+
+def test_the_schooled_trunk_fits_expression_net_and_says_the_same_there(schooled: Path) -> None:
+    net = ExpressionNet(width=SMALL.width).eval()
+    net.faces.load_state_dict(load_file(schooled / "face-resnet.safetensors"))
+    checkpoint = torch.load(schooled / "last.ckpt", weights_only=False)["state_dict"]
+    module = ExpressionModule(SMALL)
+    module.load_state_dict(checkpoint)
+    face = torch.randint(0, 256, (3, 1, 48, 48), dtype=torch.uint8)
+    everybody = torch.ones(3, dtype=torch.bool)
+    torch.testing.assert_close(net(face, everybody), module.eval().net(face, everybody))
+
+
+def test_a_finished_run_that_is_resumed_only_measures(schooled: Path, faces: Path) -> None:
+    before = (schooled / "face-resnet.safetensors").read_bytes()
+    fit_expression(SMALL, faces, schooled, resume=True, progress_bar=False)
+    assert (schooled / "face-resnet.safetensors").read_bytes() == before
+
+
+def test_without_changes_a_face_stays_as_it_is() -> None:
+    face = torch.randint(0, 256, (2, 1, 48, 48), dtype=torch.uint8)
+    same = augment(face, STILL, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(same, face.float(), atol=1e-2, rtol=0)
+
+
+def test_half_of_the_faces_are_mirrored() -> None:
+    recipe = ExpressionRecipe(crop=48, rotation=0.0, zoom=0.0, contrast=0.0, flip=True)
+    face = torch.randint(0, 256, (1, 1, 48, 48), dtype=torch.uint8).expand(200, -1, -1, -1)
+    seen = augment(face, recipe, torch.Generator().manual_seed(0))
+    mirrored = (seen - face.flip(-1).float()).abs().amax(dim=(1, 2, 3)) < 1e-2
+    assert 60 < int(mirrored.sum()) < 140
+
+
+def test_the_same_seed_changes_faces_the_same_way() -> None:
+    face = torch.randint(0, 256, (4, 1, 48, 48), dtype=torch.uint8)
+    seen = [augment(face, SMALL, torch.Generator().manual_seed(3)) for _ in range(2)]
+    other = augment(face, SMALL, torch.Generator().manual_seed(4))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], other)
+    assert seen[0].shape == (4, 1, SMALL.crop, SMALL.crop)
+    assert seen[0].min() >= 0
+    assert seen[0].max() <= 255
+
+
+def test_the_measurement_counts_right_answers() -> None:
+    module = ExpressionModule(SMALL).eval()
+    with torch.no_grad():
+        module.classifier[1].weight.zero_()
+        module.classifier[1].bias.copy_(torch.eye(len(EXPRESSIONS))[3])  # always the fourth
+    labels = torch.tensor([3, 3, 3, 0])
+    test = torch.utils.data.TensorDataset(torch.zeros(4, 1, 48, 48, dtype=torch.uint8), labels)
+    measured = evaluate_expression(module, test)
+    assert measured["accuracy"]["whole"]["value"] == 0.75
+    low, high = measured["accuracy"]["whole"]["interval_95"]
+    assert low < 0.75 < high
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("width", 0), ("epochs", "ten"), ("crop", 50), ("dropout", 1.0), ("lr", -1), ("zoom", "x")],
+)
+def test_a_wrong_setting_is_named(setting: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{setting} is"):
+        ExpressionRecipe(**{setting: value})  # type: ignore[arg-type]
