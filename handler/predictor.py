@@ -7,6 +7,8 @@ its place; its neighbours do not notice.
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from handler.archive import LoadedArchive, load_archive
 from handler.images import ImageLimits, ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
-from handler.stimuli.selector import StimuliSelector
+from handler.stimuli.faces import FACE_SIDE
+from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from handler.stimuli.stimuli import Stimuli
 
-# On a CPU larger batches fall out of the cache and are slower an image; a GPU wants them large.
-_CPU_BATCH, _GPU_BATCH = 8, 64  # the first unless the object source says `cpu_batch`
 Box = tuple[float, float, float, float]
 
 
@@ -38,10 +40,24 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Face:
-    """The face that was read: box (xyxy, pixels) and detector score."""
+    """The face stimulus.
+
+    Attributes:
+        box: xyxy, pixels.
+        score: of the detector; unbounded, higher is surer.
+        crop: the very pixels that Expression-Net read, aligned, 48x48 grey bytes row by row; None
+            if not asked for, or if the network has no Expression-Net.
+    """
 
     box: Box
     score: float
+    crop: bytes | None = None
+
+    def crop_picture(self) -> Image.Image | None:
+        """``crop`` as a picture, 48x48 grey."""
+        if self.crop is None:
+            return None
+        return Image.frombytes("L", (FACE_SIDE, FACE_SIDE), self.crop)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,8 @@ class Prediction:
             floats scaled to 0..1; only if asked for.
         width: of the image in pixels, after EXIF rotation.
         height: likewise.
+        activation_box: the part of the image that ``activation`` covers, xyxy, pixels; None without
+            an activation. It is all of the image, unless Global-Net sees a cut from its centre.
     """
 
     emotion: str
@@ -96,6 +114,7 @@ class Prediction:
     activation: tuple[tuple[float, ...], ...] | None
     width: int
     height: int
+    activation_box: Box | None = None
 
     @property
     def polarity_probability(self) -> float:
@@ -130,6 +149,7 @@ class Prediction:
                 for item in self.objects
             ]
             answer["activation"] = self.activation
+            answer["face"]["crop"] = _png(face.crop_picture()) if face else None
         return answer
 
 
@@ -170,8 +190,9 @@ class Predictor:
         self.network: StimuliAwareNetwork = archive.network.to(self.device)
         self.selector: StimuliSelector = archive.selector.to(self.device)
         self.wheel = self.network.wheel
-        on_cpu = getattr(self.selector.objects, "cpu_batch", _CPU_BATCH)
-        self.batch_size = batch_size or (on_cpu if self.device.type == "cpu" else _GPU_BATCH)
+        source = archive.selector.objects
+        best = source.cpu_batch if self.device.type == "cpu" else source.gpu_batch
+        self.batch_size = batch_size or best
 
     @classmethod
     def load(
@@ -193,7 +214,7 @@ class Predictor:
 
         Args:
             images: encoded, any number.
-            explain: fill `Prediction.activation` too.
+            explain: fill `Prediction.activation` and `Face.crop`, too.
 
         Returns:
             One answer for each image, in the same order.
@@ -241,7 +262,8 @@ class Predictor:
         activation = self._activation(response, top) if explain else [None] * len(images)
         probabilities = log_p.exp().tolist()
         objects = self._objects(stimuli, response)
-        faces = _faces(stimuli)
+        read = explain and self.network.expression_net is not None
+        faces = _faces(stimuli, crops=read)
         counts = stimuli.faces.counts.tolist()
         return [
             Prediction(
@@ -255,6 +277,7 @@ class Predictor:
                 activation=activation[i],
                 width=images[i].shape[-1],
                 height=images[i].shape[-2],
+                activation_box=_seen(images[i], self.selector.config) if activation[i] else None,
             )
             for i in range(len(images))
         ]
@@ -302,7 +325,32 @@ class Predictor:
         return [tuple(tuple(row) for row in grid) for grid in scaled]
 
 
-def _faces(stimuli: Stimuli) -> list[Face | None]:
+def _faces(stimuli: Stimuli, *, crops: bool) -> list[Face | None]:
     found = stimuli.faces
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.mask.tolist(), strict=True)
-    return [Face(tuple(box), score) if there else None for box, score, there in rows]
+    pixels = found.crops.cpu().numpy() if crops else None
+    return [
+        Face(tuple(box), score, None if pixels is None else pixels[row].tobytes())
+        if there
+        else None
+        for row, (box, score, there) in enumerate(rows)
+    ]
+
+
+def _seen(image: torch.Tensor, config: SelectorConfig) -> Box:
+    """The part of an image (3xHxW) that `fit_colour` lets Global-Net see: xyxy, pixels."""
+    height, width = image.shape[-2:]
+    if config.fit == "squash":
+        return (0.0, 0.0, float(width), float(height))
+    side = min(height, width) * config.size / max(config.resize, config.size)
+    left, top = (width - side) / 2, (height - side) / 2
+    return (left, top, left + side, top + side)
+
+
+def _png(picture: Image.Image | None) -> str | None:
+    """A picture for JSON: base64 of a PNG, some 2 KB for a face."""
+    if picture is None:
+        return None
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    return base64.b64encode(encoded.getvalue()).decode("ascii")

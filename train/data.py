@@ -1,72 +1,178 @@
-"""Batches for training: cached stimuli, with the colour image cropped and mirrored at random."""
+"""Batches for training: cached stimuli, with the colour image cropped and mirrored at random.
+
+Which photos a training batch holds follows from (seed, step) alone, so a run that was interrupted
+at any step goes on with the very batch that it would have seen.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch import distributed
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from handler.images import ImageRefused, decode
+from handler.stimuli.selector import SelectorConfig, fit_colour
 from handler.stimuli.stimuli import Stimuli
-from train.recipe import TrainingConfig
-from train.stimuli_cache import StimuliCache
+from train.augment import apply_seeded, build_augmentation, derived_seed
+from train.stimuli_cache import CacheError, StimuliCache
+from train.training_config import TrainingConfig
+
+Batch = tuple[Stimuli, torch.Tensor]
+_MOST_WORKERS = 16  # more processes than that wait for the disk
 
 
-class StimuliDataset(Dataset[tuple[Stimuli, torch.Tensor]]):
+class Draw(NamedTuple):
+    """A row of a data set, and the epoch that asks for it."""
+
+    position: int
+    epoch: int
+
+
+class StimuliDataset(Dataset[Batch]):
     """Rows of a cache that could be decoded, with their labels.
 
     Args:
         cache: the stimuli.
-        labels: int, one for each row of the cache.
-        augment: for the colour image of each row (uint8, 3xSxS); None leaves it whole.
+        paths: the photos, one for each row of the cache; read where the cache keeps no colour.
+        labels: int, likewise.
+        selector: how a photo becomes the colour stimulus.
+        training: how training looks at it; None leaves it whole.
+        seed: of what training does to it.
     """
 
     def __init__(
-        self, cache: StimuliCache, labels: list[int], augment: v2.Transform | None = None
+        self,
+        cache: StimuliCache,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        selector: SelectorConfig,
+        *,
+        training: TrainingConfig | None = None,
+        seed: int = 0,
     ) -> None:
         self.cache = cache
-        self.labels = labels
-        self.augment = augment
+        self.paths = list(paths)
+        self.labels = list(labels)
+        self.selector = selector
+        self.seed = seed
         self.rows = [row for row in range(cache.rows) if row not in cache.refused]
+        self._augmentation = build_augmentation(training, selector) if training else None
+        self._of_photo = training is not None and training.augment == "random_crop"
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Stimuli, torch.Tensor]:
+    def __getitems__(self, draws: Sequence[Draw | int]) -> Batch:
         """A whole batch at once: the cache reads rows together."""
-        rows = [self.rows[i] for i in indices]
+        wanted = [draw if isinstance(draw, Draw) else Draw(draw, 0) for draw in draws]
+        rows = [self.rows[draw.position] for draw in wanted]
         stimuli = self.cache.stimuli(rows)
-        if self.augment is not None:
-            stimuli.colour = torch.stack([self.augment(image) for image in stimuli.colour])
+        views = list(stimuli.colour)
+        if self._of_photo or not stimuli.colour.numel():
+            views = [self._read(row) for row in rows]
+        if self._augmentation is not None:
+            views = [
+                apply_seeded(
+                    self._augmentation, view, derived_seed(self.seed, "view", draw.epoch, row)
+                )
+                for view, draw, row in zip(views, wanted, rows, strict=True)
+            ]
+        stimuli.colour = torch.stack(views)
         return stimuli, torch.tensor([self.labels[row] for row in rows])
+
+    def _read(self, row: int) -> torch.Tensor:
+        """The photo, whole if the augmentation wants it so, else as the colour stimulus."""
+        try:
+            photo = decode(Path(self.paths[row]).read_bytes())
+        except (OSError, ImageRefused) as error:
+            raise CacheError(f"{self.paths[row]} cannot be read any more: {error}") from None
+        return photo if self._of_photo else fit_colour(photo, self.selector)
+
+
+class StepBatches(Sampler[list[Draw]]):
+    """Shuffled batches of an epoch, beginning with the step that the run has come to.
+
+    Every epoch has its own order; a short last batch is left out. With several devices each takes
+    its share of every batch.
+
+    Args:
+        images: how many there are.
+        batch_size: images a step, over all devices.
+        seed: of the order.
+    """
+
+    def __init__(self, images: int, *, batch_size: int, seed: int) -> None:
+        self.images = images
+        self.batch_size = min(batch_size, images)
+        self.seed = seed
+        # Asked at the beginning of every epoch; the trainer's, once there is one.
+        self.steps_done: Callable[[], int] = lambda: 0
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return self.images // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, first = divmod(self.steps_done(), len(self))
+        chooser = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+        order = torch.randperm(self.images, generator=chooser).tolist()
+        together = distributed.is_available() and distributed.is_initialized()
+        rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+        for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            share = order[start : start + self.batch_size][rank::world]
+            yield [Draw(position, epoch) for position in share]
+
+
+class TrainingLoader(DataLoader[Batch]):
+    """The loader of training batches. Args: dataset, batches: what to load; workers: processes."""
+
+    def __init__(self, dataset: StimuliDataset, batches: StepBatches, *, workers: int) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=_as_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        self.batches = batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: where the run is, the trainer's step says. Lightning asks for it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
 
 
 def training_loader(
-    cache: StimuliCache, labels: list[int], config: TrainingConfig, *, seed: int
-) -> DataLoader[tuple[Stimuli, torch.Tensor]]:
-    """Shuffled, augmented batches; a short last batch is left out."""
-    augment: list[v2.Transform] = [
-        v2.RandomResizedCrop(config.crop, scale=config.crop_scale, antialias=True)
-    ]
-    if config.flip:
-        augment.append(v2.RandomHorizontalFlip())
-    dataset = StimuliDataset(cache, labels, v2.Compose(augment))
-    return DataLoader(
-        dataset,
-        batch_size=config.batch_size,
-        shuffle=True,
-        drop_last=len(dataset) > config.batch_size,
-        collate_fn=_as_is,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    dataset: StimuliDataset, config: TrainingConfig, *, seed: int, workers: int
+) -> TrainingLoader:
+    """Shuffled batches.
+
+    Raises:
+        CacheError: not one photo could be read.
+    """
+    if not len(dataset):
+        raise CacheError("not one photo of the training split could be read")
+    batches = StepBatches(len(dataset), batch_size=config.batch_size, seed=seed)
+    return TrainingLoader(dataset, batches, workers=workers)
 
 
 def validation_loader(
-    cache: StimuliCache, labels: list[int], *, batch_size: int
-) -> DataLoader[tuple[Stimuli, torch.Tensor]]:
-    """All rows in order, colour images whole."""
-    return DataLoader(StimuliDataset(cache, labels), batch_size=batch_size, collate_fn=_as_is)
+    dataset: StimuliDataset, *, batch_size: int, workers: int = 0
+) -> DataLoader[Batch]:
+    """All rows in order."""
+    return DataLoader(dataset, batch_size=batch_size, collate_fn=_as_is, num_workers=workers)
+
+
+def default_workers(config: TrainingConfig) -> int:
+    """Processes that load batches: none for a cache that keeps the colour, else one for a core."""
+    return 0 if config.colour else min(os.cpu_count() or 1, _MOST_WORKERS)
 
 
 def _as_is(batch: Any) -> Any:

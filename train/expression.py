@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,20 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.organism.expression_net import ExpressionNet
+from train.augment import derived_seed
 from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
+from train.recipe import RecipeError, read_values
+from train.running import LAST, WholeFiles, quietly
 from train.statistics import wilson_interval
 
 TRUNK = "face-resnet.safetensors"
+_KIND = "expression"
 _TRAIN, _TEST = "Training", "PublicTest"
 _EVALUATION_BATCH = 256
 
@@ -99,6 +104,22 @@ class ExpressionRecipe:
             raise ValueError(f"crop is {self.crop}: faces are 48 pixels wide")
 
 
+def load_expression_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> ExpressionRecipe:
+    """A recipe of kind ``expression``; arguments as for `train.recipe.read_values`.
+
+    Raises:
+        RecipeError: there is none, or a setting in it is wrong.
+    """
+    values = read_values(name_or_path, overrides)
+    kind = values.pop("kind", None)
+    if kind != _KIND:
+        raise RecipeError(f"recipe '{name_or_path}' is of kind '{kind}': expected '{_KIND}'")
+    try:
+        return ExpressionRecipe(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"recipe '{name_or_path}' is wrong: {error}") from None
+
+
 @dataclass(frozen=True)
 class ExpressionResult:
     """What a run came to.
@@ -130,10 +151,11 @@ class ExpressionModule(lightning.LightningModule):
         everybody = torch.ones(len(faces), dtype=torch.bool, device=faces.device)
         return self.classifier(self.net(faces, everybody))
 
-    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+    def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
         """One step on faces that are moved about at random, the same way whenever it is redone."""
         faces, target = batch
-        seed = (self.recipe.seed << 32) + self.current_epoch * 1_000_003 + index
+        seed = derived_seed(self.recipe.seed, "step", self.global_step)
+        torch.manual_seed(seed)  # dropout
         chooser = torch.Generator().manual_seed(seed)
         logits = self(augment(faces, self.recipe, chooser))
         loss = functional.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
@@ -164,6 +186,31 @@ class ExpressionModule(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+class EpochOrder(Sampler[int]):
+    """All rows in an order that follows from (seed, epoch): a resumed run has it, too.
+
+    Args:
+        rows: how many.
+        seed: of the orders.
+    """
+
+    def __init__(self, rows: int, *, seed: int) -> None:
+        self.rows = rows
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        chooser = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        return iter(torch.randperm(self.rows, generator=chooser).tolist())
 
 
 def augment(
@@ -219,6 +266,8 @@ def fit_expression(
 ) -> ExpressionResult:
     """School a trunk on FER2013's ``Training`` faces and measure it on ``PublicTest``.
 
+    In the end the statistics of the batch norms are taken anew from whole training faces.
+
     Args:
         recipe: how.
         data: FER2013, in any layout that `read_fer2013` knows.
@@ -239,7 +288,7 @@ def fit_expression(
     (run / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
     module = ExpressionModule(recipe)
     callbacks: list[Any] = [
-        ModelCheckpoint(dirpath=run, filename="last", save_last=False, enable_version_counter=False)
+        ModelCheckpoint(dirpath=run, filename=Path(LAST).stem, enable_version_counter=False)
     ]
     if progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
@@ -252,21 +301,28 @@ def fit_expression(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=20,
+        plugins=[WholeFiles()],
     )
-    checkpoint = run / "last.ckpt"
-    trainer.fit(
-        module,
+    checkpoint = run / LAST
+    loaders = (
         DataLoader(
             train,
             batch_size=recipe.batch_size,
-            shuffle=True,
+            sampler=EpochOrder(len(train), seed=recipe.seed),
             drop_last=len(train) > recipe.batch_size,
-            generator=torch.Generator().manual_seed(recipe.seed),
         ),
         DataLoader(test, batch_size=_EVALUATION_BATCH),
-        ckpt_path=str(checkpoint) if resume and checkpoint.exists() else None,
-        weights_only=False,
     )
+    with quietly():
+        trainer.fit(
+            module,
+            *loaders,
+            ckpt_path=str(checkpoint) if resume and checkpoint.exists() else None,
+            weights_only=True,
+        )
+    # Training saw cuts of changed faces; Expression-Net will see whole ones.
+    mixed = EpochOrder(len(train), seed=recipe.seed)
+    update_bn(DataLoader(train, batch_size=_EVALUATION_BATCH, sampler=mixed), module)
     module.eval()
     evaluation = evaluate_expression(module, test, on_progress=on_progress)
     (run / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")

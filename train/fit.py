@@ -3,11 +3,13 @@
 RUN/recipe.json      what was asked for, and what the data set held
 RUN/logs/metrics.csv loss and accuracy after each epoch; before a resumption, RUN/logs-1/...
 RUN/last.ckpt        to go on from (only this program reads it)
+RUN/best.ckpt        likewise, of the best epoch, where the recipe keeps that
 RUN/model/           the archive, unpacked
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -18,23 +20,31 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger
 
 from handler import emotions
 from handler.archive import ArchiveConfig, write_model_folder
-from handler.network import StimuliAwareNetwork
-from handler.stimuli.objects.grid import GridObjects
+from handler.errors import VeaError
 from handler.stimuli.selector import StimuliSelector
 from train.calibration import Calibration, calibrate
-from train.data import training_loader, validation_loader
-from train.datasets.folders import DatasetTable, read_folders
-from train.module import EmotionModule
-from train.recipe import Recipe, RecipeError
-from train.stimuli_cache import StimuliCache, build_cache
-from train.weights import landmark_file, load_imagenet
+from train.data import StimuliDataset, default_workers, training_loader, validation_loader
+from train.datasets.reading import read_dataset
+from train.datasets.table import DatasetTable
+from train.module import FIGURES, EmotionModule
+from train.parts import build_network, build_parts, build_selector, selector_files
+from train.recipe import Recipe
+from train.running import BEST, LAST, build_trainer, is_first_process, quietly
+from train.stimuli_cache import SelectorFiles, StimuliCache, build_cache
+
+__all__ = ["FitResult", "RunError", "build_parts", "fit"]
 
 Progress = Callable[[str, int, int], None]
+_FACTS = "recipe.json"
+# Settings under which another machine may go on with a run.
+_OF_THE_MACHINE = ("devices", "checkpoint_every", "deterministic")
+
+
+class RunError(VeaError):
+    """The run cannot be gone on with; the message is one line for people."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +53,15 @@ class FitResult:
 
     Attributes:
         model: the model folder.
-        val_accuracy: after the last epoch, on the validation split, 0 to 1.
+        val_accuracy: of the weights that were kept, on the validation split, 0 to 1.
         val_polarity_accuracy: likewise.
-        calibration: of the branches, which came after that.
+        calibration: of the branches, which came after that; None where the recipe wants none.
     """
 
     model: Path
     val_accuracy: float
     val_polarity_accuracy: float
-    calibration: Calibration
+    calibration: Calibration | None
 
 
 def fit(
@@ -61,6 +71,7 @@ def fit(
     *,
     cache_root: Path,
     resume: bool = False,
+    workers: int | None = None,
     progress_bar: bool = True,
     on_progress: Progress = lambda what, done, total: None,
 ) -> FitResult:
@@ -68,98 +79,140 @@ def fit(
 
     Args:
         recipe: what to make.
-        data: folder of emotion-named folders.
+        data: a data set in any layout that `read_dataset` knows.
         run: where the run writes.
         cache_root: where stimuli caches are kept.
         resume: go on from ``RUN/last.ckpt`` if there is one.
+        workers: processes that select stimuli, and processes that load batches; by default one
+            that selects, and as many that load as `default_workers` says.
         progress_bar: show Lightning's.
-        on_progress: called while stimuli are selected.
+        on_progress: called while photos are hashed and stimuli selected.
 
     Raises:
-        DatasetError, RecipeError, WeightsMissing: as their messages say.
+        DatasetError, RecipeError, WeightsMissing, CacheError, RunError: as their messages say.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    dataset = read_folders(data, emotions.wheel(recipe.network.wheel))
-    selector, network = build_parts(recipe)
-    train_rows, val_rows = dataset.split("train"), dataset.split("val")
+    dataset = read_dataset(
+        data,
+        emotions.wheel(recipe.network.wheel),
+        on_progress=lambda done, total: on_progress("photos", done, total),
+    )
+    rows = {split: dataset.split(split) for split in ("train", "val")}
+    files = selector_files(recipe)
+    selector = build_selector(recipe, files)
+    network = build_network(recipe, selector)
     caches = {
-        "train": _cache("train", train_rows, selector, cache_root, on_progress),
-        "val": _cache("val", val_rows, selector, cache_root, on_progress),
+        split: _cache(split, rows[split], recipe, selector, files, cache_root, workers, on_progress)
+        for split in rows
     }
-    run.mkdir(parents=True, exist_ok=True)
-    facts = _facts(recipe, dataset, {name: len(c.refused) for name, c in caches.items()})
-    (run / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    facts = _facts(recipe, dataset, rows, caches)
+    checkpoint = run / LAST if resume and (run / LAST).exists() else None
+    if is_first_process():
+        _prepare(run, facts, going_on=checkpoint is not None)
 
-    if resume:
-        _keep_logs(run)
-    module = EmotionModule(network, recipe.training)
-    callbacks: list[Any] = [
-        # One file, replaced: a second run must not leave the first one's state to go on from.
-        ModelCheckpoint(dirpath=run, filename="last", save_last=False, enable_version_counter=False)
-    ]
-    if progress_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
-    trainer = lightning.Trainer(
-        max_epochs=recipe.training.epochs,
-        callbacks=callbacks,
-        logger=CSVLogger(run, name="", version="logs"),
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=20,
-    )
-    checkpoint = run / "last.ckpt"
-    validation = validation_loader(
-        caches["val"], val_rows["label"].tolist(), batch_size=recipe.training.batch_size
-    )
-    trainer.fit(
-        module,
-        training_loader(
-            caches["train"], train_rows["label"].tolist(), recipe.training, seed=recipe.seed
+    config = recipe.training
+    loading = default_workers(config) if workers is None else workers
+    loader = training_loader(
+        StimuliDataset(
+            caches["train"],
+            rows["train"]["path"],
+            rows["train"]["label"],
+            selector.config,
+            training=config,
+            seed=recipe.seed,
         ),
-        validation,
-        ckpt_path=str(checkpoint) if resume and checkpoint.exists() else None,
-        weights_only=False,
+        config,
+        seed=recipe.seed,
+        workers=loading,
     )
-    if "val_accuracy" not in trainer.callback_metrics:  # resumed after its last epoch
-        trainer.validate(module, validation, verbose=False)
-    calibration = calibrate(module.network.cpu(), validation)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    write_model_folder(
-        run / "model",
-        config=ArchiveConfig(f"vea-{recipe.name}", "0", recipe.network, recipe.selector),
-        network=module.network,
-        selector=selector,
-        landmarks=landmark_file(),
-        card={"training": {**facts, "calibration": asdict(calibration)}},
+    validation = validation_loader(
+        StimuliDataset(caches["val"], rows["val"]["path"], rows["val"]["label"], selector.config),
+        batch_size=config.batch_size,
+        workers=loading,
     )
-    return FitResult(
-        run / "model", metrics["val_accuracy"], metrics["val_polarity_accuracy"], calibration
+    module = EmotionModule(network, config, steps_per_epoch=len(loader), seed=recipe.seed)
+    trainer = build_trainer(config, run, progress_bar=progress_bar)
+    loader.batches.steps_done = lambda: trainer.global_step
+    with quietly():
+        trainer.fit(module, loader, validation, ckpt_path=checkpoint, weights_only=True)
+
+    kept = torch.load(
+        run / (BEST if config.keep == "best" else LAST), weights_only=True, map_location="cpu"
+    )
+    module.cpu().load_state_dict(kept["state_dict"])
+    figures = kept[FIGURES]
+    calibration = calibrate(module.network, validation) if config.calibrate else None
+    result = FitResult(
+        run / "model", figures["val_accuracy"], figures["val_polarity_accuracy"], calibration
+    )
+    if is_first_process():
+        card = {**facts, "kept": {"weights": config.keep, "epoch": kept["epoch"] + 1, **figures}}
+        if calibration is not None:
+            card["calibration"] = asdict(calibration)
+        write_model_folder(
+            result.model,
+            config=ArchiveConfig(f"vea-{recipe.name}", "0", recipe.network, selector.config),
+            network=module.network,
+            selector=selector,
+            landmarks=files.landmarks,
+            face_detector=files.face_detector,
+            card={"training": card},
+        )
+    return result
+
+
+def _cache(
+    split: str,
+    rows: pd.DataFrame,
+    recipe: Recipe,
+    selector: StimuliSelector,
+    files: SelectorFiles,
+    root: Path,
+    workers: int | None,
+    on_progress: Progress,
+) -> StimuliCache:
+    return build_cache(
+        rows,
+        selector,
+        root,
+        files=files,
+        colour=recipe.training.colour,
+        workers=max(workers or 1, 1),
+        on_progress=lambda done, total: on_progress(f"stimuli {split}", done, total),
     )
 
 
-def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
-    """Selector and network as the recipe starts them.
+def _prepare(run: Path, facts: dict[str, Any], *, going_on: bool) -> None:
+    """Make the run's folder ready to begin or to go on.
 
     Raises:
-        RecipeError: the object source and the network do not fit together.
-        WeightsMissing: there are no initial weights for them.
+        RunError: what is in it was begun with another recipe or other photos.
     """
-    selector = StimuliSelector(
-        recipe.selector, landmarks=landmark_file(), face_threads=torch.get_num_threads()
-    )
-    expected, offered = recipe.network.object_features, selector.objects.feature_size
-    if recipe.network.semantic is not None and expected != offered:
-        raise RecipeError(
-            f"object_features is {expected}: the recipe's object source yields {offered}"
-        )
-    network = StimuliAwareNetwork(recipe.network)
-    if recipe.init == "imagenet":
-        _load_frozen(selector)
-        if network.global_net is not None:
-            load_imagenet(network.global_net.backbone)
-    return selector, network
+    run.mkdir(parents=True, exist_ok=True)
+    if going_on:
+        _check_same(run, facts)
+        _keep_logs(run)
+    else:  # else what an earlier run left would be gone on from if this one is killed at once
+        (run / LAST).unlink(missing_ok=True)
+        (run / BEST).unlink(missing_ok=True)
+    (run / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _check_same(run: Path, facts: dict[str, Any]) -> None:
+    advice = "leave out --resume to start over, or give the new run another folder with --run"
+    try:
+        begun = json.loads((run / _FACTS).read_text())
+        # As JSON has them: no tuples.
+        ours = json.loads(json.dumps(facts))
+        for found in (begun, ours):
+            for name in _OF_THE_MACHINE:
+                found["recipe"]["training"].pop(name, None)
+        for what, other in (("recipe", "another recipe"), ("photos", "other photos")):
+            if begun[what] != ours[what]:
+                raise RunError(f"{run} was begun with {other}: {advice}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(f"{run / _FACTS} does not say how the run was begun: {advice}") from None
 
 
 def _keep_logs(run: Path) -> None:
@@ -170,25 +223,23 @@ def _keep_logs(run: Path) -> None:
         logs.rename(run / f"logs-{number}")
 
 
-def _load_frozen(selector: StimuliSelector) -> None:
-    if isinstance(selector.objects, GridObjects):
-        load_imagenet(selector.objects.backbone)
-
-
-def _cache(
-    name: str, rows: pd.DataFrame, selector: StimuliSelector, root: Path, on_progress: Progress
-) -> StimuliCache:
-    def report(done: int, total: int) -> None:
-        on_progress(f"stimuli {name}", done, total)
-
-    return build_cache(rows, selector, root, on_progress=report)
-
-
-def _facts(recipe: Recipe, dataset: DatasetTable, refused: dict[str, int]) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe,
+    dataset: DatasetTable,
+    rows: dict[str, pd.DataFrame],
+    caches: dict[str, StimuliCache],
+) -> dict[str, Any]:
     counts = dataset.table["split"].value_counts().to_dict()
+    photos = hashlib.sha256()
+    for split, table in rows.items():
+        labelled = zip(table["sha256"], table["label"], strict=True)
+        for row, (key, label) in enumerate(labelled):
+            if row not in caches[split].refused:
+                photos.update(f"{split} {key} {label}\n".encode())
     return {
         "recipe": recipe.to_dict(),
         "images": {name: int(count) for name, count in sorted(counts.items())},
+        "photos": photos.hexdigest(),
         "placeholders_skipped": dataset.placeholders,
-        "unreadable_skipped": refused,
+        "unreadable_skipped": {split: len(cache.refused) for split, cache in caches.items()},
     }

@@ -12,16 +12,20 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from handler.backbones import Backbone
 from handler.network import StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
 from handler.stimuli.stimuli import Stimuli
+from train.augment import derived_seed
 from train.losses import HierarchicalCrossEntropy
-from train.recipe import RecipeError, TrainingConfig
+from train.recipe import RecipeError
+from train.training_config import TrainingConfig
 
 Batch = tuple[Stimuli, torch.Tensor]
+FIGURES = "figures"
 
 
 class EmotionModule(lightning.LightningModule):
@@ -30,12 +34,23 @@ class EmotionModule(lightning.LightningModule):
     Args:
         network: to be trained, in place.
         config: how.
+        steps_per_epoch: batches in the training split.
+        seed: of dropout.
     """
 
-    def __init__(self, network: StimuliAwareNetwork, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        network: StimuliAwareNetwork,
+        config: TrainingConfig,
+        *,
+        steps_per_epoch: int = 1,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
         self.loss = HierarchicalCrossEntropy(network.wheel, weight=config.polarity_weight)
         self.accuracy = MulticlassAccuracy(len(network.wheel), average="micro")
         self.polarity_accuracy = MulticlassAccuracy(2, average="micro")
@@ -46,23 +61,27 @@ class EmotionModule(lightning.LightningModule):
         for part in self._frozen:
             part.requires_grad_(False)
 
-    def on_train_epoch_start(self) -> None:
-        """Frozen stages keep their batch statistics too."""
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Frozen stages keep their batch statistics; dropout follows from (seed, step, device)."""
         for part in self._frozen:
             part.eval()
+        torch.manual_seed(derived_seed(self.seed, "step", self.global_step, self.global_rank))
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """One step; logs the loss and the running accuracy."""
         stimuli, target = batch
         response = self.network(stimuli)
         log_probabilities = response.log_probabilities
-        loss: torch.Tensor = self.loss(log_probabilities, target)
+        loss = self._smoothed_loss(log_probabilities, target)
         for alone, present in response.alone:
             if self.config.branch_weight and present.any():
-                loss = loss + self.config.branch_weight * self.loss(alone[present], target[present])
+                loss = loss + self.config.branch_weight * self._smoothed_loss(
+                    alone[present], target[present]
+                )
         hits = (log_probabilities.argmax(1) == target).float().mean()
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
-        self.log("train_accuracy", hits, on_step=False, on_epoch=True, prog_bar=True)
+        shown: dict[str, Any] = {"prog_bar": True, "batch_size": len(target), "sync_dist": True}
+        self.log("train_loss", loss, on_step=True, on_epoch=True, **shown)
+        self.log("train_accuracy", hits, on_step=False, on_epoch=True, **shown)
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -75,25 +94,25 @@ class EmotionModule(lightning.LightningModule):
             polarity_log_probabilities(log_probabilities, wheel).argmax(1),
             (target >= wheel.positives).long(),
         )
-        self.log("val_loss", self.loss(log_probabilities, target), batch_size=len(target))
-        self.log("val_accuracy", self.accuracy, prog_bar=True, on_epoch=True)
-        self.log("val_polarity_accuracy", self.polarity_accuracy, on_epoch=True)
+        size = len(target)
+        self.log("val_loss", self.loss(log_probabilities, target), batch_size=size, sync_dist=True)
+        self.log("val_accuracy", self.accuracy, prog_bar=True, on_epoch=True, batch_size=size)
+        self.log("val_polarity_accuracy", self.polarity_accuracy, on_epoch=True, batch_size=size)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint knows the figures of its weights."""
+        figures = self.trainer.callback_metrics.items()
+        checkpoint[FIGURES] = {name: float(v) for name, v in figures if name.startswith("val_")}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with one cycle of the learning rate over the whole run."""
-        optimizer = torch.optim.AdamW(
+        """The recipe's optimiser and schedule, which moves with every step."""
+        kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+        optimizer = kinds[self.config.optimizer](
             self.parameter_groups(), weight_decay=self.config.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[float(group["lr"]) for group in optimizer.param_groups],
-            # torch divides by zero where the cycle rises for one step only, as it does for five.
-            total_steps=max(int(self.trainer.estimated_stepping_batches), 6),
-            pct_start=0.2,
         )
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"},
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -117,6 +136,33 @@ class EmotionModule(lightning.LightningModule):
         """Stimuli are not a type that Lightning knows how to move."""
         stimuli, target = batch
         return stimuli.to(device), target.to(device)
+
+    def _smoothed_loss(self, log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss of the smoothed label: it is linear in the label, polarities included."""
+        loss: torch.Tensor = self.loss(log_probabilities, target)
+        share = self.config.label_smoothing
+        if not share:
+            return loss
+        each = [
+            self.loss(log_probabilities, torch.full_like(target, emotion))
+            for emotion in range(len(self.network.wheel))
+        ]
+        return (1 - share) * loss + share * torch.stack(each).mean()
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        if self.config.schedule == "step":
+            return StepLR(
+                optimizer,
+                step_size=self.config.step_epochs * self.steps_per_epoch,
+                gamma=self.config.step_factor,
+            )
+        return OneCycleLR(
+            optimizer,
+            max_lr=[float(group["lr"]) for group in optimizer.param_groups],
+            # torch divides by zero where the cycle rises for one step only, as it does for five.
+            total_steps=max(self.config.epochs * self.steps_per_epoch, 6),
+            pct_start=0.2,
+        )
 
 
 def frozen_stages(backbone: Backbone, stages: int) -> list[nn.Module]:

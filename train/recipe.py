@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -12,57 +13,18 @@ import yaml
 from handler.errors import VeaError
 from handler.network import NetworkConfig
 from handler.stimuli.selector import SelectorConfig
+from train.training_config import TrainingConfig, check_number
+
+__all__ = ["Recipe", "RecipeError", "TrainingConfig", "load_recipe", "read_values", "recipe_names"]
+
+# What kind of training a recipe is for, where it does not say.
+EMOTION = "emotion"
+_PARTS = ("global", "objects", "expression")
+_IMAGENET = {"global": "imagenet", "objects": "imagenet", "expression": "random"}
 
 
 class RecipeError(VeaError):
     """Not a recipe; the message is one line for people."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the weights are found.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: images a step.
-        crop: side in pixels of the random crop of the colour image.
-        crop_scale: least and greatest share of the image's area in a crop.
-        flip: mirror half of the crops.
-        lr_backbone: peak learning rate of Global-Net.
-        lr: peak learning rate of everything else.
-        weight_decay: of AdamW.
-        polarity_weight: lambda of Eq. 18.
-        branch_weight: of the loss of each branch answering alone, added to the loss of all
-            together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
-            does the work and the others stay weak.
-        freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
-            stem with them; 0 trains all.
-    """
-
-    epochs: int = 6
-    batch_size: int = 48
-    crop: int = 192
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    flip: bool = True
-    lr_backbone: float = 3e-4
-    lr: float = 5e-4
-    weight_decay: float = 1e-2
-    polarity_weight: float = 1.0
-    branch_weight: float = 0.0
-    freeze_stages: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 1), ("freeze_stages", 0)):
-            _check_number(name, getattr(self, name), least=least, whole=True)
-        for name in ("lr_backbone", "lr", "weight_decay", "polarity_weight", "branch_weight"):
-            _check_number(name, getattr(self, name), least=0)
-        scale = self.crop_scale
-        if not isinstance(scale, tuple) or len(scale) != 2:
-            raise ValueError(f"crop_scale is {scale}: expected two shares, such as [0.5, 1.0]")
-        for share in scale:
-            _check_number("crop_scale", share, least=0)
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"crop_scale is {list(scale)}: expected 0 < least <= greatest <= 1")
 
 
 @dataclass(frozen=True)
@@ -72,7 +34,10 @@ class Recipe:
     Attributes:
         name: of the recipe.
         seed: of everything random.
-        init: ``"imagenet"`` or ``"random"``, where the backbones start.
+        init: where each part starts: a mapping of ``global``, ``objects`` and ``expression`` to
+            ``random``, ``imagenet``, the name of an imported weights file, or a path to one; what
+            is left out is random. ``"random"`` alone stands for all random, ``"imagenet"`` for
+            ImageNet weights in the two that have any.
         selector: the stimuli.
         network: organism and response.
         training: how the weights are found.
@@ -80,71 +45,140 @@ class Recipe:
 
     name: str
     seed: int = 1
-    init: str = "imagenet"
+    init: str | dict[str, str] = "imagenet"
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        if self.init not in ("imagenet", "random"):
-            raise ValueError(f"init is '{self.init}': expected 'imagenet' or 'random'")
-        _check_number("seed", self.seed, least=0, whole=True)
+        if isinstance(self.init, dict):
+            for part, weights in self.init.items():
+                if part not in _PARTS:
+                    raise ValueError(f"init names '{part}': expected {', '.join(_PARTS)}")
+                if not isinstance(weights, str):
+                    raise ValueError(f"init of '{part}' is {weights}: expected the name of weights")
+        elif self.init not in ("imagenet", "random"):
+            raise ValueError(
+                f"init is '{self.init}': expected 'imagenet', 'random', or a mapping of "
+                + ", ".join(_PARTS)
+            )
+        check_number("seed", self.seed, least=0, whole=True)
+        if self.training.augment == "random_crop":
+            self._check_random_crop()
+
+    def _check_random_crop(self) -> None:
+        if self.training.colour:
+            raise ValueError(
+                "augment is 'random_crop', which needs the whole photo: set colour: false"
+            )
+        if self.selector.fit != "crop":
+            raise ValueError("augment is 'random_crop', which needs the selector's fit: crop")
+        if self.training.crop > self.selector.resize:
+            raise ValueError(
+                f"crop is {self.training.crop}: photos are {self.selector.resize} pixels (resize) "
+                "on their shorter side"
+            )
+
+    @property
+    def initial(self) -> dict[str, str]:
+        """Where each of the three parts starts."""
+        everywhere = dict.fromkeys(_PARTS, "random")
+        if isinstance(self.init, dict):
+            return everywhere | self.init
+        return everywhere if self.init == "random" else everywhere | _IMAGENET
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""
         return asdict(self)
 
 
-def load_recipe(name_or_path: str) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe that travels with the program, by name, or any YAML file, by path.
+
+    Args:
+        name_or_path: of the recipe.
+        overrides: ``KEY=VALUE`` each, as `read_values` takes them.
 
     Raises:
         RecipeError: there is none, or a setting in it is wrong.
     """
-    path = Path(name_or_path)
-    shipped = resources.files("train") / "recipes" / f"{name_or_path}.yaml"
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise RecipeError(f"there is no recipe file {path}")
-        text = path.read_text()
-    elif shipped.is_file():
-        text = shipped.read_text()
-    else:
-        raise RecipeError(
-            f"unknown recipe '{name_or_path}': expected a .yaml file or one of "
-            + ", ".join(sorted(recipe_names()))
-        )
+    values = read_values(name_or_path, overrides)
+    kind = values.pop("kind", EMOTION)
+    if kind != EMOTION:
+        raise RecipeError(f"recipe '{name_or_path}' is of kind '{kind}': expected '{EMOTION}'")
     try:
-        values = yaml.safe_load(text)
-        training = dict(values.pop("training", {}))
-        if "crop_scale" in training:
-            scale = training["crop_scale"]
-            training["crop_scale"] = tuple(scale) if isinstance(scale, list) else scale
         return Recipe(
             selector=SelectorConfig.from_dict(values.pop("selector", {})),
             network=NetworkConfig.from_dict(values.pop("network", {})),
-            training=TrainingConfig(**training),
+            training=TrainingConfig.from_dict(values.pop("training", {})),
             **values,
         )
-    except (yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
-        line = " ".join(str(error).split())  # PyYAML draws where the error is, on several lines
-        raise RecipeError(f"recipe '{name_or_path}' is wrong: {line}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _wrong(name_or_path, error) from None
 
 
-def _check_number(name: str, value: Any, *, least: float, whole: bool = False) -> None:
-    """Raises: ValueError: not a number, or too small a one."""
-    expected = f"{'a whole number' if whole else 'a number'} of at least {least}"
-    if isinstance(value, str):
-        raise ValueError(
-            f"{name} is the text '{value}': expected {expected} (YAML wants 3.0e-4, not 3e-4)"
-        )
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise ValueError(f"{name} is {value}: expected {expected}")
-    if not value >= least:
-        raise ValueError(f"{name} is {value}: expected {expected}")
+def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a recipe of any kind (key ``kind``; none: emotions).
+
+    Args:
+        name_or_path: of the recipe.
+        overrides: ``KEY=VALUE`` each; dots lead into mappings, as in ``training.epochs=2``, and
+            the value is YAML.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not YAML, or an override is none.
+    """
+    path = Path(name_or_path)
+    shipped = resources.files("train") / "recipes" / f"{name_or_path}.yaml"
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            text = path.read_text()
+        elif shipped.is_file():
+            text = shipped.read_text()
+        else:
+            raise RecipeError(
+                f"unknown recipe '{name_or_path}': expected a .yaml file or one of "
+                + ", ".join(recipe_names())
+            )
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise RecipeError(f"there is no recipe file {path} ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _wrong(name_or_path, error) from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe '{name_or_path}' is wrong: it is not a mapping of settings")
+    for override in overrides:
+        _override(values, override)
+    return values
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that travel with the program."""
     folder = resources.files("train") / "recipes"
-    return [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")]
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise RecipeError(f"'{override}' sets nothing: expected KEY=VALUE, as training.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"'{override}': the value is not YAML") from None
+    place = values
+    for step in steps[:-1]:
+        if place.get(step) is None:
+            place[step] = {}
+        place = place[step]
+        if not isinstance(place, dict):
+            raise RecipeError(f"'{override}': {step} is '{place}', not a mapping of settings")
+    place[steps[-1]] = value
+
+
+def _wrong(name_or_path: str, error: Exception) -> RecipeError:
+    line = " ".join(str(error).split())  # PyYAML draws where the error is, on several lines
+    return RecipeError(f"recipe '{name_or_path}' is wrong: {line}")

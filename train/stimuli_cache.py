@@ -1,57 +1,85 @@
-"""The stimuli of a data set, selected once and kept on disk.
+"""The stimuli of photos, selected once and kept on disk.
 
 The selectors are frozen, so what they select of a photo never changes: running them once saves most
-of every epoch. Arrays lie beside each other as memory-mapped ``.npy`` files, features in half
-precision. The folder's name is a fingerprint of the photos' content and of the selector, weights
-included; another photo or another selector is another folder, so a stale cache cannot be used. A
-build that was interrupted goes on where it stopped.
+of every epoch. A photo is known by the SHA-256 of its file, a selector by its fingerprint, weights
+included. So a data set that grew costs its new photos only, data sets and recipes share what they
+have in common, and nothing that another selector made is ever used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from handler.images import ImageRefused, decode
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
+from train.selecting import Photo, SelectorFiles, Task, select_all
+from train.shards import FORMAT, CacheError, Index, ShardFolder
 
-_PROGRESS = "progress.json"
-_BATCH = 8  # larger batches fall out of a processor's cache
-_RECORDED_EVERY = 128  # batches; flushing all arrays takes as long as selecting a few photos
+__all__ = ["CacheError", "SelectorFiles", "StimuliCache", "build_cache", "fingerprint"]
+
+# Settings that decide the colour image and nothing else.
+_OF_COLOUR = ("size", "fit", "resize")
 
 
 class StimuliCache:
-    """Stimuli of the rows of a table, by row number. Open with `build_cache`."""
+    """Stimuli of the rows of a table, by row number. Made by `build_cache`.
 
-    def __init__(self, folder: Path, rows: int, refused: dict[int, str]) -> None:
-        self.folder = folder
-        self.rows = rows
-        self.refused = refused
-        self._arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAY_NAMES
+    Attributes:
+        folder: where they lie.
+        rows: how many rows the table has.
+        refused: rows without stimuli, with the reason.
+        selected: how many photos had to be selected when the cache was opened.
+        bytes_per_image: on disk, on average.
+    """
+
+    def __init__(
+        self,
+        shards: ShardFolder,
+        index: Index,
+        keys: Sequence[str],
+        *,
+        unread: dict[str, str],
+        selected: int,
+    ) -> None:
+        refused = index.refused | unread
+        self.folder = shards.folder
+        self.rows = len(keys)
+        self.refused = {
+            row: refused[key] for row, key in enumerate(keys) if key not in index.places
         }
+        self.selected = selected
+        self.bytes_per_image = shards.bytes_per_image(index)
+        self._shards = shards
+        self._places = {
+            row: index.places[key] for row, key in enumerate(keys) if key in index.places
+        }
+        self._open: dict[Path, dict[str, torch.Tensor]] = {}
 
-    def stimuli(self, rows: list[int]) -> Stimuli:
-        """The stimuli of the given rows, in that order."""
-        columns = {name: torch.from_numpy(array[rows]) for name, array in self._arrays.items()}
+    def stimuli(self, rows: Sequence[int]) -> Stimuli:
+        """The stimuli of the given rows, in that order; a row in ``refused`` has none.
+
+        The colour image is Bx3x0x0 where the cache does not keep it.
+        """
+        parts = [self._row(row) for row in rows]
+        columns = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
         zeros = torch.zeros(len(rows))
         return Stimuli(
-            colour=columns["colour"],
+            colour=columns.get("colour", torch.empty(len(rows), 3, 0, 0, dtype=torch.uint8)),
             objects=Objects(
                 features=columns["features"].float(),
                 boxes=columns["boxes"],
                 scores=columns["scores"],
                 labels=columns["labels"],
                 mask=columns["mask"],
+                attributes=columns.get("attributes"),
             ),
             faces=Faces(
                 crops=columns["faces"],
@@ -61,9 +89,15 @@ class StimuliCache:
             ),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process maps the shards anew: as values they would be copied to it."""
+        return {**self.__dict__, "_open": {}}
 
-_PER_OBJECT = ("features", "boxes", "scores", "labels", "mask")
-_ARRAY_NAMES = ("colour", *_PER_OBJECT, "faces", "face_counts")
+    def _row(self, row: int) -> dict[str, torch.Tensor]:
+        path, position = self._places[row]
+        if path not in self._open:
+            self._open[path] = self._shards.open(path)
+        return {name: tensor[position] for name, tensor in self._open[path].items()}
 
 
 def build_cache(
@@ -71,6 +105,9 @@ def build_cache(
     selector: StimuliSelector,
     root: Path,
     *,
+    files: SelectorFiles,
+    colour: bool = True,
+    workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StimuliCache:
     """Open the cache of ``table`` under ``selector``, selecting what is missing.
@@ -79,99 +116,64 @@ def build_cache(
         table: columns ``path`` and ``sha256``, as the data sets yield them.
         selector: the frozen selectors.
         root: folder that holds caches.
-        on_progress: called with (rows done, rows in all) after each batch.
+        files: what the selector was built from.
+        colour: keep the square colour image, 3*S*S bytes a photo; without it training decodes the
+            photos in every epoch.
+        workers: processes that select.
+        on_progress: called with (rows done, rows in all) while photos are selected.
 
     Returns:
         The cache; rows that cannot be decoded are in its ``refused``, with the reason.
+
+    Raises:
+        CacheError: what is there is damaged or stale, or a selecting process died.
     """
-    folder = root / fingerprint(table, selector)
-    folder.mkdir(parents=True, exist_ok=True)
-    total = len(table)
-    done, refused = _read_progress(folder)
-    arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy",
-            mode="r+" if (folder / f"{name}.npy").exists() else "w+",
-            dtype=dtype,
-            shape=(total, *shape),
-        )
-        for name, (dtype, shape) in _layout(selector).items()
+    identity = fingerprint(selector, files, colour=colour)
+    shards = ShardFolder(
+        root / identity,
+        fingerprint=identity,
+        description={"colour": colour, "selector": _settings(selector, colour=colour)},
+    )
+    index = shards.index()
+    keys = table["sha256"].tolist()
+    missing = {
+        key: Photo(key, Path(path))
+        for key, path in zip(keys, table["path"], strict=True)
+        if key not in index.places and key not in index.refused
     }
-    for start in range(done, total, _BATCH):
-        stop = min(start + _BATCH, total)
-        rows, images = [], []
-        for row in range(start, stop):
-            try:
-                images.append(decode(Path(table["path"].iloc[row]).read_bytes()))
-                rows.append(row)
-            except ImageRefused as refusal:
-                refused[row] = refusal.reason
-            except OSError as error:  # the file has gone, or may not be read
-                refused[row] = str(error)
-        if rows:
-            _store(arrays, rows, selector.select(images))
-        if stop == total or stop % (_BATCH * _RECORDED_EVERY) == 0:
-            # Progress is written after the data, so a row that counts as done is on disk.
-            for array in arrays.values():
-                array.flush()
-            _write_progress(folder, stop, refused)
-        on_progress(stop, total)
-    return StimuliCache(folder, total, refused)
+    unread: dict[str, str] = {}
+    if missing:
+        known = len(keys) - len(missing)
+        unread = select_all(
+            list(missing.values()),
+            selector,
+            Task(selector.config, files, shards, colour, _device()),
+            workers=workers,
+            on_photos=lambda done: on_progress(known + done, len(keys)),
+        )
+        index = shards.index()
+    return StimuliCache(shards, index, keys, unread=unread, selected=len(missing) - len(unread))
 
 
-def fingerprint(table: pd.DataFrame, selector: StimuliSelector) -> str:
-    """Identifies the photos' content, their order, and the selector with its weights."""
-    digest = hashlib.sha256(json.dumps(asdict(selector.config), sort_keys=True).encode())
+def fingerprint(selector: StimuliSelector, files: SelectorFiles, *, colour: bool = True) -> str:
+    """Identifies what a selector selects: settings, weights, face files, and what is kept of it."""
+    said = {"format": FORMAT, "colour": colour, "selector": _settings(selector, colour=colour)}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name, tensor in sorted(selector.objects.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update("\n".join(table["sha256"]).encode())
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy())
+    for file in (files.landmarks, files.face_detector):
+        digest.update(hashlib.sha256(file.read_bytes() if file else b"").digest())
     return digest.hexdigest()[:20]
 
 
-def _layout(selector: StimuliSelector) -> dict[str, tuple[type, tuple[int, ...]]]:
-    size, objects = selector.config.size, selector.objects
-    n = objects.count
-    return {
-        "colour": (np.uint8, (3, size, size)),
-        "features": (np.float16, (n, objects.feature_size)),
-        "boxes": (np.float32, (n, 4)),
-        "scores": (np.float32, (n,)),
-        "labels": (np.int64, (n,)),
-        "mask": (np.bool_, (n,)),
-        "faces": (np.uint8, (1, 48, 48)),
-        "face_counts": (np.int64, ()),
-    }
+def _settings(selector: StimuliSelector, *, colour: bool) -> dict[str, Any]:
+    settings = asdict(selector.config)
+    if not colour:
+        settings = {name: value for name, value in settings.items() if name not in _OF_COLOUR}
+    return settings
 
 
-def _store(arrays: Mapping[str, np.ndarray[Any, Any]], rows: list[int], stimuli: Stimuli) -> None:
-    objects, faces = stimuli.objects, stimuli.faces
-    values = {
-        "colour": stimuli.colour,
-        "features": objects.features,
-        "boxes": objects.boxes,
-        "scores": objects.scores,
-        "labels": objects.labels,
-        "mask": objects.mask,
-        "faces": faces.crops,
-        "face_counts": faces.counts,
-    }
-    for name, value in values.items():
-        if name in _PER_OBJECT:
-            # A source may yield fewer objects than it may keep; the rest stays masked out.
-            arrays[name][rows, : value.shape[1]] = value.cpu().numpy()
-        else:
-            arrays[name][rows] = value.cpu().numpy()
-
-
-def _read_progress(folder: Path) -> tuple[int, dict[int, str]]:
-    try:
-        progress = json.loads((folder / _PROGRESS).read_text())
-        return progress["done"], {int(row): why for row, why in progress["refused"].items()}
-    except (OSError, ValueError, KeyError):
-        return 0, {}
-
-
-def _write_progress(folder: Path, done: int, refused: dict[int, str]) -> None:
-    partial = folder / f"{_PROGRESS}.partial"
-    partial.write_text(json.dumps({"done": done, "refused": refused}))
-    partial.replace(folder / _PROGRESS)
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,31 +1,28 @@
-"""`vea train`, `vea evaluate`, `vea package`: data set -> weights -> figures -> archive."""
+"""`vea train` and `vea package`: data set -> weights -> archive."""
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from handler.errors import VeaError
+from vea.cache import CacheFolder, Settings, Workers, cache_home
 from vea.terminal import out, progress_bars
-
-if TYPE_CHECKING:
-    from train.evaluate import Evaluation
 
 Data = Annotated[
     Path,
-    typer.Option("--data", help="Folder of emotion-named folders, or of train/val/test with them."),
+    typer.Option("--data", help="A data set in any layout that `vea data check` knows."),
 ]
+EXPRESSION = "expression"  # kind of the recipes that school Expression-Net alone
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train)
-    app.command("evaluate")(evaluate)
     app.command("package")(package)
 
 
@@ -37,9 +34,9 @@ def train(
     run: Annotated[
         Path | None, typer.Option(help="Folder for this run. [default: runs/RECIPE]")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for selected stimuli. [default: ~/.cache/vea]")
-    ] = None,
+    cache: CacheFolder = None,
+    workers: Workers = None,
+    settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = False,
 ) -> None:
     """Train a model.
@@ -47,64 +44,64 @@ def train(
     The stimuli of the data set are selected once and kept, then the network learns from them.
     RUN/model is what `vea evaluate` measures and `vea package` packs:
 
-        vea train --recipe lite --data FI
+        vea train --recipe lite --data FI --set training.epochs=6
 
         vea evaluate runs/lite/model --data FI --json evaluation.json
 
         vea package runs/lite/model --name vea-lite --version 1.1 --evaluation evaluation.json
+
+    The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe:
+
+        vea train --recipe expression --data FER2013
+
+    A run that was killed, at whatever step, goes on with `--resume` and ends as it would have.
     """
     from train.fit import fit
-    from train.recipe import load_recipe
+    from train.recipe import load_recipe, read_values
+    from train.running import is_first_process
 
-    chosen = load_recipe(recipe)
+    if read_values(recipe).get("kind") == EXPRESSION:
+        _train_expression(recipe, data, run, settings or (), resume=resume)
+        return
+    chosen = load_recipe(recipe, settings or ())
     with progress_bars() as on_progress:
         result = fit(
             chosen,
             data,
             run or Path("runs", chosen.name),
-            cache_root=cache or _cache_home(),
+            cache_root=cache or cache_home(),
             resume=resume,
+            workers=workers,
             on_progress=on_progress,
         )
-    out().print(
-        f"val accuracy {result.val_accuracy:.1%}, polarity {result.val_polarity_accuracy:.1%}; "
-        f"with calibrated branches {result.calibration.accuracy_cross_validated:.1%} "
-        f"(cross-validated); the model is in {result.model}"
-    )
+    if not is_first_process():  # with several devices each has a process: one of them speaks
+        return
+    said = f"val accuracy {result.val_accuracy:.1%}, polarity {result.val_polarity_accuracy:.1%}; "
+    if result.calibration is not None:
+        calibrated = result.calibration.accuracy_cross_validated
+        said += f"with calibrated branches {calibrated:.1%} (cross-validated); "
+    out().print(f"{said}the model is in {result.model}", soft_wrap=True)
 
 
-def evaluate(
-    archive: Annotated[Path, typer.Argument(help="A .mar file, or the model folder of a run.")],
-    data: Data,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, val, test or all. [default: test if there is one, else val]"),
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file too.")
-    ] = None,
+def _train_expression(
+    recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool
 ) -> None:
-    """Measure an archive on labelled photos.
+    """Schooling of Expression-Net alone, which knows no stimuli but faces."""
+    from train.expression import fit_expression, load_expression_recipe
 
-    Accuracy, accuracy of each emotion, confusion matrix, polarity accuracy, speed, and how many
-    files could not be read:
-
-        vea evaluate model_store/vea-lite-1.0.mar --data FI --json evaluation.json
-    """
-    from handler.predictor import Predictor
-    from train.evaluate import evaluate as measure
-
-    predictor = Predictor.load(archive)
+    chosen = load_expression_recipe(recipe, settings)
     with progress_bars() as on_progress:
-        result = measure(
-            predictor,
-            data,
-            split=split,
-            on_progress=lambda done, total: on_progress("images", done, total),
+        result = fit_expression(
+            chosen, data, run or Path("runs", chosen.name), resume=resume, on_progress=on_progress
         )
-    if json_file:
-        json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n")
-    _show(result)
+    for protocol, figure in result.evaluation["accuracy"].items():
+        low, high = figure["interval_95"]
+        said = f"PublicTest accuracy, {protocol}: {figure['value']:.1%} ({low:.1%} to {high:.1%})"
+        out().print(said)
+    out().print(f"the trunk is in {result.trunk}; a recipe starts from it with")
+    out().print(
+        f"init: {{expression: {result.trunk}}}, network: {{expression_width: {chosen.width}}}"
+    )
 
 
 def package(
@@ -148,38 +145,3 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not isinstance(words, dict):
         raise VeaError(f"the card {path} is not a YAML mapping")
     return words
-
-
-def _show(result: Evaluation) -> None:
-    from train.evaluate import wilson_interval
-
-    low, high = wilson_interval(result.accuracy, result.images)
-    table = Table("emotion", "images", "accuracy", "precision", *_heads(result))
-    for row, (label, values) in enumerate(result.per_class().items()):
-        table.add_row(
-            label,
-            str(values["images"]),
-            f"{values['accuracy']:.1%}",
-            f"{values['precision']:.1%}",
-            *(str(count) for count in result.confusion[row]),
-        )
-    console = out()
-    console.print(table)
-    console.print("columns on the right: how often each true emotion (row) was called what")
-    console.print(
-        f"{result.split}: {result.images} images, accuracy {result.accuracy:.1%} "
-        f"(95 % interval {low:.1%} to {high:.1%}), polarity {result.polarity_accuracy:.1%}, "
-        f"{result.images / result.seconds:.1f} images/s"
-    )
-    refused = sum(result.refused.values())
-    console.print(f"refused: {refused}; placeholders skipped: {result.placeholders}")
-    for reason, count in sorted(result.refused.items(), key=lambda item: -item[1])[:5]:
-        console.print(f"  {count} x {reason}")
-
-
-def _heads(result: Evaluation) -> list[str]:
-    return [label[:3] for label in result.wheel.labels]
-
-
-def _cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vea"

@@ -12,19 +12,21 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from handler.organism.expression_net import ExpressionNet, FaceResNet
-from train.datasets.fer2013 import EXPRESSIONS
+from handler.organism.expression_net import FaceResNet
+from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
 from train.expression import (
     ExpressionModule,
     ExpressionRecipe,
     augment,
     evaluate_expression,
     fit_expression,
+    load_expression_recipe,
 )
+from train.recipe import RecipeError, load_recipe
 
 STILL = ExpressionRecipe(crop=48, rotation=0.0, zoom=0.0, contrast=0.0, flip=False)
 SMALL = ExpressionRecipe(
-    width=4, epochs=6, batch_size=16, lr=0.05, rotation=3.0, label_smoothing=0.0, dropout=0.0
+    width=4, epochs=8, batch_size=16, lr=0.03, rotation=3.0, label_smoothing=0.0, dropout=0.0
 )
 
 
@@ -70,21 +72,64 @@ def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(schooled: Path) -> 
     trunk.load_state_dict(load_file(file))  # strict: no more and no less
 
 
-def test_the_schooled_trunk_fits_expression_net_and_says_the_same_there(schooled: Path) -> None:
-    net = ExpressionNet(width=SMALL.width).eval()
-    net.faces.load_state_dict(load_file(schooled / "face-resnet.safetensors"))
-    checkpoint = torch.load(schooled / "last.ckpt", weights_only=False)["state_dict"]
-    module = ExpressionModule(SMALL)
-    module.load_state_dict(checkpoint)
-    face = torch.randint(0, 256, (3, 1, 48, 48), dtype=torch.uint8)
-    everybody = torch.ones(3, dtype=torch.bool)
-    torch.testing.assert_close(net(face, everybody), module.eval().net(face, everybody))
+def test_the_schooled_trunk_is_the_one_that_was_measured(schooled: Path, faces: Path) -> None:
+    state = torch.load(schooled / "last.ckpt", weights_only=True)["state_dict"]
+    module = ExpressionModule(SMALL).eval()
+    module.load_state_dict(state)
+    module.net.faces.load_state_dict(load_file(schooled / "face-resnet.safetensors"))
+    pixels, labels = read_fer2013(faces).split("PublicTest")
+    with torch.no_grad():
+        answers = module(torch.from_numpy(pixels).unsqueeze(1)).argmax(1)
+    measured = json.loads((schooled / "evaluation.json").read_text())["accuracy"]["whole"]
+    assert float((answers == torch.from_numpy(labels)).float().mean()) == pytest.approx(
+        measured["value"]
+    )
+
+
+def test_statistics_of_the_norms_are_those_of_whole_faces(schooled: Path, faces: Path) -> None:
+    stem = load_file(schooled / "face-resnet.safetensors")
+    pixels, _ = read_fer2013(faces).split("Training")
+    whole = torch.from_numpy(pixels).unsqueeze(1) / 255.0
+    seen = torch.nn.functional.conv2d(whole, stem["0.0.weight"], padding=1)
+    torch.testing.assert_close(stem["0.1.running_mean"], seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_a_finished_run_that_is_resumed_only_measures(schooled: Path, faces: Path) -> None:
     before = (schooled / "face-resnet.safetensors").read_bytes()
     fit_expression(SMALL, faces, schooled, resume=True, progress_bar=False)
     assert (schooled / "face-resnet.safetensors").read_bytes() == before
+
+
+def test_a_run_stopped_between_epochs_ends_as_one_that_was_not(
+    schooled: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(module: ExpressionModule) -> None:
+        if module.current_epoch == 3:
+            raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ExpressionModule, "on_train_epoch_start", stop)
+        with pytest.raises(Stopped):
+            fit_expression(SMALL, faces, tmp_path, progress_bar=False)
+    assert not (tmp_path / "face-resnet.safetensors").exists()
+    fit_expression(SMALL, faces, tmp_path, resume=True, progress_bar=False)
+    ended, other = (load_file(run / "face-resnet.safetensors") for run in (tmp_path, schooled))
+    assert all(torch.equal(value, other[name]) for name, value in ended.items())
+
+
+def test_the_recipe_that_travels_with_the_program_is_read_and_overridden() -> None:
+    recipe = load_expression_recipe("expression", ["width=8", "epochs=1"])
+    assert (recipe.name, recipe.width, recipe.epochs) == ("expression", 8, 1)
+
+
+def test_a_recipe_of_another_kind_is_refused() -> None:
+    with pytest.raises(RecipeError, match="'lite' is of kind 'None': expected 'expression'"):
+        load_expression_recipe("lite")
+    with pytest.raises(RecipeError, match="of kind 'expression': expected 'emotion'"):
+        load_recipe("expression")
 
 
 def test_without_changes_a_face_stays_as_it_is() -> None:

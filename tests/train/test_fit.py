@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,15 @@ from PIL import Image
 
 from handler.archive import load_archive
 from handler.network import NetworkConfig
+from handler.organism.expression_net import ExpressionNet
 from handler.organism.semantic_net import SemanticConfig
 from handler.predictor import Predictor
-from handler.stimuli.selector import SelectorConfig
-from handler.stimuli.stimuli import Faces, Objects, Stimuli
-from train.datasets.folders import DatasetError
-from train.fit import build_parts, fit
-from train.losses import HierarchicalCrossEntropy
+from handler.stimuli.selector import SelectorConfig, StimuliSelector
+from train.datasets.table import DatasetError
+from train.fit import RunError, build_parts, fit
 from train.module import EmotionModule, frozen_stages
-from train.recipe import Recipe, RecipeError, TrainingConfig
+from train.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
+from train.weights.home import Header, write_weights
 
 LITE = "tf_efficientnet_lite0"
 RECIPE = Recipe(
@@ -95,6 +96,9 @@ def test_a_run_says_what_it_was_made_of(run: Path) -> None:
     assert facts["unreadable_skipped"] == {"train": 0, "val": 0}
     training = load_archive(run / "model").card["training"]
     assert set(training.pop("calibration")) >= {"factors", "accuracy_cross_validated"}
+    kept = training.pop("kept")
+    assert (kept["weights"], kept["epoch"]) == ("last", 1)
+    assert kept["val_accuracy"] == pytest.approx(logged(run)["val_accuracy"].dropna().item())
     assert training == facts
     assert (run / "last.ckpt").is_file()
 
@@ -138,84 +142,6 @@ def test_frozen_stages_keep_their_weights_and_their_statistics(run: Path) -> Non
     assert any(name.startswith("response") for name in moved)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_optimiser_lists_parameters_in_the_order_of_the_network(seed: int) -> None:
-    # A checkpoint knows moments by position: in another order they would be another layer's.
-    torch.manual_seed(seed)
-    _, network = build_parts(shortened(RECIPE, freeze_stages=2))
-    module = EmotionModule(network, RECIPE.training)
-    position = {id(p): place for place, p in enumerate(network.parameters())}
-    groups = module.parameter_groups()
-    listed = [[position[id(p)] for p in group["params"]] for group in groups]
-    assert all(places == sorted(places) for places in listed)
-    trained = [position[id(p)] for p in network.parameters() if p.requires_grad]
-    assert sorted(places for group in listed for places in group) == trained
-    assert [group["lr"] for group in groups] == [
-        RECIPE.training.lr_backbone,
-        RECIPE.training.lr,
-    ]
-
-
-@pytest.mark.parametrize("backbone", [LITE, "resnet18"])
-def test_freezing_no_stage_trains_everything(backbone: str) -> None:
-    recipe = replace(RECIPE, network=replace(RECIPE.network, global_backbone=backbone))
-    _, network = build_parts(recipe)
-    assert frozen_stages(network.global_net.backbone, 0) == []
-    EmotionModule(network, replace(RECIPE.training, freeze_stages=0))
-    assert all(p.requires_grad for p in network.parameters())
-
-
-@pytest.mark.parametrize(("backbone", "stages"), [(LITE, 8), ("resnet18", 5)])
-def test_more_frozen_stages_than_there_are_is_refused(backbone: str, stages: int) -> None:
-    recipe = replace(RECIPE, network=replace(RECIPE.network, global_backbone=backbone))
-    _, network = build_parts(recipe)
-    with pytest.raises(RecipeError, match=f"freeze_stages is {stages}: .* has {stages - 1}"):
-        frozen_stages(network.global_net.backbone, stages)
-
-
-def test_objects_of_another_size_than_the_network_expects_are_refused() -> None:
-    recipe = replace(RECIPE, network=replace(RECIPE.network, object_features=2048))
-    with pytest.raises(RecipeError, match=r"object_features is 2048.*1280"):
-        build_parts(recipe)
-
-
-def test_the_branch_weight_adds_the_loss_of_each_branch_that_has_its_stimulus() -> None:
-    _, network = build_parts(QUICK)
-    network = network.train()
-    for part in network.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-    faces = torch.tensor([1, 0, 1])
-    seen = Stimuli(
-        colour=torch.zeros(3, 3, 8, 8, dtype=torch.uint8),
-        objects=Objects(
-            features=torch.randn(3, 4, 1280),
-            boxes=torch.zeros(3, 4, 4),
-            scores=torch.zeros(3, 4),
-            labels=torch.zeros(3, 4, dtype=torch.int64),
-            mask=torch.ones(3, 4, dtype=torch.bool),
-        ),
-        faces=Faces(
-            crops=torch.randint(0, 256, (3, 1, 48, 48), dtype=torch.uint8),
-            boxes=torch.zeros(3, 4),
-            scores=torch.zeros(3),
-            counts=faces,
-        ),
-    )
-    target = torch.tensor([0, 3, 6])
-
-    def loss(weight: float) -> float:
-        module = EmotionModule(network, TrainingConfig(branch_weight=weight))
-        module.log = lambda *args, **kwargs: None  # there is no trainer to log to
-        return float(module.training_step((seen, target), 0))
-
-    (semantic, _), (expression, _) = network(seen).alone
-    measure = HierarchicalCrossEntropy(network.wheel)
-    here = faces.bool()
-    extra = measure(semantic, target) + measure(expression[here], target[here])
-    assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * float(extra), rel=1e-4)
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [2, 10])
 def test_a_run_of_few_steps_ends_well(
@@ -226,45 +152,6 @@ def test_a_run_of_few_steps_ends_well(
     assert len(logged(tmp_path)["val_loss"].dropna()) == epochs
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
-    data: Path, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = shortened(QUICK, epochs=3)
-    entered: list[int] = []
-    start = EmotionModule.on_train_epoch_start
-
-    def interrupted(module: EmotionModule) -> None:
-        if module.current_epoch == 2:
-            raise RuntimeError("the power went out")
-        start(module)
-
-    def watched(module: EmotionModule) -> None:
-        entered.append(module.current_epoch)
-        start(module)
-
-    monkeypatch.setattr(EmotionModule, "on_train_epoch_start", interrupted)
-    with pytest.raises(RuntimeError, match="power"):
-        fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
-    monkeypatch.setattr(EmotionModule, "on_train_epoch_start", watched)
-    fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False, resume=True)
-    assert entered == [2]
-    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 6  # two steps in each of three epochs
-    before = pd.read_csv(tmp_path / "logs-1" / "metrics.csv")["val_loss"].dropna()
-    assert len(before) == 2
-    assert len(logged(tmp_path)["val_loss"].dropna()) == 1
-    assert (tmp_path / "model" / "config.json").is_file()
-
-
-def test_resuming_a_finished_run_gives_its_result_again(
-    data: Path, cache_root: Path, tmp_path: Path
-) -> None:
-    first = fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
-    again = fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False, resume=True)
-    assert again.val_accuracy == pytest.approx(first.val_accuracy)
-    assert again.val_polarity_accuracy == pytest.approx(first.val_polarity_accuracy)
-
-
 def test_a_second_run_in_the_same_folder_leaves_its_own_checkpoint(
     data: Path, cache_root: Path, tmp_path: Path
 ) -> None:
@@ -273,22 +160,6 @@ def test_a_second_run_in_the_same_folder_leaves_its_own_checkpoint(
     fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
     assert [file.name for file in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
-
-
-def test_without_resume_a_run_starts_over(
-    data: Path, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
-    entered: list[int] = []
-    start = EmotionModule.on_train_epoch_start
-
-    def watched(module: EmotionModule) -> None:
-        entered.append(module.current_epoch)
-        start(module)
-
-    monkeypatch.setattr(EmotionModule, "on_train_epoch_start", watched)
-    fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
-    assert entered == [0]
 
 
 def test_the_same_seed_gives_the_same_model(data: Path, cache_root: Path, tmp_path: Path) -> None:
@@ -303,10 +174,11 @@ def test_the_same_seed_gives_the_same_model(data: Path, cache_root: Path, tmp_pa
 
 
 def test_a_data_set_without_validation_photos_is_refused_before_any_work(
-    data: Path, tmp_path: Path
+    photo, tmp_path: Path
 ) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train").symlink_to(data / "train")
+    folder = tmp_path / "data" / "train" / "awe"
+    folder.mkdir(parents=True)
+    photo(1).save(folder / "only.png")  # nothing to set aside
     with pytest.raises(DatasetError, match="no split 'val'"):
         fit(QUICK, tmp_path / "data", tmp_path / "run", cache_root=tmp_path / "c")
     assert not (tmp_path / "c").exists()
@@ -324,3 +196,204 @@ def test_progress_names_the_split(data: Path, tmp_path: Path) -> None:
     )
     assert ("stimuli train", 10, 10) in seen
     assert ("stimuli val", 6, 6) in seen
+
+
+def test_objects_of_another_size_than_the_network_expects_are_refused() -> None:
+    recipe = replace(RECIPE, network=replace(RECIPE.network, object_features=2048))
+    with pytest.raises(RecipeError, match=r"object_features is 2048.*1280"):
+        build_parts(recipe)
+
+
+def test_an_object_setting_that_there_is_not_is_refused_in_one_line() -> None:
+    objects = {**RECIPE.selector.objects, "counts": 3}
+    recipe = replace(RECIPE, selector=replace(RECIPE.selector, objects=objects))
+    with pytest.raises(RecipeError, match="counts"):
+        build_parts(recipe)
+
+
+def test_runs_share_the_stimuli_of_a_selector(
+    data: Path, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(QUICK, data, tmp_path / "one", cache_root=cache_root, progress_bar=False)
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("everything was selected for the first run")
+
+    monkeypatch.setattr(StimuliSelector, "select", refuse)
+    other = replace(shortened(QUICK, lr=1e-3, batch_size=4, flip=False), name="other")
+    fit(other, data, tmp_path / "two", cache_root=cache_root, progress_bar=False)
+
+
+def test_the_archive_says_what_the_weights_of_its_objects_dictate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def completed(config: dict[str, object], name: str) -> dict[str, object]:
+        assert name == "random"
+        return {"count": 3} | {key: value for key, value in config.items() if key != "count"}
+
+    monkeypatch.setattr("train.parts.object_settings", completed)
+    result = fit(QUICK, data, tmp_path / "run", cache_root=tmp_path / "c", progress_bar=False)
+    assert load_archive(result.model).config.selector.objects["count"] == 3
+
+
+def test_parts_start_with_the_weights_that_the_recipe_names(tmp_path: Path) -> None:
+    net = ExpressionNet(width=2)
+    header = Header(kind="face_resnet", settings={"width": 2}, source="a test", sha256="0" * 64)
+    place = write_weights(tmp_path / "faces.safetensors", header, net.faces.state_dict())
+    _, network = build_parts(replace(QUICK, init={"expression": str(place)}))
+    started = network.expression_net.faces.state_dict()
+    assert all(torch.equal(started[name], value) for name, value in net.faces.state_dict().items())
+
+
+def test_decoding_the_photos_in_every_epoch_gives_the_same_model(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    made = [
+        fit(
+            shortened(RECIPE, colour=colour),
+            data,
+            tmp_path / str(colour),
+            cache_root=cache_root,
+            progress_bar=False,
+            workers=0,
+        )
+        for colour in (True, False)
+    ]
+    one, other = (load_archive(result.model).network.state_dict() for result in made)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_papers_way_of_training_runs_from_end_to_end(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    paper = load_recipe("paper").training
+    training = replace(paper, epochs=2, batch_size=5, crop=48)
+    selector = replace(RECIPE.selector, fit="crop", size=48, resize=56)
+    recipe = replace(RECIPE, selector=selector, training=training)
+    result = fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False, workers=2)
+    assert result.calibration is None
+    assert "calibration" not in load_archive(result.model).card["training"]
+    losses = logged(tmp_path)["train_loss_epoch"].dropna()
+    assert np.isfinite(losses).all()
+    assert (tmp_path / "best.ckpt").is_file()
+
+
+def test_the_best_epoch_is_kept_with_its_figures(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    recipe = shortened(QUICK, epochs=12, lr=0.02, batch_size=2, keep="best", calibrate=False)
+    result = fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    accuracies = logged(tmp_path)["val_accuracy"].dropna().tolist()
+    best = 1 + accuracies.index(max(accuracies))
+    assert 1 < best < 12, "else the comparison shows nothing"
+    assert result.val_accuracy == pytest.approx(max(accuracies))
+    assert load_archive(result.model).card["training"]["kept"]["epoch"] == best
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    name = "response.classifier.bias"
+    model = load_archive(result.model).network.state_dict()[name]
+    assert torch.allclose(model, kept[f"network.{name}"], atol=1e-3)
+    assert not torch.allclose(model, last[f"network.{name}"], atol=1e-3)
+    predictor = Predictor.load(result.model)
+    files = sorted((data / "val").rglob("*.png"))
+    answers = predictor.predict([file.read_bytes() for file in files])
+    hits = [a.emotion == f.parent.name for a, f in zip(answers, files, strict=True)]
+    assert sum(hits) / len(hits) == pytest.approx(result.val_accuracy)
+
+
+def test_training_ends_early_when_validation_gets_no_better(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    recipe = shortened(QUICK, epochs=30, lr=0.0, early_stopping=2)
+    fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    assert len(logged(tmp_path)["val_accuracy"].dropna()) == 3
+    fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False, resume=True)
+    assert not (tmp_path / "logs" / "metrics.csv").exists(), "a run that has ended stays ended"
+
+
+def test_averaged_weights_are_the_ones_that_are_kept(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    recipe = shortened(QUICK, epochs=3, ema=0.9, calibrate=False, lr=0.01)
+    result = fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    name = "response.classifier.bias"
+    model = load_archive(result.model).network.state_dict()[name]
+    averaged = checkpoint["state_dict"][f"network.{name}"]
+    current = checkpoint["current_model_state"][f"network.{name}"]
+    assert torch.allclose(model, averaged, atol=1e-3)
+    assert not torch.allclose(current, averaged, atol=1e-3)
+
+
+def test_half_precision_trains(data: Path, cache_root: Path, tmp_path: Path) -> None:
+    recipe = shortened(RECIPE, precision="bf16-mixed")
+    result = fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    assert np.isfinite(logged(tmp_path)["train_loss_epoch"].dropna()).all()
+    assert all(v.isfinite().all() for v in load_archive(result.model).network.state_dict().values())
+
+
+def test_another_recipe_or_other_photos_cannot_go_on_with_a_run(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    def going_on(recipe: Recipe, photos: Path) -> None:
+        fit(
+            recipe, photos, tmp_path / "run", cache_root=cache_root, progress_bar=False, resume=True
+        )
+
+    going_on(QUICK, data)  # there is nothing to go on with: it begins
+    with pytest.raises(RunError, match="another recipe: leave out --resume"):
+        going_on(shortened(QUICK, lr=0.1), data)
+    fewer = tmp_path / "data"
+    shutil.copytree(data, fewer)
+    next((fewer / "train").rglob("*.png")).unlink()
+    with pytest.raises(RunError, match="other photos: leave out --resume"):
+        going_on(QUICK, fewer)
+    going_on(shortened(QUICK, checkpoint_every=3, devices=1), data)
+    (tmp_path / "run" / "recipe.json").unlink()
+    with pytest.raises(RunError, match="does not say how"):
+        going_on(QUICK, data)
+
+
+def test_a_run_that_starts_over_leaves_nothing_of_the_last_one_to_go_on_from(
+    data: Path, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(shortened(QUICK, keep="best"), data, tmp_path, cache_root=cache_root, progress_bar=False)
+
+    def interrupted(*args: object) -> None:
+        raise RuntimeError("the power went out")
+
+    monkeypatch.setattr(EmotionModule, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power"):
+        fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    assert list(tmp_path.glob("*.ckpt")) == []
+
+
+def test_the_logs_before_a_resumption_are_set_aside(
+    data: Path, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = shortened(QUICK, epochs=3)
+    step = EmotionModule.training_step
+
+    def interrupted(module: EmotionModule, *args: object) -> torch.Tensor:
+        if module.current_epoch == 2:
+            raise RuntimeError("the power went out")
+        return step(module, *args)
+
+    monkeypatch.setattr(EmotionModule, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power"):
+        fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    monkeypatch.setattr(EmotionModule, "training_step", step)
+    fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False, resume=True)
+    before = pd.read_csv(tmp_path / "logs-1" / "metrics.csv")["val_loss"].dropna()
+    assert len(before) == 2
+    assert len(logged(tmp_path)["val_loss"].dropna()) == 1
+
+
+def test_resuming_a_finished_run_gives_its_result_again(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    first = fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    digest = load_archive(first.model).digest
+    again = fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False, resume=True)
+    assert again == first
+    assert load_archive(again.model).digest == digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,16 @@ import yaml
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.objects import build_object_source
-from train.recipe import RecipeError, TrainingConfig, load_recipe, recipe_names
+from train.recipe import (
+    EMOTION,
+    RecipeError,
+    TrainingConfig,
+    load_recipe,
+    read_values,
+    recipe_names,
+)
+
+SHIPPED = [name for name in recipe_names() if read_values(name).get("kind", EMOTION) == EMOTION]
 
 
 def write(folder: Path, text: str) -> str:
@@ -19,14 +29,18 @@ def write(folder: Path, text: str) -> str:
     return str(path)
 
 
-def refusal(name: str) -> str:
+def refusal(name: str, *overrides: str) -> str:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(name)
+        load_recipe(name, overrides)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", recipe_names())
+def test_the_light_recipe_and_the_papers_travel_with_the_program() -> None:
+    assert {"lite", "paper"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_loads_under_its_own_name(name: str) -> None:
     assert load_recipe(name).name == name
 
@@ -34,12 +48,44 @@ def test_every_shipped_recipe_loads_under_its_own_name(name: str) -> None:
 def test_the_shipped_lite_recipe_fits_together() -> None:
     recipe = load_recipe("lite")
     assert recipe.network.wheel == "mikels-8"
-    assert recipe.init == "imagenet"
+    assert recipe.initial == {"global": "imagenet", "objects": "imagenet", "expression": "random"}
     assert isinstance(recipe.training.crop_scale, tuple)
     network = StimuliAwareNetwork(recipe.network)
     source = build_object_source(recipe.selector.objects)
     assert source.feature_size == recipe.network.object_features
     assert network.response.classifier.out_features == 8
+
+
+def test_the_lite_recipe_trains_as_it_always_did() -> None:
+    training = load_recipe("lite").training
+    assert (training.optimizer, training.schedule, training.augment) == (
+        *("adamw", "one_cycle"),
+        "random_resized_crop",
+    )
+    assert (training.label_smoothing, training.ema, training.early_stopping) == (0, 0, 0)
+    assert (training.keep, training.precision) == ("last", "32")
+    assert training.colour
+    assert training.calibrate
+
+
+def test_the_papers_recipe_says_what_the_paper_says() -> None:
+    recipe = load_recipe("paper")
+    network, training, selector = recipe.network, recipe.training, recipe.selector
+    assert recipe.initial == {
+        "global": "imagenet",
+        "objects": "visual-genome",
+        "expression": "fer2013-resnet18",
+    }
+    assert (selector.fit, selector.resize, selector.size) == ("crop", 480, 448)
+    assert selector.objects == {"source": "visual_genome", "count": 10}
+    assert (network.global_backbone, network.object_features) == ("resnet50", 2048)
+    assert network.semantic.hidden == 512
+    assert network.expression_width * 8 == 512
+    assert (training.optimizer, training.lr, training.lr_backbone) == ("adam", 5e-5, 5e-5)
+    assert (training.schedule, training.step_epochs, training.step_factor) == ("step", 5, 0.1)
+    assert (training.weight_decay, training.epochs, training.polarity_weight) == (5e-5, 50, 1)
+    assert (training.augment, training.crop, training.flip) == ("random_crop", 448, True)
+    assert (training.branch_weight, training.calibrate, training.colour) == (0, False, False)
 
 
 def test_a_recipe_file_is_read_and_what_it_leaves_out_has_its_default(tmp_path: Path) -> None:
@@ -56,8 +102,9 @@ def test_an_ablation_is_a_recipe_that_names_no_branch(tmp_path: Path) -> None:
     assert recipe.network.semantic is None
 
 
-def test_a_recipe_survives_its_plain_values(tmp_path: Path) -> None:
-    recipe = load_recipe("lite")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_survives_its_plain_values(tmp_path: Path, name: str) -> None:
+    recipe = load_recipe(name)
     plain = yaml.safe_load(yaml.safe_dump(_plain(recipe.to_dict())))
     assert load_recipe(write(tmp_path, yaml.safe_dump(plain))) == recipe
 
@@ -68,14 +115,91 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
+# --- where the parts start ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("random", ("random", "random", "random")),
+        ("imagenet", ("imagenet", "imagenet", "random")),
+        ("{global: imagenet}", ("imagenet", "random", "random")),
+        ("{objects: coco, expression: a/b.safetensors}", ("random", "coco", "a/b.safetensors")),
+    ],
+)
+def test_init_says_where_each_part_starts(
+    tmp_path: Path, said: str, expected: tuple[str, ...]
+) -> None:
+    recipe = load_recipe(write(tmp_path, f"name: x\ninit: {said}\n"))
+    assert tuple(recipe.initial.values()) == expected
+    assert list(recipe.initial) == ["global", "objects", "expression"]
+
+
+# --- overrides ----------------------------------------------------------------------------------
+
+
+def test_an_override_replaces_one_value_and_no_other() -> None:
+    recipe = load_recipe("lite", ["training.epochs=9", "seed=3"])
+    assert (recipe.training.epochs, recipe.seed) == (9, 3)
+    plain = load_recipe("lite")
+    assert asdict(recipe.training) | {"epochs": 4} == asdict(plain.training)
+    assert recipe.network == plain.network
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("network.semantic=null", lambda r: r.network.semantic is None),
+        ("network.semantic.steps=5", lambda r: r.network.semantic.steps == 5),
+        ("network.semantic.attention_feed=current", lambda r: "current" in str(r.network)),
+        ("selector.objects.count=4", lambda r: r.selector.objects["count"] == 4),
+        ("training.crop_scale=[0.7, 0.9]", lambda r: r.training.crop_scale == (0.7, 0.9)),
+        ("init={global: random}", lambda r: set(r.initial.values()) == {"random"}),
+        ("training.polarity_weight = 0.5", lambda r: r.training.polarity_weight == 0.5),
+    ],
+)
+def test_overrides_are_yaml_and_reach_everything(override: str, read) -> None:
+    assert read(load_recipe("lite", [override]))
+
+
+def test_an_override_fills_in_what_the_recipe_leaves_out(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "name: x\n"), ["network.semantic.steps=4"])
+    assert recipe.network.semantic == SemanticConfig(steps=4)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("training.epochs", "KEY=VALUE"),
+        ("=3", "KEY=VALUE"),
+        ("training..epochs=3", "KEY=VALUE"),
+        ("training.epoch=3", "epoch"),
+        ("trainings.epochs=3", "trainings"),
+        ("training.lr=3e-4", "3.0e-4"),
+        ("training.epochs=[", "not YAML"),
+        ("seed.deep=1", "seed is '1'"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_line(override: str, named: str) -> None:
+    assert named in refusal("lite", override)
+
+
+# --- what is no recipe --------------------------------------------------------------------------
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     message = refusal("heavy")
     assert "'heavy'" in message
     assert "lite" in message
+    assert "paper" in message
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     assert "none.yaml" in refusal(str(tmp_path / "none.yaml"))
+
+
+def test_a_recipe_of_another_kind_is_refused_by_its_kind(tmp_path: Path) -> None:
+    assert "'faces'" in refusal(write(tmp_path, "kind: faces\nname: x\n"))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +228,8 @@ def test_what_is_no_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> 
     ("text", "named"),
     [
         ("init: imagenett", "imagenett"),
+        ("init: {face: random}", "face"),
+        ("init: {global: 3}", "global"),
         ("seed: one", "one"),
         ("network: {wheel: plutchik}", "plutchik"),
         ("network: {global_backbone: resnet1}", "resnet1"),
@@ -116,6 +242,24 @@ def test_what_is_no_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> 
         ("training: {crop_scale: [0.5]}", "crop_scale"),
         ("training: {crop_scale: [0.9, 0.5]}", "crop_scale"),
         ("training: {crop_scale: 0.5}", "crop_scale"),
+        ("training: {optimizer: sgd}", "adamw"),
+        ("training: {schedule: cosine}", "one_cycle"),
+        ("training: {augment: blur}", "random_crop"),
+        ("training: {keep: first}", "best"),
+        ("training: {precision: 8}", "bf16-mixed"),
+        ("training: {devices: many}", "devices"),
+        ("training: {devices: 0}", "devices"),
+        ("training: {label_smoothing: 1.0}", "label_smoothing"),
+        ("training: {ema: 1}", "ema"),
+        ("training: {colour: 3}", "colour"),
+        ("training: {early_stopping: 0.5}", "early_stopping"),
+        ("training: {augment: random_crop}", "colour: false"),
+        ("training: {augment: random_crop, colour: false}", "fit: crop"),
+        (
+            "selector: {fit: crop, resize: 100}\n"
+            "training: {augment: random_crop, colour: false, crop: 101}",
+            "crop is 101",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_before_anything_runs(

@@ -24,12 +24,17 @@ class ObjectSource(nn.Module, ABC):
         count: N, regions an image at most.
         vocabulary: name of each label index.
         attributes: name of each attribute index; empty where the source tells no attributes.
+        cpu_batch: images that it is best given at a time on a CPU, where larger batches fall out
+            of the cache.
+        gpu_batch: likewise on a GPU, which wants as many as its memory holds.
     """
 
     feature_size: int
     count: int
     vocabulary: Sequence[str]
     attributes: Sequence[str] = ()
+    cpu_batch: int = 8
+    gpu_batch: int = 64
 
     @abstractmethod
     def select(self, images: Sequence[torch.Tensor]) -> Objects:

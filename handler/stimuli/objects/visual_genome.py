@@ -46,6 +46,8 @@ class VisualGenomeObjects(ObjectSource):
         VeaError: detectron2 is not installed.
     """
 
+    cpu_batch, gpu_batch = 1, 8  # a batch saves a processor nothing, and its maps are large
+
     def __init__(
         self,
         *,

@@ -1,0 +1,219 @@
+"""A run that is killed, wherever it is, goes on and ends with the weights it would have had."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Runs `fit` in forked processes, some of which kill themselves: one import of torch for all.
+# Every case is (name, training settings, network settings, place to be killed at, step).
+_PROGRAM = """
+import csv, hashlib, json, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+
+from handler.network import NetworkConfig
+from handler.organism.semantic_net import SemanticConfig
+from handler.stimuli.selector import SelectorConfig
+from train import fit as fitting, running
+from train.module import EmotionModule
+from train.recipe import Recipe, TrainingConfig
+
+data, root, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+LITE = "tf_efficientnet_lite0"
+RECIPE = Recipe(
+    name="tiny",
+    init="random",
+    selector=SelectorConfig(
+        size=64, objects={"source": "grid", "backbone": LITE, "size": 64, "count": 4}
+    ),
+    network=NetworkConfig(
+        global_backbone=None,
+        object_features=1280,
+        semantic=SemanticConfig(hidden=8, attention=8, steps=2, dropout=0.5),
+        expression_width=2,
+        dropout=0.4,
+    ),
+    training=TrainingConfig(epochs=3, batch_size=3, crop=48, checkpoint_every=2, lr=0.01),
+)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(place, step):
+    if place == "save":  # a checkpoint is written and has not got its name yet
+        replace_file = Path.replace
+
+        def interrupted(path, target):
+            if path.name == "last.ckpt.partial":
+                interrupted.calls += 1
+                if interrupted.calls == step:
+                    die()
+            return replace_file(path, target)
+
+        interrupted.calls = 0
+        Path.replace = interrupted
+    elif place == "model":
+        fitting.write_model_folder = lambda *args, **kwargs: die()
+    elif place:
+        hook = getattr(EmotionModule, place)
+
+        def watched(module, *args):
+            if step in (None, module.global_step):
+                die()
+            return hook(module, *args)
+
+        setattr(EmotionModule, place, watched)
+
+
+def run(folder, settings, network, resume, place=None, step=None):
+    child = os.fork()
+    if child == 0:
+        die_at(place, step)
+        workers = settings.pop("workers", 0)
+        recipe = replace(
+            RECIPE,
+            network=replace(RECIPE.network, **network),
+            training=replace(RECIPE.training, **settings),
+        )
+        code = 1
+        try:
+            fitting.fit(
+                recipe, data, folder, cache_root=root / "cache", resume=resume,
+                progress_bar=False, workers=workers,
+            )
+            code = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def digest(folder):
+    return hashlib.sha256((folder / "model" / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def validated(folder):
+    with (folder / "logs" / "metrics.csv").open() as file:
+        return sorted({int(row["epoch"]) for row in csv.DictReader(file) if row["val_loss"]})
+
+
+answers = {}
+for name, settings, network, place, step in cases:
+    folder = root / name
+    if place is None:
+        assert run(folder, settings, network, False) == 0
+        answers[name] = digest(folder)
+        continue
+    killed = run(folder, settings, network, False, place, step)
+    assert killed == -signal.SIGKILL, (name, killed)
+    assert run(folder, settings, network, True) == 0, name
+    answers[name] = digest(folder)
+    if place == "on_validation_end":
+        answers[f"{name} validated"] = validated(folder)
+print("ANSWERS " + json.dumps(answers))
+"""
+
+# Ten pictures in batches of three: three steps an epoch, nine in all, with a record every two.
+KILLED = [
+    ("on_train_batch_start", 0),
+    ("on_train_batch_start", 1),
+    ("on_train_batch_start", 2),
+    ("on_train_batch_start", 5),
+    ("on_train_batch_start", 7),
+    ("on_validation_start", 3),
+    ("on_validation_end", 6),
+    ("on_train_epoch_end", 6),
+    ("on_train_end", None),
+    ("save", 1),
+    ("save", 3),
+    ("model", None),
+]
+HARDER = [KILLED[i] for i in (3, 4, 6, 8, 10)]
+ALL = {"keep": "best", "ema": 0.5, "early_stopping": 2, "optimizer": "adam", "schedule": "step"}
+ALL |= {"step_epochs": 1, "label_smoothing": 0.1, "epochs": 6}
+STAGES = {"freeze_stages": 2, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, photo) -> Path:
+    """Ten pictures to train on, six to validate on; dark ones are fear, light ones awe."""
+    root = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 5), ("val", 3)):
+        for emotion, level in (("awe", 200), ("fear", 20)):
+            folder = root / split / emotion
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.asarray(photo(len(list(root.rglob("*.png"))), (80, 64))) // 6 + level
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def answers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Digests of the weights that each run came to, interrupted or not."""
+    lite = {"global_backbone": "tf_efficientnet_lite0"}
+    cases: list[tuple[object, ...]] = [("plain", {}, {}, None, None)]
+    cases += [(f"plain {place} {step}", {}, {}, place, step) for place, step in KILLED]
+    cases += [("all", ALL, {}, None, None)]
+    cases += [(f"all {place} {step}", ALL, {}, place, step) for place, step in HARDER]
+    cases += [("stages", STAGES, lite, None, None)]
+    cases += [("stages mid", STAGES, lite, "on_train_batch_start", 5)]
+    cases += [("workers", {"workers": 1}, {}, "on_train_batch_start", 5)]
+    cases += [("other seed of the step", {"batch_size": 5}, {}, None, None)]
+    program = subprocess.run(
+        [
+            *(sys.executable, "-c", _PROGRAM, str(data)),
+            *(str(tmp_path_factory.mktemp("runs")), json.dumps(cases)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )
+    assert program.returncode == 0, program.stdout[-2000:] + program.stderr[-4000:]
+    (line,) = [line for line in program.stdout.splitlines() if line.startswith("ANSWERS ")]
+    return json.loads(line.removeprefix("ANSWERS "))
+
+
+@pytest.mark.parametrize(("place", "step"), KILLED)
+def test_a_killed_run_ends_with_the_same_weights(
+    answers: dict[str, Any], place: str, step: int | None
+) -> None:
+    assert answers[f"plain {place} {step}"] == answers["plain"]
+
+
+@pytest.mark.parametrize(("place", "step"), HARDER)
+def test_so_does_one_with_averaged_weights_early_stopping_and_the_best_epoch(
+    answers: dict[str, Any], place: str, step: int | None
+) -> None:
+    assert answers[f"all {place} {step}"] == answers["all"]
+
+
+def test_frozen_stages_stay_frozen_in_the_middle_of_an_epoch(answers: dict[str, Any]) -> None:
+    assert answers["stages mid"] == answers["stages"]
+
+
+def test_a_validation_that_was_cut_short_is_done_again(answers: dict[str, Any]) -> None:
+    assert answers["plain on_validation_end 6 validated"] == [1, 2]
+
+
+def test_processes_that_load_the_batches_change_nothing(answers: dict[str, Any]) -> None:
+    assert answers["workers"] == answers["plain"]
+
+
+def test_the_comparison_can_tell_runs_apart(answers: dict[str, Any]) -> None:
+    different = ("plain", "all", "stages", "other seed of the step")
+    assert len({answers[name] for name in different}) == len(different)

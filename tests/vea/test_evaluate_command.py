@@ -1,0 +1,100 @@
+"""`vea evaluate` and `vea cross-validate`, as a person or a program uses them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from handler.errors import VeaError
+from vea.main import build_app
+
+RECIPE = """
+name: tiny
+init: random
+selector: {size: 64, objects: {source: grid, backbone: resnet18, size: 64, count: 4}}
+network:
+  global_backbone: null
+  object_features: 512
+  semantic: {hidden: 8, attention: 8, steps: 2}
+  expression_width: null
+training: {epochs: 1, batch_size: 4, crop: 64}
+"""
+
+
+def vea(*arguments):
+    return CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, photo):
+    """Six light pictures of awe, six dark ones of fear, three of anger, one file that is none."""
+    root = tmp_path_factory.mktemp("data")
+    number = 0
+    for emotion, level, count in (("awe", 200, 6), ("fear", 20, 6), ("anger", 90, 3)):
+        (root / emotion).mkdir()
+        for i in range(count):
+            pixels = np.asarray(photo(number, (80, 64))) // 6 + level
+            Image.fromarray(pixels).save(root / emotion / f"{i}.png")
+            number += 1
+    (root / "awe" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a photo")
+    return root
+
+
+def test_evaluate_prints_a_summary_and_writes_what_is_asked_for(data, tiny_model, tmp_path):
+    figures, predictions, report = tmp_path / "a.json", tmp_path / "p.csv", tmp_path / "report"
+    shown = vea(
+        *("evaluate", tiny_model, "--data", data),
+        *("--json", figures, "--predictions", predictions, "--report", report),
+    )
+    assert shown.exit_code == 0, shown.exception
+    for said in ("awe", "accuracy", "polarity", "easy", "hard", "calibration error", "refused: 1"):
+        assert said in shown.stdout
+    assert "…" not in shown.stdout, "the tables fit on a terminal of 80 columns"
+    document = json.loads(figures.read_text())
+    assert document["images"] == 15
+    assert document["accuracy"] is not None
+    assert len(pd.read_csv(predictions)) == 16
+    assert {f.suffix for f in report.iterdir()} == {".json", ".csv", ".png"}
+
+
+def test_evaluate_refuses_a_file_it_could_not_write_before_it_works(data, tiny_model, tmp_path):
+    shown = vea("evaluate", tiny_model, "--data", data, "--predictions", tmp_path / "p.xlsx")
+    assert isinstance(shown.exception, VeaError)
+    assert "expected a .parquet or .csv file" in str(shown.exception)
+    assert not shown.stdout
+
+
+def test_cross_validate_prints_means_and_writes_the_folds(data, tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    run = tmp_path / "run"
+    shown = vea(
+        *("cross-validate", "--recipe", recipe, "--data", data, "--folds", 3, "--least", 4),
+        *("--run", run, "--cache", tmp_path / "cache", "--workers", 0),
+    )
+    assert shown.exit_code == 0, shown.exception
+    for said in ("awe", "fear", "mean rate", "±", "anger (3)", "refused: 1"):
+        assert said in shown.stdout
+    document = json.loads((run / "cross_validation.json").read_text())
+    assert document["protocol"] == "one-vs-all"
+    assert document["folds"] == 3
+    assert document["overall"]["mean_rate"]["mean"] > 0.8, "light and dark are easy to tell"
+    folds = pd.read_csv(run / "folds.csv")
+    assert set(folds["fold"]) == {0, 1, 2}
+    assert set(folds["emotion"]) == {"awe", "fear"}
+    assert "awe/0.png" in set(folds["image"])
+
+
+def test_cross_validate_says_at_once_what_it_cannot_do(data, tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    shown = vea(
+        *("cross-validate", "--recipe", recipe, "--data", data, "--run", tmp_path / "run"),
+        *("--cache", tmp_path / "cache"),
+    )
+    assert isinstance(shown.exception, VeaError)
+    assert "fewer than two emotions have 10 different photos" in str(shown.exception)
+    assert not (tmp_path / "cache").exists(), "told before anything is selected"
