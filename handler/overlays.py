@@ -26,7 +26,7 @@ from handler.drawing import (
     text_width,
     write,
 )
-from handler.predictor import AttendedObject, Box, Prediction
+from handler.prediction import AttendedObject, Box, Prediction
 
 WITHIN = (640, 640)
 DEEPEST = 0.68  # share of the attention colour on the most attended object

@@ -51,7 +51,7 @@ def predict(
     from handler.predictor import Predictor, Refusal
     from vea.store import newest_archive
 
-    files = _expand(images)
+    files = find_photos(images)
     predictor = Predictor.load(model or newest_archive(), device=device)
     if explain:
         explain.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,12 @@ def predict(
         raise typer.Exit(1)
 
 
-def _expand(images: list[Path]) -> list[Path]:
+def find_photos(images: list[Path]) -> list[Path]:
+    """Photos and what lies in folders of photos.
+
+    Raises:
+        VeaError: there is no such photo, or no photo in a folder.
+    """
     from handler.images import SUFFIXES
 
     files: list[Path] = []

@@ -167,7 +167,7 @@ def test_a_prediction_has_the_documented_schema(predictor: Predictor, files: lis
         "digest": predictor.model.digest,
     }
     explained = json.loads(json.dumps(answer.to_dict(predictor.model, explain=True)))
-    assert set(explained) - set(plain) == {"objects", "activation"}
+    assert set(explained) - set(plain) == {"objects", "activation", "activation_box"}
     assert set(explained["objects"][0]) == {"label", "attribute", "score", "box", "attention"}
     assert len(explained["objects"][0]["box"]) == 4
 

@@ -27,8 +27,28 @@ def photos(tmp_path_factory, photo, encode):
 def test_help_names_every_command():
     shown = vea("--help")
     assert shown.returncode == 0
-    for command in ("demo", "predict", "train", "evaluate", "package", "serve", "score"):
-        assert command in shown.stdout
+    commands = (
+        *("demo", "predict", "explain", "data", "cache", "train", "package"),
+        *("weights", "fetch-weights", "import-weights", "install-detectron2"),
+        *("evaluate", "cross-validate", "ablate", "figures", "serve", "score"),
+    )
+    for command in commands:
+        assert f" {command} " in shown.stdout
+
+
+def test_predict_with_reasons_lists_the_most_attended_objects(photos, tiny_model, tmp_path):
+    plain = vea("predict", photos / "one.jpg", "--model", tiny_model)
+    shown = vea("predict", photos / "one.jpg", "--model", tiny_model, "--explain", tmp_path)
+    assert "attention" not in plain.stdout
+    assert "reasons" in shown.stdout
+    assert "attention" in shown.stdout
+    answered = vea(
+        *("predict", photos / "one.jpg", "--model", tiny_model, "--explain", tmp_path, "--json")
+    )
+    (answer,) = json.loads(answered.stdout)
+    for item in answer["objects"]:
+        assert set(item) == {"label", "attribute", "score", "box", "attention"}
+        assert item["attribute"] is None, "the grid source tells no attributes"
 
 
 def test_help_does_not_wait_for_heavy_imports():

@@ -1,0 +1,164 @@
+"""What is said of an image: `Prediction`, or `Refusal`, and their form as JSON.
+
+The JSON of `vea predict --json`, of the service and of the explanations is `to_dict` of these, so
+it is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from handler.stimuli.faces import FACE_SIDE
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which archive made a prediction."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Face:
+    """The face stimulus.
+
+    Attributes:
+        box: xyxy, pixels.
+        score: of the detector; unbounded, higher is surer.
+        crop: the very pixels that Expression-Net read, aligned, 48x48 grey bytes row by row; None
+            if not asked for, or if the network has no Expression-Net.
+    """
+
+    box: Box
+    score: float
+    crop: bytes | None = None
+
+    def crop_picture(self) -> Image.Image | None:
+        """``crop`` as a picture, 48x48 grey."""
+        if self.crop is None:
+            return None
+        return Image.frombytes("L", (FACE_SIDE, FACE_SIDE), self.crop)
+
+
+@dataclass(frozen=True)
+class AttendedObject:
+    """A region that Semantic-Net looked at.
+
+    Attributes:
+        label: what it is.
+        score: confidence of the label, 0 to 1.
+        box: xyxy, pixels.
+        attention: its weight among the regions of the image, 0 to 1.
+        attribute: how it is ("red", "wooden"); None where the object source does not tell.
+    """
+
+    label: str
+    score: float
+    box: Box
+    attention: float
+    attribute: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Attribute and label, as people say it."""
+        return f"{self.attribute} {self.label}" if self.attribute else self.label
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an image evokes.
+
+    Attributes:
+        emotion: the most probable one.
+        probabilities: of every emotion, in the wheel's order; they sum to 1.
+        p_positive: probability of the positive emotions together.
+        polarity: ``"positive"`` if ``p_positive`` is at least one half, else ``"negative"``.
+        face_count: faces found.
+        face: the largest of them.
+        objects: the object stimuli, most attended first.
+        activation: evidence for ``emotion`` at each place of Global-Net's feature map, rows of
+            floats scaled to 0..1; only if asked for.
+        width: of the image in pixels, after EXIF rotation.
+        height: likewise.
+        activation_box: the part of the image that ``activation`` covers, xyxy, pixels; None without
+            an activation. It is all of the image, unless Global-Net sees a cut from its centre.
+    """
+
+    emotion: str
+    probabilities: dict[str, float]
+    p_positive: float
+    polarity: str
+    face_count: int
+    face: Face | None
+    objects: tuple[AttendedObject, ...]
+    activation: tuple[tuple[float, ...], ...] | None
+    width: int
+    height: int
+    activation_box: Box | None = None
+
+    @property
+    def polarity_probability(self) -> float:
+        """Probability of ``polarity``."""
+        return max(self.p_positive, 1.0 - self.p_positive)
+
+    def to_dict(self, model: ModelIdentity, *, explain: bool = False) -> dict[str, Any]:
+        """The response schema of `vea predict --json` and of the service."""
+        face = self.face
+        answer: dict[str, Any] = {
+            "emotion": self.emotion,
+            "probabilities": self.probabilities,
+            "polarity": {"label": self.polarity, "probability": self.polarity_probability},
+            "face": {
+                "found": face is not None,
+                "count": self.face_count,
+                "box": list(face.box) if face else None,
+                "score": face.score if face else None,
+            },
+            "image_size": {"width": self.width, "height": self.height},
+            "model": {"name": model.name, "version": model.version, "digest": model.digest},
+        }
+        if explain:
+            answer["objects"] = [
+                {
+                    "label": item.label,
+                    "attribute": item.attribute,
+                    "score": item.score,
+                    "box": list(item.box),
+                    "attention": item.attention,
+                }
+                for item in self.objects
+            ]
+            answer["activation"] = self.activation
+            answer["activation_box"] = list(self.activation_box) if self.activation_box else None
+            answer["face"]["crop"] = _png(face.crop_picture()) if face else None
+        return answer
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an image got no prediction: HTTP status and one line."""
+
+    code: int
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error schema of `vea predict --json` and of the service."""
+        return {"error": {"code": self.code, "reason": self.reason}}
+
+
+def _png(picture: Image.Image | None) -> str | None:
+    """A picture for JSON: base64 of a PNG, some 2 KB for a face."""
+    if picture is None:
+        return None
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    return base64.b64encode(encoded.getvalue()).decode("ascii")
