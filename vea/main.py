@@ -19,17 +19,32 @@ _EXTRAS = {
     "torchmetrics": "train",
     "pandas": "train",
     "model_archiver": "train",
+    "matplotlib": "train",
     "boto3": "jobs",
     "botocore": "jobs",
     "pyarrow": "jobs",
     "jinja2": "jobs",
     "ts": "serve",
+    "detectron2": "detectron2",
 }
 
 
 def build_app() -> typer.Typer:
     """The program with all its commands; their heavy imports wait until one runs."""
-    from vea import demo, predict, score, serve, train
+    from vea import (
+        ablate,
+        cache,
+        data,
+        demo,
+        detectron2,
+        evaluate,
+        explain,
+        predict,
+        score,
+        serve,
+        train,
+        weights,
+    )
 
     app = typer.Typer(
         name="vea",
@@ -40,7 +55,10 @@ def build_app() -> typer.Typer:
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
     )
-    for module in (demo, predict, train, serve, score):
+    for module in (
+        *(demo, predict, explain, data, cache, train, weights),
+        *(evaluate, ablate, serve, score, detectron2),
+    ):
         module.register(app)
     return app
 
@@ -58,9 +76,10 @@ def main() -> None:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        errors.print(
-            f"vea: '{error.name}' is not installed: pip install 'vea[{extra}]'", soft_wrap=True
-        )
+        command = f"pip install 'vea[{extra}]'"
+        if extra == "detectron2":
+            command = "vea install-detectron2"
+        errors.print(f"vea: '{error.name}' is not installed: {command}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("vea: interrupted")

@@ -1,0 +1,97 @@
+"""The features that the studies learn from, in memory, and batches of them.
+
+They are kept in half precision, as the stimuli cache keeps them, and with the largest N of the
+studies: sources sort their objects by confidence, so a smaller N is the first N of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """What rows of a study are trained and judged on, for B photos.
+
+    Attributes:
+        colour: v_g, float, Bxd1; None where Global-Net is left out.
+        objects: float, BxNxF; None where nothing reads them.
+        object_mask: bool, BxN, which of them are there; None likewise.
+        faces: v_e, float, Bxd3, or, for an Expression-Net that is trained, uint8, Bx1x48x48; None
+            where it is left out.
+        face_mask: bool, B, who has a face.
+    """
+
+    colour: torch.Tensor | None
+    objects: torch.Tensor | None
+    object_mask: torch.Tensor | None
+    faces: torch.Tensor | None
+    face_mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features of the n photos of a split, in memory, in half precision.
+
+    Attributes:
+        labels: int64, n.
+        digests: SHA-256 of each photo's file.
+        colour: ``rgb`` and ``y``: nx2xd1, the second of each two of the mirrored picture.
+        objects: nxNxF, the most confident first.
+        object_mask: bool, nxN.
+        faces: nxd3 from a frozen trunk, zeros without a face; else uint8 crops, nx1x48x48.
+        face_mask: bool, n.
+        identity: of what made all this, weights included.
+    """
+
+    labels: torch.Tensor
+    digests: Sequence[str]
+    colour: Mapping[str, torch.Tensor]
+    objects: torch.Tensor
+    object_mask: torch.Tensor
+    faces: torch.Tensor
+    face_mask: torch.Tensor
+    identity: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def faces_are_crops(self) -> bool:
+        """Whether Expression-Net is to be trained, its trunk included."""
+        return self.faces.dtype == torch.uint8
+
+    def batch(
+        self,
+        rows: torch.Tensor,
+        *,
+        colour: str | None,
+        objects: int,
+        faces: bool,
+        mirrored: torch.Tensor | None = None,
+    ) -> FeatureBatch:
+        """The features of some photos.
+
+        Args:
+            rows: int64, B, which photos.
+            colour: ``rgb``, ``y``, or None for none.
+            objects: how many, at most; 0 for none.
+            faces: whether faces are wanted.
+            mirrored: bool, B, whose picture is seen mirrored; None: nobody's.
+        """
+        side = torch.zeros_like(rows) if mirrored is None else mirrored.long()
+        return FeatureBatch(
+            colour=self.colour[colour][rows, side].float() if colour else None,
+            # Cut before it is copied: the rest would only be moved about.
+            objects=self.objects[:, :objects][rows].float() if objects else None,
+            object_mask=self.object_mask[:, :objects][rows] if objects else None,
+            faces=self._faces(rows) if faces else None,
+            face_mask=self.face_mask[rows],
+        )
+
+    def _faces(self, rows: torch.Tensor) -> torch.Tensor:
+        chosen = self.faces[rows]
+        return chosen if self.faces_are_crops else chosen.float()
