@@ -26,7 +26,6 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
@@ -40,6 +39,7 @@ from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
 from train.recipe import RecipeError, read_values
 from train.running import LAST, WholeFiles, quietly
 from train.statistics import wilson_interval
+from train.weights.home import Header, write_weights
 
 TRUNK = "face-resnet.safetensors"
 _KIND = "expression"
@@ -331,18 +331,8 @@ def fit_expression(
 
 def write_trunk(module: ExpressionModule, target: Path, *, source: str) -> Path:
     """Keep the trunk, without its classifier, as a weights file of kind ``face_resnet``."""
-    described = {
-        "format": 1,
-        "kind": "face_resnet",
-        "settings": {"width": module.recipe.width},
-        "source": source,
-    }
-    tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in module.net.faces.state_dict().items()
-    }
-    save_file(tensors, target, metadata={"vea": json.dumps(described)})
-    return target
+    header = Header("face_resnet", {"width": module.recipe.width}, source)
+    return write_weights(target, header, module.net.faces.state_dict())
 
 
 @torch.inference_mode()

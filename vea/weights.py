@@ -41,12 +41,12 @@ def weights() -> None:
 
         vea weights
     """
-    from train.weights.home import list_weights, weights_home
+    from train.weights.home import SHIPPED, list_weights, weights_home
     from train.weights.sources import SOURCES
 
     home, console = weights_home(), out()
-    found = list_weights(home)
-    here = Table("name", "for", "MB", "what it is", title=f"in {home}")
+    found = [*list_weights(home), *list_weights(SHIPPED)]
+    here = Table("name", "for", "MB", "what it is", title=f"in {home}, or with the program")
     for path, header in found:
         size = f"{path.stat().st_size / 1e6:.1f}"
         here.add_row(path.stem, f"init: {_PARTS[header.kind]}", size, header.source)

@@ -116,6 +116,16 @@ def same(one: StimuliCache, other: StimuliCache) -> bool:
     return all(torch.equal(left[name], right[name]) for name in left)
 
 
+def alike(one: StimuliCache, other: StimuliCache) -> bool:
+    """As `same`, but for roundings: with other numbers of threads sums have another order."""
+    rows = list(range(one.rows))
+    left, right = parts(one.stimuli(rows)), parts(other.stimuli(rows))
+    return one.refused == other.refused and all(
+        torch.allclose(value.float(), right[name].float(), rtol=2e-3, atol=2e-3)
+        for name, value in left.items()
+    )
+
+
 def shards(cache: StimuliCache) -> list[Path]:
     return sorted(cache.folder.glob("shards/*.safetensors"))
 
@@ -476,7 +486,7 @@ def test_a_killed_worker_ends_the_build_with_a_word_and_costs_its_shard_only(
     resumed = build(paths, tmp_path / "cache")
     assert resumed.selected < 48
     assert resumed.refused == {}
-    assert same(resumed, build(paths, tmp_path / "alone"))
+    assert alike(resumed, build(paths, tmp_path / "alone"))
 
 
 def test_a_killed_build_leaves_no_workers_and_goes_on_where_it_was(

@@ -224,3 +224,26 @@ def test_weights_that_do_not_fit_name_the_first_difference(tmp_path: Path) -> No
     write_weights(path, header, tensors)
     with pytest.raises(WeightsError, match=r"'conv1.weight' is missing"):
         initial_backbone(Backbone("resnet18"), str(path))
+
+
+def test_a_face_trunk_comes_with_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEA_WEIGHTS", str(tmp_path))
+    net = ExpressionNet(width=32)
+    before = net.faces[0][0].weight.clone()
+    initial_expression(net, "fer2013-w32")
+    assert not torch.equal(net.faces[0][0].weight, before)
+    assert net.faces[0][0].weight.dtype == torch.float32
+
+
+def test_weights_of_ones_own_go_before_those_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEA_WEIGHTS", str(tmp_path))
+    own = ExpressionNet(width=32)
+    header = Header("face_resnet", {"width": 32})
+    write_weights(tmp_path / "fer2013-w32.safetensors", header, own.faces.state_dict())
+    net = ExpressionNet(width=32)
+    initial_expression(net, "fer2013-w32")
+    assert torch.equal(net.faces[0][0].weight, own.faces[0][0].weight)

@@ -28,6 +28,7 @@ FORMAT = 1
 KINDS = ("visual_genome", "coco", "backbone", "face_resnet")
 SUFFIX = ".safetensors"
 _METADATA = "vea"
+SHIPPED = Path(__file__).parent  # weights that come with the program
 # What a recipe's `init` says without meaning a file.
 RESERVED = ("random", "imagenet")
 
@@ -81,7 +82,9 @@ def check_name(name: str) -> str:
 
 
 def find_weights(name: str) -> Path:
-    """The file of the weights called ``name``: in the home, or, ending in .safetensors, anywhere.
+    """The file of the weights called ``name``: in the home, or one that comes with the program.
+
+    A name that ends in .safetensors is a path.
 
     Raises:
         WeightsMissing: there is no such file; the message says how to get it.
@@ -91,7 +94,10 @@ def find_weights(name: str) -> Path:
         if not path.is_file():
             raise WeightsMissing(f"there is no weights file {path}")
         return path
-    path = weights_home() / f"{check_name(name)}{SUFFIX}"
+    file = f"{check_name(name)}{SUFFIX}"
+    path = weights_home() / file
+    if not path.is_file() and (SHIPPED / file).is_file():
+        return SHIPPED / file
     if not path.is_file():
         ways = "`vea import-weights FILE`"
         if name in SOURCES:
