@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +73,7 @@ def train(
             cache_root=cache or cache_home(),
             resume=resume,
             workers=workers,
+            progress_bar=sys.stdout.isatty(),
             on_progress=on_progress,
         )
     if not is_first_process():  # with several devices each has a process: one of them speaks
@@ -92,7 +94,12 @@ def _train_expression(
     chosen = load_expression_recipe(recipe, settings)
     with progress_bars() as on_progress:
         result = fit_expression(
-            chosen, data, run or Path("runs", chosen.name), resume=resume, on_progress=on_progress
+            chosen,
+            data,
+            run or Path("runs", chosen.name),
+            resume=resume,
+            progress_bar=sys.stdout.isatty(),
+            on_progress=on_progress,
         )
     for protocol, figure in result.evaluation["accuracy"].items():
         low, high = figure["interval_95"]
