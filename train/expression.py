@@ -34,11 +34,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.organism.expression_net import ExpressionNet
+from handler.stimuli.faces import FACE_SIDE
 from train.augment import derived_seed
 from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
 from train.recipe import RecipeError, read_values
 from train.running import LAST, WholeFiles, quietly
 from train.statistics import wilson_interval
+from train.training_config import check_number
 from train.weights.home import Header, write_weights
 
 TRUNK = "face-resnet.safetensors"
@@ -89,19 +91,15 @@ class ExpressionRecipe:
 
     def __post_init__(self) -> None:
         for name in ("width", "epochs", "batch_size", "crop"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: expected a whole number of at least 1")
-        for name in ("rotation", "zoom", "contrast", "lr", "momentum", "weight_decay"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or value < 0:
-                raise ValueError(f"{name} is {value!r}: expected a number of at least 0")
-        for name in ("label_smoothing", "dropout"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name} is {value!r}: expected a share from 0 to below 1")
-        if self.crop > 48:
-            raise ValueError(f"crop is {self.crop}: faces are 48 pixels wide")
+            check_number(name, getattr(self, name), least=1, whole=True)
+        shares = ("label_smoothing", "dropout")
+        for name in ("rotation", "zoom", "contrast", "lr", "momentum", "weight_decay", *shares):
+            check_number(name, getattr(self, name), least=0)
+        for name in shares:
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected less than 1")
+        if self.crop > FACE_SIDE:
+            raise ValueError(f"crop is {self.crop}: faces are {FACE_SIDE} pixels wide")
 
 
 def load_expression_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> ExpressionRecipe:

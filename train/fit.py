@@ -30,12 +30,10 @@ from train.data import StimuliDataset, default_workers, training_loader, validat
 from train.datasets.reading import read_dataset
 from train.datasets.table import DatasetTable
 from train.module import FIGURES, EmotionModule
-from train.parts import build_network, build_parts, build_selector, selector_files
+from train.parts import build_network, build_selector, selector_files
 from train.recipe import Recipe
 from train.running import BEST, LAST, build_trainer, is_first_process, quietly
 from train.stimuli_cache import SelectorFiles, StimuliCache, build_cache
-
-__all__ = ["FitResult", "RunError", "build_parts", "fit"]
 
 Progress = Callable[[str, int, int], None]
 _FACTS = "recipe.json"

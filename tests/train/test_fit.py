@@ -21,8 +21,9 @@ from handler.organism.semantic_net import SemanticConfig
 from handler.predictor import Predictor
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from train.datasets.table import DatasetError
-from train.fit import RunError, build_parts, fit
+from train.fit import RunError, fit
 from train.module import EmotionModule, frozen_stages
+from train.parts import build_parts
 from train.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
 from train.weights.home import Header, write_weights
 

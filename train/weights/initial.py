@@ -25,15 +25,6 @@ CLASSIFIER = "classifier."
 _SOURCES = {"visual_genome": "visual_genome", "coco": "coco", "backbone": "grid"}
 
 
-def load_imagenet(backbone: Backbone) -> None:
-    """Fill a backbone (and its classifier, if it has one) with ImageNet weights.
-
-    Raises:
-        WeightsMissing: there are none for this backbone on this machine.
-    """
-    initial_backbone(backbone, "imagenet")
-
-
 def initial_backbone(backbone: Backbone, name: str) -> None:
     """Fill a backbone, and its classifier if it has one.
 
