@@ -31,6 +31,7 @@ class EmotionResponse(nn.Module):
     def __init__(self, *, feature_sizes: Sequence[int], wheel: Wheel, dropout: float) -> None:
         super().__init__()
         self.wheel = wheel
+        self.feature_sizes = list(feature_sizes)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(sum(feature_sizes), len(wheel))
 
@@ -41,15 +42,14 @@ class EmotionResponse(nn.Module):
 
     def each_alone(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What each feature says without the others: as `forward`, one answer for each part."""
-        columns = self.columns(parts)
         return [
             functional.linear(self.dropout(part), weight, self.classifier.bias).log_softmax(dim=1)
-            for part, weight in zip(parts, columns, strict=True)
+            for part, weight in zip(parts, self.columns(), strict=True)
         ]
 
-    def columns(self, parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def columns(self) -> tuple[torch.Tensor, ...]:
         """The columns of W that belong to each part, Cxd, as views of it (Eq. 13 is linear)."""
-        return self.classifier.weight.split([part.shape[1] for part in parts], dim=1)
+        return self.classifier.weight.split(self.feature_sizes, dim=1)
 
 
 def polarity_log_probabilities(log_probabilities: torch.Tensor, wheel: Wheel) -> torch.Tensor:

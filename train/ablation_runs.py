@@ -8,7 +8,6 @@ seed, not after the study: studies share the rows that they have in common.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from train.ablation import AblationError, Study, Variant
 from train.ablation_training import Bits, Experiment, train_variant, unpack_bits
+from train.whole_files import whole_file
 
 TRAININGS = "trainings"
 
@@ -115,10 +115,6 @@ def _read(path: Path, settings: dict[str, Any]) -> Outcome | None:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """A file that is there whole or not at all; two studies may share the folder."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w") as file:
-        file.write(json.dumps(document, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Two studies may share the folder."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=1) + "\n")

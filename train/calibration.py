@@ -83,7 +83,7 @@ def branch_logits(
     rows, labels = [], []
     for stimuli, target in batches:
         features = network.perceive(stimuli).features
-        columns = network.response.columns(features)
+        columns = network.response.columns()
         rows.append(torch.stack([f @ w.T for f, w in zip(features, columns, strict=True)]))
         labels.append(target)
     return torch.cat(rows, dim=1).detach(), torch.cat(labels)
@@ -116,8 +116,5 @@ def _combine(logits: torch.Tensor, bias: torch.Tensor, factors: torch.Tensor) ->
 
 @torch.no_grad()
 def _fold_in(network: StimuliAwareNetwork, factors: torch.Tensor) -> None:
-    branches = (network.global_net, network.semantic_net, network.expression_net)
-    sizes = [branch.feature_size for branch in branches if branch is not None]
-    columns = network.response.classifier.weight.split(sizes, dim=1)
-    for column, factor in zip(columns, factors, strict=True):
+    for column, factor in zip(network.response.columns(), factors, strict=True):
         column.mul_(factor)

@@ -22,6 +22,7 @@ import yaml
 import handler
 from handler import archive
 from handler.errors import VeaError
+from train.whole_files import whole_file
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold
@@ -116,8 +117,11 @@ def _run_archiver(staging: Path, packed: Path, *, name: str, version: str) -> No
 
 
 def _repack(source: Path, target: Path) -> None:
-    partial = target.with_suffix(".partial")
-    with zipfile.ZipFile(source) as packed, zipfile.ZipFile(partial, "w") as repacked:
+    with (
+        whole_file(target) as partial,
+        zipfile.ZipFile(source) as packed,
+        zipfile.ZipFile(partial, "w") as repacked,
+    ):
         for name in sorted(n for n in packed.namelist() if not n.endswith("/")):
             entry = zipfile.ZipInfo(name, date_time=_EPOCH)
             entry.external_attr = 0o644 << 16
@@ -129,4 +133,3 @@ def _repack(source: Path, target: Path) -> None:
             entry.file_size = packed.getinfo(name).file_size  # so that zip knows if it is large
             with packed.open(name) as data, repacked.open(entry, "w") as kept:
                 shutil.copyfileobj(data, kept, 1 << 20)
-    partial.replace(target)

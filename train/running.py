@@ -7,7 +7,6 @@ here the loader knows the step (`train.data.StepBatches`), and every step its ow
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from train.training_config import TrainingConfig
+from train.whole_files import whole_file
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 _JUDGED_BY = "val_accuracy"
@@ -50,14 +50,8 @@ class WholeFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write beside the place, then rename."""
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f"{place.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(place)
+        with whole_file(Path(path)) as partial:
+            torch.save(checkpoint, partial)
 
 
 class StepCheckpoint(Checkpoint):

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +21,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from handler.errors import VeaError
+from train.whole_files import whole_file
 
 FORMAT = 2
 _DESCRIPTION, _SHARDS, _KEY = "cache.json", "shards", "vea"
@@ -68,7 +67,8 @@ class ShardFolder:
         place = folder / _DESCRIPTION
         if not place.exists():
             said = {"format": FORMAT, "fingerprint": fingerprint, **description}
-            _replace(place, (json.dumps(said, indent=2) + "\n").encode())
+            with whole_file(place) as partial:
+                partial.write_text(json.dumps(said, indent=2) + "\n")
         try:
             found = json.loads(place.read_text())
         except (OSError, ValueError) as error:
@@ -109,7 +109,8 @@ class ShardFolder:
             "refused": dict(refused),
         }
         stacked = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        _replace(path, save(stacked, metadata={_KEY: json.dumps(header)}))
+        with whole_file(path) as partial:
+            save_file(stacked, partial, metadata={_KEY: json.dumps(header)})
         return path
 
     def open(self, path: Path) -> dict[str, torch.Tensor]:
@@ -157,13 +158,3 @@ class ShardFolder:
         return CacheError(
             f"{path} is damaged ({error}): delete it, and its photos are selected anew"
         )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, after a power failure too."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

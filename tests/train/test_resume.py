@@ -55,7 +55,7 @@ def die_at(place, step):
         replace_file = Path.replace
 
         def interrupted(path, target):
-            if path.name == "last.ckpt.partial":
+            if path.name.startswith(".last.ckpt."):
                 interrupted.calls += 1
                 if interrupted.calls == step:
                     die()

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from handler.errors import VeaError
 from train.weights.sources import SOURCES
+from train.whole_files import whole_file
 
 FORMAT = 1
 KINDS = ("visual_genome", "coco", "backbone", "face_resnet")
@@ -149,15 +150,10 @@ def write_weights(path: Path, header: Header, tensors: Mapping[str, torch.Tensor
         "source": header.source,
         "sha256": header.sha256,
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as partial:
             packed = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-            save_file(packed, unfinished, metadata={_METADATA: json.dumps(document)})
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            save_file(packed, partial, metadata={_METADATA: json.dumps(document)})
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot write {path}: {_line(error)}") from None
     return path
