@@ -1,23 +1,26 @@
 """`Predictor`: the one way to score images.
 
-Evaluation, TorchServe, batch jobs, the command line and the explanations all call
-`Predictor.predict`, so they cannot disagree. An image that cannot be read becomes a `Refusal` in
-its place; its neighbours do not notice.
+Evaluation, TorchServe, the command line and the explanations all call `Predictor.predict`, so they
+cannot disagree. Batch jobs call the two halves that it is made of, `Predictor.decode` in threads
+and `Predictor.predict_decoded`. An image that cannot be read becomes a `Refusal` in its place; its
+neighbours do not notice.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from handler.archive import LoadedArchive, load_archive
+from handler.folding import fold_batch_norms
 from handler.images import ImageLimits, ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
 from handler.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
 from handler.response import polarity_log_probabilities
+from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from handler.stimuli.stimuli import Stimuli
 
@@ -46,6 +49,9 @@ class Predictor:
         self.card = archive.card
         self.device = torch.device(device)
         self.limits = limits or ImageLimits()
+        fold_batch_norms(archive.network)
+        if isinstance(archive.selector.objects, GridObjects):
+            fold_batch_norms(archive.selector.objects)
         self.network: StimuliAwareNetwork = archive.network.to(self.device)
         self.selector: StimuliSelector = archive.selector.to(self.device)
         self.wheel = self.network.wheel
@@ -55,15 +61,25 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, path: Path | str, *, device: str = "cpu", batch_size: int | None = None
+        cls,
+        path: Path | str,
+        *,
+        device: str = "cpu",
+        batch_size: int | None = None,
+        threads: int | None = None,
     ) -> Predictor:
         """Read an archive (folder or ``.mar``).
+
+        Args:
+            path: of the archive.
+            device: where the networks run.
+            batch_size: images a forward pass.
+            threads: that search for faces; as many as there are processors if not given.
 
         Raises:
             ArchiveError: there is no archive of this format at ``path``.
         """
-        threads = os.cpu_count() or 1
-        archive = load_archive(Path(path), face_threads=threads)
+        archive = load_archive(Path(path), face_threads=threads or os.cpu_count() or 1)
         return cls(archive, device=device, batch_size=batch_size)
 
     def predict(
@@ -78,14 +94,41 @@ class Predictor:
         Returns:
             One answer for each image, in the same order.
         """
-        answers: list[Prediction | Refusal | None] = [None] * len(images)
+        # Lazily: decoded pictures are the largest thing in memory, and one batch of them is enough.
+        return self.predict_decoded((self.decode(data) for data in images), explain=explain)
+
+    def decode(self, data: bytes) -> torch.Tensor | Refusal:
+        """The first half of `predict`, safe to call in several threads at a time.
+
+        Args:
+            data: an encoded image.
+
+        Returns:
+            Its pixels, uint8 of shape 3xHxW, or why there are none.
+        """
+        try:
+            return decode(data, self.limits)
+        except ImageRefused as refusal:
+            return Refusal(refusal.code, refusal.reason)
+
+    def predict_decoded(
+        self, images: Iterable[torch.Tensor | Refusal], *, explain: bool = False
+    ) -> list[Prediction | Refusal]:
+        """The second half of `predict`.
+
+        Args:
+            images: what `decode` gave, any number; no more than a batch of them is held.
+            explain: as for `predict`.
+
+        Returns:
+            One answer for each image, in the same order; refusals are handed on.
+        """
+        answers: list[Prediction | Refusal | None] = []
         pending: list[tuple[int, torch.Tensor]] = []
-        for position, data in enumerate(images):
-            try:
-                pending.append((position, decode(data, self.limits)))
-            except ImageRefused as refusal:
-                answers[position] = Refusal(refusal.code, refusal.reason)
-            # Decoded pictures are the largest thing in memory: keep one batch of them.
+        for position, image in enumerate(images):
+            answers.append(image if isinstance(image, Refusal) else None)
+            if isinstance(image, torch.Tensor):
+                pending.append((position, image))
             if len(pending) == self.batch_size:
                 self._score(pending, answers, explain)
                 pending.clear()

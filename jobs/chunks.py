@@ -20,26 +20,44 @@ _PREFIX = "part-"
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One row of a list.
+
+    Attributes:
+        image: as the list spells it; ``""`` if the row names none.
+        extra: values of the columns that pass through, in the list's order of them.
+    """
+
+    image: str
+    extra: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Images that are scored together and written as one part.
 
     Attributes:
         index: of the chunk in the list, from 0.
         start: position of its first image in the list, from 0.
-        images: as the list spells them.
+        entries: the list's rows.
     """
 
     index: int
     start: int
-    images: tuple[str, ...]
+    entries: tuple[Entry, ...]
 
     @property
     def id(self) -> str:
         """``part-00042`` for the chunk with index 42; sorts by index up to 100,000 chunks."""
         return f"{_PREFIX}{self.index:05d}"
 
+    @property
+    def positions(self) -> range:
+        """Of its images in the list."""
+        return range(self.start, self.start + len(self.entries))
 
-def split(images: Iterable[str], size: int = DEFAULT_SIZE) -> Iterator[Chunk]:
+
+def split(entries: Iterable[Entry], size: int = DEFAULT_SIZE) -> Iterator[Chunk]:
     """Cut a list into chunks of ``size`` images, the last one shorter; one is held at a time.
 
     Raises:
@@ -47,7 +65,7 @@ def split(images: Iterable[str], size: int = DEFAULT_SIZE) -> Iterator[Chunk]:
     """
     if size < 1:
         raise ValueError(f"a chunk of {size} images: expected at least 1")
-    rest = iter(images)
+    rest = iter(entries)
     index = 0
     while taken := tuple(islice(rest, size)):
         yield Chunk(index, index * size, taken)
@@ -65,26 +83,34 @@ class RunIdentity:
     Attributes:
         list_sha256: of the list's bytes.
         list_folder: what the list's relative images are relative to; None if it has none.
-        column: of the images in a CSV list; None for a text list.
+        column: that names the image; None for a text list.
+        keep: columns that pass through, in their order.
         model_digest: of the archive.
         chunk_size: images in a part.
         max_bytes: largest encoded image that is accepted.
         max_pixels: largest picture that is accepted.
+        boxes: whether rows hold the boxes of objects.
+        hosts: that images may be fetched from over https.
         format: of the parts; grows when their columns change.
     """
 
     list_sha256: str
     list_folder: str | None
     column: str | None
+    keep: tuple[str, ...]
     model_digest: str
     chunk_size: int
     max_bytes: int
     max_pixels: int
-    format: int = 1
+    boxes: bool
+    hosts: tuple[str, ...]
+    format: int = 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        values = asdict(self)
+        # JSON has no tuples; as lists the values equal those that are read back.
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @property
     def run_id(self) -> str:

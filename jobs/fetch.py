@@ -1,41 +1,125 @@
-"""The bytes of one image, from S3 or from a local file.
+"""The bytes of one image, from S3, from an HTTPS host that the user named, or from a local file.
 
 Whatever is wrong with a single image is `ObjectRefused`. Only when image after image cannot be
-reached does `Fetcher` stop the job: that is an outage, and rows that blame the images for it would
-be skipped as done when the job is started again.
+reached, or none may be read from the start, does `Fetcher` stop the job: rows that blame the images
+for it would be skipped as done when the job is started again.
 """
 
 from __future__ import annotations
 
 import stat
 import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from jobs.https import HttpsImages, is_web
 from jobs.s3 import S3, S3Location, is_s3
 from jobs.s3_errors import ObjectRefused, S3Error
 
-_OUTAGE = 20
+_IN_SUCCESSION = 20
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An image as it came.
+
+    Attributes:
+        data: the encoded image.
+        etag: what the server calls this version of it, without quotes; None for local files.
+    """
+
+    data: bytes
+    etag: str | None
+
+
+class Objects(Protocol):
+    """Gets objects of S3: `jobs.s3.S3` does, and `jobs.obstore_fetch.ObstoreObjects`."""
+
+    def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+        """Content and ETag of an object; raises `ObjectRefused` or `S3Error`."""
+
+
+class Streak:
+    """Counts images in succession that end in one bad way; safe to share between threads.
+
+    Args:
+        kind: of `ObjectRefused` that counts.
+        most: this many are one too many.
+        passing_over: kinds that say nothing, neither for nor against.
+        from_the_start: an image that ends otherwise ends the counting too, for good.
+    """
+
+    def __init__(
+        self, kind: str, most: int, *, passing_over: Collection[str], from_the_start: bool = False
+    ) -> None:
+        self._kind = kind
+        self._most = most
+        self._passing_over = frozenset(passing_over)
+        self._from_the_start = from_the_start
+        self._over = False
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def is_too_long(self, kind: str | None) -> bool:
+        """Count one more image.
+
+        Args:
+            kind: of its refusal; None if it could be had.
+        """
+        with self._lock:
+            if self._over or kind in self._passing_over:
+                return False
+            if kind == self._kind:
+                self._count += 1
+                return self._count >= self._most
+            self._count = 0
+            self._over = self._from_the_start
+            return False
 
 
 class Fetcher:
     """Reads images; safe to share between threads.
 
     Args:
-        s3: for the images that lie there.
+        s3: for the images that lie there; its retries and its pace are those of all images.
         max_bytes: larger images are refused without being read.
-        outage: so many unreachable images in succession, with not one that could be had among
-            them, are taken for an outage.
+        hosts: that images may be fetched from over HTTPS, as `jobs.https.HttpsImages` takes them.
+        client: that gets objects of S3: ``boto3``, or ``obstore``, which needs a fraction of the
+            processor time.
+        in_succession: so many unreachable images in succession, with not one that could be had
+            among them, are taken for an outage; so many forbidden ones at the beginning for a lack
+            of rights.
+        insecure_origins: such as ``http://127.0.0.1:8080``, for servers of tests.
+
+    Raises:
+        VeaError: a host is none, or obstore is not installed.
     """
 
-    def __init__(self, s3: S3, *, max_bytes: int, outage: int = _OUTAGE) -> None:
-        self._s3 = s3
+    def __init__(
+        self,
+        s3: S3,
+        *,
+        max_bytes: int,
+        hosts: Sequence[str] = (),
+        client: str = "boto3",
+        in_succession: int = _IN_SUCCESSION,
+        insecure_origins: Collection[str] = (),
+    ) -> None:
+        self._objects = _objects(s3, client)
+        self._web = HttpsImages(s3.retries, hosts, insecure_origins=insecure_origins)
         self._max_bytes = max_bytes
-        self._outage = outage
-        self._unreachable = 0
-        self._lock = threading.Lock()
+        self._outage = Streak("unreachable", in_succession, passing_over={"bad-location"})
+        self._denial = Streak(
+            "forbidden",
+            in_succession,
+            passing_over={"bad-location", "unreachable"},
+            from_the_start=True,
+        )
 
-    def fetch(self, location: str) -> bytes:
-        """The encoded image at ``location``, a path or ``s3://bucket/key``.
+    def fetch(self, location: str) -> Fetched:
+        """The encoded image at ``location``: a path, ``s3://bucket/key`` or ``https://...``.
 
         Raises:
             ObjectRefused: this image cannot be had.
@@ -43,52 +127,87 @@ class Fetcher:
         """
         if not location:
             raise ObjectRefused("bad-location", "this row of the list names no image")
-        if not is_s3(location):
-            return self._read(location)
+        if not is_s3(location) and not is_web(location):
+            return Fetched(_read(location, self._max_bytes), None)
+        if not _is_text(location):
+            raise ObjectRefused("bad-location", "the location is not valid Unicode text")
         try:
-            data = self._s3.fetch(_parse(location), max_bytes=self._max_bytes)
+            data, etag = self._get(location)
         except ObjectRefused as refused:
-            self._watch(refused)
+            self._watch(location, refused)
             raise
-        with self._lock:
-            self._unreachable = 0
-        return data
+        self._outage.is_too_long(None)
+        self._denial.is_too_long(None)
+        return Fetched(data, etag)
 
-    def _watch(self, refused: ObjectRefused) -> None:
-        with self._lock:
-            # An answer about an image, be it "missing", shows that the server is there.
-            self._unreachable = self._unreachable + 1 if refused.kind == "unreachable" else 0
-            if self._unreachable >= self._outage:
-                raise S3Error(
-                    f"S3 is out of reach: {self._unreachable} images in succession could not be "
-                    f"fetched ({refused.reason}); finished parts are kept, start again later"
-                )
+    def _get(self, location: str) -> tuple[bytes, str | None]:
+        if is_web(location):
+            return self._web.fetch(location, max_bytes=self._max_bytes)
+        return self._objects.fetch(_parse(location), max_bytes=self._max_bytes)
 
-    def _read(self, location: str) -> bytes:
-        if "://" in location:
-            scheme = location.partition("://")[0]
-            raise ObjectRefused(
-                "bad-location",
-                f"'{scheme}://' is not supported: expected s3://bucket/key or a path",
-            )
-        path = Path(location)
+    def _watch(self, location: str, refused: ObjectRefused) -> None:
+        server = "S3" if is_s3(location) else "/".join(location.split("/", 3)[:3])
+        # An answer about an image, be it "missing", shows that the server is there.
+        if self._outage.is_too_long(refused.kind):
+            raise S3Error(
+                f"{server} is out of reach: image after image could not be fetched "
+                f"({refused.reason}); finished parts are kept, start again later"
+            ) from refused
+        if self._denial.is_too_long(refused.kind):
+            raise S3Error(
+                f"{server} denies access to every image, the last of them {location} "
+                f"({refused.reason}): check which account the credentials belong to, and that it "
+                "may read these images"
+            ) from refused
+
+
+def _is_text(location: str) -> bool:
+    try:
+        location.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON can spell it
+        return False
+    return True
+
+
+def _objects(s3: S3, client: str) -> Objects:
+    if client == "boto3":
+        return s3
+    if client == "obstore":
         try:
-            found = path.stat()
-            # A pipe or a device could keep a reader waiting for ever.
-            if not stat.S_ISREG(found.st_mode):
-                raise ObjectRefused("bad-location", "this is not a regular file")
-            if found.st_size > self._max_bytes:
-                raise ObjectRefused(
-                    "too-large",
-                    f"the file has {found.st_size} bytes; at most {self._max_bytes} are accepted",
-                )
-            return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise ObjectRefused("missing", "there is no such file") from None
-        except PermissionError:
-            raise ObjectRefused("forbidden", "the file may not be read") from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            raise ObjectRefused("unreadable", f"the file cannot be read: {error}") from None
+            from jobs.obstore_fetch import ObstoreObjects  # noqa: PLC0415 - it is optional
+        except ModuleNotFoundError:
+            raise S3Error(
+                "obstore is not installed: pip install 'vea[fast]', or fetch with boto3"
+            ) from None
+        return ObstoreObjects(s3)
+    raise S3Error(f"'{client}' is no client of S3: expected boto3 or obstore")
+
+
+def _read(location: str, max_bytes: int) -> bytes:
+    if "://" in location:
+        scheme = location.partition("://")[0]
+        raise ObjectRefused(
+            "bad-location",
+            f"'{scheme}://' is not supported: expected s3://bucket/key, https:// or a path",
+        )
+    path = Path(location)
+    try:
+        found = path.stat()
+        # A pipe or a device could keep a reader waiting for ever.
+        if not stat.S_ISREG(found.st_mode):
+            raise ObjectRefused("bad-location", "this is not a regular file")
+        if found.st_size > max_bytes:
+            raise ObjectRefused(
+                "too-large",
+                f"the file has {found.st_size} bytes; at most {max_bytes} are accepted",
+            )
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ObjectRefused("missing", "there is no such file") from None
+    except PermissionError:
+        raise ObjectRefused("forbidden", "the file may not be read") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ObjectRefused("unreadable", f"the file cannot be read: {error}") from None
 
 
 def _parse(location: str) -> S3Location:

@@ -1,37 +1,45 @@
 """The list of images that a job scores, read in constant memory.
 
-A list is a text file (one image a line; blank lines and lines that start with ``# `` are skipped)
-or a CSV file with a header, plain or gzipped, in a local file or on S3. It is copied once into a
-temporary file while its SHA-256 is taken, so what is scored is what was hashed, even if somebody
-replaces the list meanwhile. Images are ``s3://bucket/key`` or paths, relative ones to the folder
-that the list is in. An image that is listed twice is scored twice.
+A list is a text file, a table (CSV, TSV, JSON lines) that may be packed with gzip or zstd, or a
+parquet file, local or on S3. One column of a table names the image, the others pass through into
+the result. Images are ``s3://bucket/key``, ``https://host/path`` or paths, relative ones to the
+folder that the list is in. An image that is listed twice is scored twice.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import io
-import tempfile
-import zlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
-from handler.errors import VeaError
-from jobs.s3 import S3, S3Location, is_s3
+import pyarrow as pa
 
-_BLOCK = 1024 * 1024
-# Lists up to here stay in memory; longer ones go to the disk.
-_IN_MEMORY = 16 * 1024 * 1024
-_GZIP = b"\x1f\x8b"
+from jobs.chunks import Entry
+from jobs.lists.columns import ManifestError
+from jobs.lists.copy import ListCopy, copy_list
+from jobs.lists.delimited import DelimitedList
+from jobs.lists.jsonl import JsonList
+from jobs.lists.parquet import ParquetList
+from jobs.lists.text import TextList
+from jobs.s3 import S3, is_s3
 
 
-class ManifestError(VeaError):
-    """The list of images cannot be read; the message is one line for people."""
+class _ListFormat(Protocol):
+    """What every format offers."""
+
+    @property
+    def column(self) -> str | None:
+        """That names the image; None where there are no columns."""
+
+    @property
+    def extra(self) -> pa.Schema:
+        """The columns that pass through."""
+
+    def entries(self) -> Iterator[Entry]:
+        """One for each row, in the list's order; each call begins again."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,10 @@ class ImageList:
         location: as the user gave it.
         sha256: of the file's bytes, hex.
         folder: where relative images are looked for: a local path, or ``s3://bucket/prefix``.
-        column: of the images in a CSV file; None for a text file.
+        column: that names the image; None for a text file.
         rows: how many images it lists.
         has_relative: whether any of them is relative to ``folder``.
+        extra: names and types of the columns that pass through.
     """
 
     location: str
@@ -53,21 +62,30 @@ class ImageList:
     column: str | None
     rows: int
     has_relative: bool
-    _file: IO[bytes] = field(repr=False, compare=False)
+    extra: pa.Schema
+    _entries: Callable[[], Iterator[Entry]] = field(repr=False, compare=False)
 
-    def __iter__(self) -> Iterator[str]:
-        """The images as the list spells them, in its order; one iteration at a time."""
-        return _images(self._file, self.location, self.column)
+    def __iter__(self) -> Iterator[Entry]:
+        """The rows in the list's order; iterations do not disturb each other."""
+        return self._entries()
 
 
 @contextmanager
-def open_list(location: str, *, column: str = "image", s3: S3 | None = None) -> Iterator[ImageList]:
+def open_list(
+    location: str,
+    *,
+    column: str | None = None,
+    keep: Sequence[str] | None = None,
+    s3: S3 | None = None,
+) -> Iterator[ImageList]:
     """Open a list of images; the copy of it lives as long as the context.
 
     Args:
-        location: a path or ``s3://bucket/key`` whose name ends in .txt or .csv, with or without
-            .gz after it.
-        column: of the images, for a CSV file.
+        location: a path or ``s3://bucket/key`` whose name ends in .txt, .csv, .tsv, .jsonl,
+            .ndjson (with or without .gz or .zst after it) or .parquet.
+        column: that names the image; None for the first of `jobs.lists.columns.IMAGE_COLUMNS`
+            that the list has.
+        keep: columns that pass through, in this order; None for all.
         s3: used if the list lies there; made if not given.
 
     Raises:
@@ -75,123 +93,64 @@ def open_list(location: str, *, column: str = "image", s3: S3 | None = None) -> 
         S3Error: S3 does not give it.
     """
     suffix = _suffix(location)
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
-        if is_s3(location):
-            (s3 or S3(threads=1)).download(_parse(location), copy)
-            folder = location.rpartition("/")[0]
-        else:
-            _copy_local(Path(location), copy)
-            folder = str(Path(location).resolve().parent)
-        found = ImageList(
-            location=location,
-            sha256=_digest(copy),
-            folder=folder,
-            column=column if suffix == ".csv" else None,
-            rows=0,
-            has_relative=False,
-            _file=copy,
-        )
+    with copy_list(location, s3) as copy:
+        found = _read_as(suffix, copy, column, keep)
         rows, relative = 0, False
         # Reading to the end first gives the progress bar its length, and tells of a broken line
         # before hours of work rather than after them.
-        for image in found:
+        for entry in found.entries():
             rows += 1
-            relative = relative or resolve(image, "") != image
+            relative = relative or _is_relative(entry.image)
         yield ImageList(
             location=location,
-            sha256=found.sha256,
-            folder=folder,
+            sha256=copy.sha256,
+            folder=_folder(location),
             column=found.column,
             rows=rows,
             has_relative=relative,
-            _file=copy,
+            extra=found.extra,
+            _entries=found.entries,
         )
 
 
 def resolve(image: str, folder: str) -> str:
     """Where an image lies: ``image`` itself, or under ``folder`` if it is a relative path."""
-    if not image or "://" in image or Path(image).is_absolute():
-        return image
-    return f"{folder}/{image}"
+    return f"{folder}/{image}" if _is_relative(image) else image
+
+
+def _is_relative(image: str) -> bool:
+    return bool(image) and "://" not in image and not os.path.isabs(image)
+
+
+def _folder(location: str) -> str:
+    return location.rpartition("/")[0] if is_s3(location) else str(Path(location).resolve().parent)
 
 
 def _suffix(location: str) -> str:
-    name = location.rpartition("/")[2].lower().removesuffix(".gz")
-    suffix = Path(name).suffix
-    if suffix not in (".txt", ".csv"):
-        raise ManifestError(
-            f"'{location}' is not a list of images: expected a name that ends in .txt, .csv, "
-            ".txt.gz or .csv.gz"
-        )
-    return suffix
-
-
-def _parse(location: str) -> S3Location:
-    try:
-        return S3Location.parse(location)
-    except ValueError as error:
-        raise ManifestError(str(error)) from None
-
-
-def _copy_local(path: Path, copy: IO[bytes]) -> None:
-    try:
-        with path.open("rb") as source:
-            while block := source.read(_BLOCK):
-                copy.write(block)
-    except FileNotFoundError:
-        raise ManifestError(f"there is no list of images at {path}") from None
-    except OSError as error:
-        raise ManifestError(f"the list of images {path} cannot be read: {error.strerror}") from None
-
-
-def _digest(file: IO[bytes]) -> str:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _images(file: IO[bytes], location: str, column: str | None) -> Iterator[str]:
-    file.seek(0)
-    packed = file.read(len(_GZIP)) == _GZIP
-    file.seek(0)
-    binary: IO[bytes] = gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[assignment]
-    text = io.TextIOWrapper(
-        binary,
-        encoding="utf-8-sig",
-        newline="" if column is not None else None,
+    """Of the format, without that of the packing."""
+    name = location.rpartition("/")[2].lower()
+    packed = Path(name).suffix in (".gz", ".zst")
+    suffix = Path(name.rpartition(".")[0] if packed else name).suffix
+    known = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
+    if suffix in known or (suffix == ".parquet" and not packed):
+        return suffix
+    raise ManifestError(
+        f"'{location}' is not a list of images: expected a name that ends in {', '.join(known)} "
+        "(or one of these and .gz or .zst) or .parquet, or a folder that ends in '/'"
     )
-    try:
-        yield from _lines(text) if column is None else _cells(text, location, column)
-    except UnicodeDecodeError:
-        raise ManifestError(f"the list {location} is not UTF-8 text") from None
-    except csv.Error as error:
-        raise ManifestError(f"the list {location} is not a CSV file: {error}") from None
-    except (EOFError, OSError, zlib.error) as error:
-        raise ManifestError(f"the list {location} is damaged: {error}") from None
-    finally:
-        if not file.closed:  # as it is when a job was stopped in the middle of its list
-            text.detach()  # or it would close the copy, which the next iteration needs
 
 
-def _lines(text: IO[str]) -> Iterator[str]:
-    for line in text:
-        image = line.strip()
-        if image and image != "#" and not line.startswith("# "):
-            yield image
-
-
-def _cells(text: IO[str], location: str, column: str) -> Iterator[str]:
-    rows = csv.reader(text, strict=True)
-    header = [name.strip() for name in next(rows, [])]
-    if column not in header:
-        raise ManifestError(
-            f"the list {location} has no column '{column}': its header has "
-            f"{', '.join(header) or 'no columns'}; name one with --column"
-        )
-    place = header.index(column)
-    for row in rows:
-        if row:
-            # A row without an image is still a row: it comes out as a failed one.
-            yield row[place].strip() if place < len(row) else ""
+def _read_as(
+    suffix: str, copy: ListCopy, column: str | None, keep: Sequence[str] | None
+) -> _ListFormat:
+    match suffix:
+        case ".txt":
+            return TextList(copy, column=column, keep=keep)
+        case ".csv":
+            return DelimitedList(copy, delimiter=",", column=column, keep=keep)
+        case ".tsv":
+            return DelimitedList(copy, delimiter="\t", column=column, keep=keep)
+        case ".parquet":
+            return ParquetList(copy, column=column, keep=keep)
+        case _:
+            return JsonList(copy, column=column, keep=keep)

@@ -7,24 +7,24 @@ Errors come out sorted (see `jobs.s3_errors`): `ObjectRefused` for what concerns
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, TypeVar
-from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from jobs import retry
-from jobs.retry import RetryPolicy, StillFailing
-from jobs.s3_errors import ObjectRefused, S3Error, code_of, one_line, sort_error
+from jobs.pace import Closed
+from jobs.retry import Retries, RetryPolicy, StillFailing
+from jobs.s3_client import Connection, connect
+from jobs.s3_errors import ObjectRefused, S3Error, code_of, sort_error
 
 Result = TypeVar("Result")
 
 _SCHEME = "s3://"
 _BLOCK = 1024 * 1024
+_DELETED_AT_ONCE = 1_000  # more are refused
 
 
 @dataclass(frozen=True)
@@ -55,37 +55,6 @@ def is_s3(text: str) -> bool:
     return text.startswith(_SCHEME)
 
 
-def make_client(*, connections: int) -> Any:
-    """A boto3 client from the standard AWS settings (environment, profiles, instance roles).
-
-    Args:
-        connections: kept open; fewer than threads would make these wait for each other.
-
-    Raises:
-        S3Error: the settings name a profile that does not exist, or are unusable otherwise.
-    """
-
-    def client(addressing: str) -> Any:
-        config = Config(
-            max_pool_connections=connections,
-            connect_timeout=10,
-            read_timeout=60,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            s3={"addressing_style": addressing},
-        )
-        return boto3.session.Session().client("s3", config=config)
-
-    try:
-        made = client("auto")
-        host = urlsplit(made.meta.endpoint_url).hostname or ""
-        if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-            return made
-        # An endpoint of the user's own: bucket names are seldom subdomains there.
-        return client("path")
-    except (BotoCoreError, ValueError) as error:
-        raise S3Error(f"the AWS settings cannot be used: {one_line(str(error))}") from None
-
-
 class S3:
     """Whole-object reads and writes with retries, safe to share between threads.
 
@@ -94,21 +63,23 @@ class S3:
     Args:
         threads: that will use it at the same time.
         policy: of retries.
+
+    Attributes:
+        retries: of every request here; whoever fetches images in other ways uses them too.
     """
 
     def __init__(self, *, threads: int = 16, policy: RetryPolicy | None = None) -> None:
+        self.retries = Retries(policy or RetryPolicy(), threads=threads)
         self._connections = threads + 2
-        self._policy = policy or RetryPolicy()
-        self._client: Any = None
+        self._connection: Connection | None = None
         self._lock = threading.Lock()
-        self._closing = threading.Event()
 
     def close(self) -> None:
         """End waits between attempts, so that the threads of a stopped job end at once."""
-        self._closing.set()
+        self.retries.close()
 
-    def fetch(self, location: S3Location, *, max_bytes: int) -> bytes:
-        """The content of an object.
+    def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+        """The content of an object and its ETag, without quotes.
 
         Raises:
             ObjectRefused: it is missing, forbidden, unreachable, or larger than ``max_bytes``
@@ -116,27 +87,20 @@ class S3:
             S3Error: wrong credentials or a missing bucket.
         """
 
-        def attempt() -> bytes:
-            answer = self._s3().get_object(Bucket=location.bucket, Key=location.key)
+        def attempt() -> tuple[bytes, str | None]:
+            answer = self._client().get_object(Bucket=location.bucket, Key=location.key)
             body, size = answer["Body"], answer.get("ContentLength")
             try:
+                if size is not None:
+                    refuse_large(size, max_bytes)
                 # Without a length, one byte too many is enough to know.
-                data: bytes = (
-                    b""
-                    if _exceeds(size, max_bytes)
-                    else body.read(None if size is not None else max_bytes + 1)
-                )
+                data: bytes = body.read(None if size is not None else max_bytes + 1)
+                refuse_large(len(data), max_bytes)
             finally:
                 body.close()
-            if _exceeds(size if size is not None else len(data), max_bytes):
-                raise ObjectRefused(
-                    "too-large",
-                    f"the object has {size if size is not None else len(data)} bytes; "
-                    f"at most {max_bytes} are accepted",
-                )
-            return data
+            return data, bare_etag(answer.get("ETag"))
 
-        return self._run(attempt, location)
+        return self.run(attempt, location, paced=True)
 
     def download(self, location: S3Location, file: IO[bytes]) -> None:
         """Copy an object of any size into ``file``, block by block.
@@ -148,7 +112,7 @@ class S3:
         def attempt() -> None:
             file.seek(0)
             file.truncate()
-            body = self._s3().get_object(Bucket=location.bucket, Key=location.key)["Body"]
+            body = self._client().get_object(Bucket=location.bucket, Key=location.key)["Body"]
             try:
                 for block in body.iter_chunks(_BLOCK):
                     file.write(block)
@@ -164,7 +128,7 @@ class S3:
             S3Error: it cannot be written.
         """
         self._run_or_stop(
-            lambda: self._s3().put_object(Bucket=location.bucket, Key=location.key, Body=data),
+            lambda: self._client().put_object(Bucket=location.bucket, Key=location.key, Body=data),
             location,
             "write",
         )
@@ -184,7 +148,7 @@ class S3:
 
         def attempt() -> bool:
             try:
-                self._s3().put_object(
+                self._client().put_object(
                     Bucket=location.bucket, Key=location.key, Body=data, IfNoneMatch="*"
                 )
             except ClientError as error:
@@ -201,47 +165,118 @@ class S3:
         Raises:
             S3Error: the bucket does not exist or may not be listed.
         """
-        found: dict[str, int] = {}
+        found = {
+            item["Key"].removeprefix(folder.key): item["Size"]
+            for item in self._items(folder, Delimiter="/")
+        }
+        found.pop("", None)  # the marker that some programs make for a folder
+        return found
+
+    def walk(self, location: S3Location) -> Iterator[str]:
+        """All keys that begin with ``location.key``, however deep, in the server's order.
+
+        On AWS this is the order of the keys' UTF-8 bytes. One page is held at a time.
+
+        Raises:
+            S3Error: the bucket does not exist or may not be listed.
+        """
+        for item in self._items(location):
+            yield item["Key"]
+
+    def delete(self, locations: Iterable[S3Location]) -> None:
+        """Remove objects; those that are not there are fine.
+
+        Raises:
+            S3Error: one of them cannot be removed.
+        """
+        keys = defaultdict[str, list[str]](list)
+        for location in locations:
+            keys[location.bucket].append(location.key)
+        for bucket, all_keys in keys.items():
+            for some in _batches(all_keys):
+                attempt = partial(self._delete, bucket, some)
+                self._run_or_stop(attempt, S3Location(bucket, some[0]), "delete")
+
+    def _delete(self, bucket: str, keys: Sequence[str]) -> None:
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._client().delete_objects(Bucket=bucket, Delete=wanted)
+        for error in answer.get("Errors", ()):
+            # The answer as a whole is 200; an error in it is one of an ordinary answer's.
+            if error.get("Code") not in ("NoSuchKey", "NoSuchVersion"):
+                raise ClientError({"Error": error}, "DeleteObjects")
+
+    def _items(self, place: S3Location, **options: str) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            answer = self._run_or_stop(partial(self._page, folder, token), folder, "list")
-            for item in answer.get("Contents", ()):
-                found[item["Key"].removeprefix(folder.key)] = item["Size"]
+            answer = self._run_or_stop(partial(self._page, place, options | token), place, "list")
+            yield from answer.get("Contents", ())
             if not answer.get("IsTruncated"):
-                found.pop("", None)  # the marker that some programs make for a folder
-                return found
+                return
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    def _page(self, folder: S3Location, token: dict[str, str]) -> Any:
-        return self._s3().list_objects_v2(
-            Bucket=folder.bucket, Prefix=folder.key, Delimiter="/", **token
-        )
+    def _page(self, place: S3Location, options: dict[str, str]) -> Any:
+        return self._client().list_objects_v2(Bucket=place.bucket, Prefix=place.key, **options)
 
-    def _s3(self) -> Any:
+    def connection(self) -> Connection:
+        """What all requests go through.
+
+        Raises:
+            S3Error: the AWS settings are unusable.
+        """
         with self._lock:
-            if self._client is None:
-                self._client = make_client(connections=self._connections)
-            return self._client
+            if self._connection is None:
+                self._connection = connect(connections=self._connections)
+            return self._connection
 
-    def _run(self, attempt: Callable[[], Result], location: S3Location) -> Result:
+    def run(
+        self, attempt: Callable[[], Result], location: S3Location, *, paced: bool = False
+    ) -> Result:
+        """Send a request, again if need be, and sort what comes of it.
+
+        Args:
+            attempt: one whole request; failures are botocore's, `Passing`, or sorted already.
+            location: that it is about.
+            paced: as in `Retries.run`.
+
+        Raises:
+            ObjectRefused: this object cannot be had.
+            S3Error: no object can be had.
+        """
         try:
-            return retry.call(attempt, policy=self._policy, wait=self._closing.wait)
-        except (StillFailing, ClientError, BotoCoreError) as error:
+            return self.retries.run(attempt, paced=paced)
+        except (StillFailing, Closed, ClientError, BotoCoreError) as error:
             raise sort_error(
                 error,
                 bucket=location.bucket,
                 key=location.key,
-                endpoint=self._client.meta.endpoint_url if self._client else "S3",
+                endpoint=self._connection.endpoint if self._connection else "S3",
             ) from error
+
+    def _client(self) -> Any:
+        return self.connection().client
 
     def _run_or_stop(
         self, attempt: Callable[[], Result], location: S3Location, verb: str
     ) -> Result:
         try:
-            return self._run(attempt, location)
+            return self.run(attempt, location)
         except ObjectRefused as refused:
             raise S3Error(f"cannot {verb} {location}: {refused.reason}") from refused
 
 
-def _exceeds(size: int | None, most: int) -> bool:
-    return size is not None and size > most
+def bare_etag(header: str | None) -> str | None:
+    """An ETag without its quotes and without the mark of a weak one."""
+    return header.removeprefix("W/").strip('"') if header else None
+
+
+def refuse_large(size: int, most: int) -> None:
+    """Raise `ObjectRefused` if an object of ``size`` bytes is larger than ``most``."""
+    if size > most:
+        raise ObjectRefused(
+            "too-large", f"the object has {size} bytes; at most {most} are accepted"
+        )
+
+
+def _batches(keys: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(keys), _DELETED_AT_ONCE):
+        yield keys[start : start + _DELETED_AT_ONCE]

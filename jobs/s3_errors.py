@@ -20,7 +20,8 @@ from botocore.exceptions import (
 )
 
 from handler.errors import VeaError
-from jobs.retry import StillFailing
+from jobs.pace import Closed
+from jobs.retry import Passing, StillFailing
 
 _CREDENTIAL_CODES = frozenset(
     {
@@ -73,7 +74,7 @@ def sort_error(
     """What a failed request for ``key`` in ``bucket`` means.
 
     Args:
-        error: of botocore, or `StillFailing` after retries.
+        error: of botocore, or `StillFailing` or `Closed` of the retries.
         bucket: of the request.
         key: of the request, or a prefix.
         endpoint: URL of the server, for people.
@@ -82,6 +83,9 @@ def sort_error(
     if isinstance(error, StillFailing):
         said = one_line(_said(error.cause))
         return ObjectRefused("unreachable", f"S3 fails after {error.attempts} attempts: {said}")
+    if isinstance(error, Closed):
+        # Not the object's misfortune: a row that says so would be taken for done later.
+        return S3Error("the job is being stopped")
     if isinstance(error, _CREDENTIAL_ERRORS):
         return S3Error(
             f"there are no usable AWS credentials ({said}): set AWS_ACCESS_KEY_ID and "
@@ -122,7 +126,7 @@ def code_of(error: ClientError) -> str:
 def _said(error: Exception) -> str:
     if isinstance(error, ClientError):
         return f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Passing) else f"{type(error).__name__}: {error}"
 
 
 def one_line(text: str) -> str:

@@ -1,33 +1,44 @@
-"""One chunk: fetch -> decode -> predict -> rows.
+"""Chunks -> rows: fetch -> decode -> predict.
 
 Every listed image gives exactly one row, in the list's order, whatever happens to it. A chunk goes
-through in windows of a few batches: while one window is scored, threads fetch the next, and no more
-than these two are ever in memory.
+through in batches that are cut by position, so that what the network sees together, and with it
+the last digit of a probability, does not depend on which image arrived first. While a batch is
+scored, the next ones are fetched and decoded, across the border to the next chunk too.
+
+Memory is bounded by the number of images under way, a batch and what the fetching threads can work
+on, and by the bytes of decoded pictures among them (see `jobs.ahead`): a batch of very large
+pictures is scored in pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import torch
 
 from handler.emotions import Wheel
 from handler.errors import VeaError
 from handler.images import ImageLimits
-from handler.predictor import ModelIdentity, Prediction, Refusal
-from jobs.chunks import Chunk
-from jobs.fetch import Fetcher
-from jobs.manifest import resolve
-from jobs.s3_errors import ObjectRefused
+from handler.prediction import ModelIdentity, Prediction, Refusal
+from jobs.ahead import Ahead, Coming, Failure, Fetches
 from jobs.sink import FACE_BOX, FAILED, OK, Row
 
-_BATCHES_PER_WINDOW = 2
-_DECODE_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "damaged"}
+if TYPE_CHECKING:
+    from jobs.worker import Task
 
-OnImages = Callable[[int, int], None]
-"""Told after each window: how many images it had, and how many of them failed."""
+_DECODE_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "damaged"}
+_KILLED = Failure("predict", "killed", "the process died while it worked on this image")
+_BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels; a batch may hold so many times its length
+
+OnImages = Callable[[int, Mapping[str, int]], None]
+"""Told after each batch: how many images it had, and how many failed of each
+``stage/reason_kind``."""
 
 
 class ScoringFailed(VeaError):
@@ -42,8 +53,43 @@ class Scores(Protocol):
     batch_size: int
     limits: ImageLimits
 
-    def predict(self, images: Sequence[bytes]) -> list[Prediction | Refusal]:
+    def decode(self, data: bytes) -> torch.Tensor | Refusal:
+        """The pixels of an encoded image; called in several threads."""
+
+    def predict_decoded(
+        self, images: Sequence[torch.Tensor | Refusal]
+    ) -> list[Prediction | Refusal]:
         """One answer for each image, in order."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A task that is through.
+
+    Attributes:
+        task: the task.
+        rows: of all its positions, or of those that it probed.
+        began: when the first of them had its turn, on the monotonic clock.
+        busy: seconds in which the model worked on it.
+    """
+
+    task: Task
+    rows: list[Row]
+    began: float
+    busy: float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Positions of one task; an image that is to be left alone is not coming."""
+
+    task: Task
+    positions: range
+    coming: deque[Coming | None]
+
+    @property
+    def is_last(self) -> bool:
+        return self.positions.stop == _positions(self.task).stop
 
 
 class ChunkScorer:
@@ -54,17 +100,37 @@ class ChunkScorer:
         fetcher: of the images.
         run_id: written into every row.
         folder: what relative images are relative to.
+        extra: names of the columns that pass through from the list.
+        boxes: whether rows have the objects' boxes.
         threads: that fetch.
+        decode_threads: that decode.
     """
 
     def __init__(
-        self, predictor: Scores, fetcher: Fetcher, *, run_id: str, folder: str, threads: int
+        self,
+        predictor: Scores,
+        fetcher: Fetches,
+        *,
+        run_id: str,
+        folder: str,
+        extra: Sequence[str] = (),
+        boxes: bool = False,
+        threads: int,
+        decode_threads: int = 1,
     ) -> None:
         self._predictor = predictor
-        self._fetcher = fetcher
-        self._folder = folder
-        self._window = _BATCHES_PER_WINDOW * predictor.batch_size
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vea-fetch")
+        self._extra = extra
+        self._boxes = boxes
+        self._batch_bytes = predictor.batch_size * _BYTES_PER_IMAGE
+        self._batches_ahead = math.ceil(threads / predictor.batch_size)
+        self._ahead = Ahead(
+            fetcher,
+            predictor.decode,
+            folder=folder,
+            fetch_threads=threads,
+            decode_threads=decode_threads,
+            most_bytes=2 * self._batch_bytes,
+        )
         model = predictor.model
         self._origin = {
             "model_name": model.name,
@@ -82,97 +148,152 @@ class ChunkScorer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._ahead.close()
 
-    def score(self, chunk: Chunk, on_images: OnImages | None = None) -> list[Row]:
-        """The rows of a chunk.
+    def score(self, tasks: Iterable[Task], on_images: OnImages | None = None) -> Iterator[Scored]:
+        """The rows of each task, in the order of the tasks.
+
+        A task is asked for before the one in front of it is through, to fetch its first images.
 
         Raises:
             S3Error: no image can be had from S3.
-            ScoringFailed: the model fails on every image of a window.
+            ScoringFailed: the model fails on every image of a batch.
         """
         rows: list[Row] = []
-        for fetched in self._windows(chunk.images):
-            start = chunk.start + len(rows)
-            scored = self._score_window(fetched)
-            failed = 0
-            for offset, answer in enumerate(scored):
-                position = start + offset
-                image = chunk.images[position - chunk.start]
-                rows.append({"position": position, "image": image, **answer, **self._origin})
-                failed += answer["status"] == FAILED
-            if on_images:
-                on_images(len(scored), failed)
-        return rows
+        began = busy = 0.0
+        for batch in self._under_way(tasks):
+            began = began if rows else time.monotonic()
+            scored, seconds = self._score(batch)
+            rows += scored
+            busy += seconds
+            if on_images and scored:
+                failed = [row for row in scored if row["status"] == FAILED]
+                reasons = Counter(f"{row['stage']}/{row['reason_kind']}" for row in failed)
+                on_images(len(scored), dict(reasons))
+            if batch.is_last:
+                yield Scored(batch.task, rows, began, busy)
+                rows, busy = [], 0.0
 
-    def _windows(self, images: Sequence[str]) -> Iterator[list[bytes | ObjectRefused]]:
-        """The bytes of one window after the other, with the next one under way."""
-        rest = iter(images)
-        coming = self._start(rest)
-        while coming:
-            current, coming = coming, self._start(rest)
-            fetched = [future.result() for future in current]
-            current.clear()  # futures keep their results alive
-            yield fetched
+    def _under_way(self, tasks: Iterable[Task]) -> Iterator[_Batch]:
+        """The batches of all tasks, with the next ones being fetched."""
+        waiting: deque[_Batch] = deque()
+        for task in tasks:
+            for positions in _cut(_positions(task), self._predictor.batch_size):
+                coming = deque(self._begin(task, position) for position in positions)
+                waiting.append(_Batch(task, positions, coming))
+                if len(waiting) > self._batches_ahead:
+                    yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
 
-    def _start(self, rest: Iterator[str]) -> list[Future[bytes | ObjectRefused]]:
-        return [self._pool.submit(self._fetch, image) for image in islice(rest, self._window)]
+    def _begin(self, task: Task, position: int) -> Coming | None:
+        if position in task.skip:
+            return None
+        return self._ahead.begin(task.chunk.entries[position - task.chunk.start].image)
 
-    def _fetch(self, image: str) -> bytes | ObjectRefused:
+    def _score(self, batch: _Batch) -> tuple[list[Row], float]:
+        """The rows of a batch, and the seconds that the model took."""
+        rows: list[Row] = []
+        pieces: list[tuple[Row, torch.Tensor | Refusal]] = []
+        held, busy = 0, 0.0
+        for position in batch.positions:
+            coming = batch.coming.popleft()  # or its picture would stay as long as the batch
+            entry = batch.task.chunk.entries[position - batch.task.chunk.start]
+            row: Row = {"position": position, "image": entry.image, **self._origin}
+            row.update(zip(self._extra, entry.extra, strict=True))
+            rows.append(row)
+            if coming is None:
+                row.update(_failed(_KILLED))
+                continue
+            arrived = self._ahead.take(coming)
+            row["etag"] = arrived.etag
+            if isinstance(arrived.image, Failure):
+                row.update(_failed(arrived.image))
+                continue
+            pieces.append((row, arrived.image))
+            held += arrived.bytes
+            if held >= self._batch_bytes:
+                busy += self._predict(pieces)
+                pieces.clear()
+                self._ahead.free(held)
+                held = 0
+        busy += self._predict(pieces)
+        self._ahead.free(held)
+        return rows, busy
+
+    def _predict(self, pieces: Sequence[tuple[Row, torch.Tensor | Refusal]]) -> float:
+        """Complete rows with what the model says; returns its seconds."""
+        if not pieces:
+            return 0.0
+        began = time.monotonic()
+        images = [image for _, image in pieces]
         try:
-            return self._fetcher.fetch(resolve(image, self._folder))
-        except ObjectRefused as refused:
-            return refused
-
-    def _score_window(self, fetched: Sequence[bytes | ObjectRefused]) -> list[Row]:
-        answers = iter(self._predict([item for item in fetched if isinstance(item, bytes)]))
-        return [
-            next(answers) if isinstance(item, bytes) else _failed("fetch", item.kind, item.reason)
-            for item in fetched
-        ]
-
-    def _predict(self, images: Sequence[bytes]) -> list[Row]:
-        if not images:
-            return []
-        try:
-            return [_row(answer) for answer in self._predictor.predict(images)]
+            answers = [self._row(answer) for answer in self._predictor.predict_decoded(images)]
         except Exception as error:
             # Something that the predictor does not foresee. One at a time shows whose fault it is.
-            rows = [self._predict_alone(image) for image in images]
-            if len(rows) > 1 and all(row.get("stage") == "predict" for row in rows):
-                raise ScoringFailed(f"the model fails on every image: {_line(error)}") from error
-            return rows
+            answers = [self._predict_alone(image) for image in images]
+            judged = [answer for answer in answers if answer["stage"] != "decode"]
+            if len(judged) > 1 and all(answer["stage"] == "predict" for answer in judged):
+                reason = Failure.of("predict", error).reason
+                raise ScoringFailed(f"the model fails on every image: {reason}") from error
+        seconds = time.monotonic() - began
+        for (row, _), answer in zip(pieces, answers, strict=True):
+            row.update(answer)
+        return seconds
 
-    def _predict_alone(self, image: bytes) -> Row:
+    def _predict_alone(self, image: torch.Tensor | Refusal) -> Row:
         try:
-            return _row(self._predictor.predict([image])[0])
+            return self._row(self._predictor.predict_decoded([image])[0])
         except Exception as error:
-            return _failed("predict", "error", _line(error))
+            return _failed(Failure.of("predict", error))
+
+    def _row(self, answer: Prediction | Refusal) -> Row:
+        if isinstance(answer, Refusal):
+            kind = _DECODE_KINDS.get(answer.code, "refused")
+            return _failed(Failure("decode", kind, answer.reason))
+        box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
+        row: Row = {
+            "status": OK,
+            "stage": None,
+            "reason_kind": None,
+            "reason": None,
+            "emotion": answer.emotion,
+            **{f"p_{emotion}": p for emotion, p in answer.probabilities.items()},
+            "polarity": answer.polarity,
+            "p_positive": answer.p_positive,
+            "faces": answer.face_count,
+            **dict(zip(FACE_BOX, box, strict=True)),
+            "objects": len(answer.objects),
+            "width": answer.width,
+            "height": answer.height,
+        }
+        if self._boxes:
+            row["boxes"] = [
+                {
+                    **dict(zip(("x1", "y1", "x2", "y2"), item.box, strict=True)),
+                    "label": item.label,
+                    "score": item.score,
+                    "attention": item.attention,
+                }
+                for item in answer.objects
+            ]
+        return row
 
 
-def _row(answer: Prediction | Refusal) -> Row:
-    if isinstance(answer, Refusal):
-        return _failed("decode", _DECODE_KINDS.get(answer.code, "refused"), answer.reason)
-    box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
+def _positions(task: Task) -> range:
+    return task.chunk.positions if task.probe is None else task.probe
+
+
+def _cut(positions: range, size: int) -> Iterator[range]:
+    """Batches of a task; a task without positions has one all the same, to come to its end with."""
+    for start in range(0, max(len(positions), 1), size):
+        yield positions[start : start + size]
+
+
+def _failed(failure: Failure) -> Row:
     return {
-        "status": OK,
-        "stage": None,
-        "reason_kind": None,
-        "reason": None,
-        "emotion": answer.emotion,
-        **{f"p_{emotion}": p for emotion, p in answer.probabilities.items()},
-        "polarity": answer.polarity,
-        "p_positive": answer.p_positive,
-        "faces": answer.face_count,
-        **dict(zip(FACE_BOX, box, strict=True)),
-        "width": answer.width,
-        "height": answer.height,
+        "status": FAILED,
+        "stage": failure.stage,
+        "reason_kind": failure.kind,
+        "reason": failure.reason,
     }
-
-
-def _failed(stage: str, kind: str, reason: str) -> Row:
-    return {"status": FAILED, "stage": stage, "reason_kind": kind, "reason": reason}
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -107,7 +107,7 @@ def _score_from_s3(
     import pyarrow.dataset
 
     from jobs.embedded_s3 import embedded_s3
-    from jobs.engine import ScoreJob, score_list
+    from jobs.run import ScoreJob, score_list
 
     console.print("starting an S3 server (SeaweedFS) ...")
     with embedded_s3(state, buckets=[_BUCKET]) as server, _environment(server.environment):
@@ -164,7 +164,9 @@ def _download(server: S3Server, prefix: str, to: Path) -> None:
     client = server.client()
     for item in client.list_objects_v2(Bucket=_BUCKET, Prefix=prefix)["Contents"]:
         body = client.get_object(Bucket=_BUCKET, Key=item["Key"])["Body"].read()
-        (to / item["Key"].removeprefix(prefix)).write_bytes(body)
+        place = to / item["Key"].removeprefix(prefix)
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(body)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """`vea`: one program, one command for each thing that people do with it.
 
 Exit codes: 0 done; 1 the work failed, with one line that says why; 2 wrong usage; 3 `score`
-finished but more images failed than allowed.
+ended because more images failed than allowed; 4 `report --fail-on-drift` found drift; 143 or 130
+`score` was stopped by SIGTERM or Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _EXTRAS = {
     "botocore": "jobs",
     "pyarrow": "jobs",
     "jinja2": "jobs",
+    "prometheus_client": "jobs",
+    "ray": "ray",
+    "obstore": "fast",
     "ts": "serve",
     "detectron2": "detectron2",
 }
@@ -33,6 +37,7 @@ def build_app() -> typer.Typer:
     """The program with all its commands; their heavy imports wait until one runs."""
     from vea import (
         ablate,
+        backfill,
         cache,
         data,
         demo,
@@ -40,6 +45,7 @@ def build_app() -> typer.Typer:
         evaluate,
         explain,
         predict,
+        report,
         score,
         serve,
         train,
@@ -57,7 +63,7 @@ def build_app() -> typer.Typer:
     )
     for module in (
         *(demo, predict, explain, data, cache, train, weights),
-        *(evaluate, ablate, serve, score, detectron2),
+        *(evaluate, ablate, serve, score, backfill, report, detectron2),
     ):
         module.register(app)
     return app

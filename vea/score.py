@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from vea import score_options as options
 from vea.terminal import out as terminal_out
-from vea.terminal import print_json, progress_bars
+from vea.terminal import print_json
 
 if TYPE_CHECKING:
-    from jobs.engine import Summary
-
-_TOO_MANY_FAILED = 3
+    from handler.prediction import ModelIdentity
+    from jobs.engine import Engine
+    from jobs.metrics import Metrics
+    from jobs.run import ScoreJob
+    from jobs.summary import Summary
+    from jobs.tally import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -24,60 +32,191 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    manifest: Annotated[
-        str,
-        typer.Argument(help="The list of images: .txt or .csv (also .gz), a path or s3://…"),
-    ],
-    out: Annotated[
-        str, typer.Option(help="Folder of the parquet parts: a path or s3://bucket/prefix.")
-    ],
-    model: Annotated[Path, typer.Option(help="The archive to score with (.mar or folder).")],
-    column: Annotated[str, typer.Option(help="Column of the images in a .csv list.")] = "image",
-    chunk_size: Annotated[int, typer.Option(min=1, help="Images in a part.")] = 1000,
-    fetch_threads: Annotated[
-        int, typer.Option(min=1, max=256, help="Images fetched at a time.")
-    ] = 16,
-    max_error_share: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Exit with 3 if a larger share of images failed."),
-    ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+    manifest: options.Manifest,
+    out: options.Out,
+    model: options.Model,
+    date: options.Date = None,
+    column: options.Column = None,
+    keep: options.Keep = None,
+    boxes: options.Boxes = False,
+    allow_host: options.AllowHost = None,
+    chunk_size: options.ChunkSize = 1000,
+    max_error_share: options.MaxErrorShare = 1.0,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    device: options.Device = None,
+    ray: options.Ray = None,
+    gpus_per_worker: options.GpusPerWorker = 0.0,
+    share: options.Share = None,
+    fetch_threads: options.FetchThreads = 16,
+    fetcher: options.Fetcher = "boto3",
+    grace: options.Grace = 20.0,
+    metrics_file: options.MetricsFile = None,
+    push_gateway: options.PushGateway = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score a list of images, on S3 or on this machine, into parquet.
 
-    Every listed image gives one row: its emotion, all probabilities and the largest face, or why it
-    failed. Start the same command again after an interruption and it continues where it stopped.
+    Every row of the list gives one row: emotion, all probabilities, faces and objects, or why there
+    are none, and the list's other columns. Start the same command again after an interruption, and
+    it goes on where it stopped; a finished run is left as it is.
 
     **Example**, where each line of `photos.txt` is `s3://photos/2026/beach.jpg` or a path:
 
     `vea score photos.txt --out s3://results/photos --model model_store/vea-lite-1.0.mar`
 
-    Then read the folder with `pandas.read_parquet("s3://results/photos")`. S3 is reached with the
-    usual AWS settings; AWS_ENDPOINT_URL_S3 names a server of your own.
-    """
-    from jobs.engine import ScoreJob, score_list
+    **Every night**, from cron; the list is what another job left there for the day:
 
+    `vea score s3://lists/{date}.parquet --out s3://results/dt={date}/model_version={model_version}
+    --date yesterday --model vea.mar --max-error-share 0.05 --metrics-file /var/lib/node/vea.prom`
+
+    `{model_name}` and `{model_version}` are always filled in; a new model writes beside the old
+    one. Then read the folder with `pandas.read_parquet("s3://results/photos")`; `_manifest.json` in
+    it says what it holds, and `_SUCCESS` is there when it is complete. S3 is reached with the usual
+    AWS settings; AWS_ENDPOINT_URL_S3 names a server of your own.
+
+    **Exit codes**: 0 all images are through; 1 the job cannot be done, and a line says why; 2 wrong
+    usage; 3 too many images failed; 130 or 143 stopped by Ctrl-C or SIGTERM.
+    """
+    from handler.archive import read_card
+    from handler.prediction import ModelIdentity
+    from jobs.run import ScoreJob
+    from jobs.tally import Stopped, TooManyFailed
+
+    engine = _engine(ray, workers, threads, gpus_per_worker)
+    index_of = _share(share)
+    config, _, digest = read_card(model)
+    identity = ModelIdentity(config.name, config.version, digest)
     job = ScoreJob(
-        manifest=manifest,
-        out=out,
+        manifest=_fill(manifest, date, identity),
+        out=_fill(out, date, identity),
         model=model,
         column=column,
+        keep=None if keep is None else [name for name in keep if name],
         chunk_size=chunk_size,
         fetch_threads=fetch_threads,
+        threads=threads,
+        boxes=boxes,
+        hosts=tuple(allow_host or ()),
+        fetcher=fetcher,
+        share=index_of,
+        max_error_share=max_error_share,
     )
-    with progress_bars() as show:
-        summary = score_list(job, on_progress=lambda now: show("images", now.done, now.total))
+    seen: list[Progress] = []
+    metrics = _metrics(identity, metrics_file, push_gateway, share)
+    try:
+        summary = _run(
+            job,
+            engine,
+            device=device or ("cuda" if gpus_per_worker else "cpu"),
+            grace=grace,
+            metrics=metrics,
+            seen=seen,
+        )
+    except (Stopped, TooManyFailed) as error:
+        if as_json:
+            print_json(_unfinished(seen, str(error)))
+        _complain(str(error))
+        raise typer.Exit(error.exit_code) from None
     if as_json:
         print_json(summary.to_dict())
     else:
         terminal_out().print(_table(summary))
-    if summary.failed_share > max_error_share:
-        Console(stderr=True, highlight=False).print(
-            f"[red]vea:[/red] {summary.failed} of {summary.rows} images failed "
-            f"({summary.failed_share:.1%}), more than --max-error-share {max_error_share:g}",
-            soft_wrap=True,
+
+
+def _run(
+    job: ScoreJob,
+    engine: Engine,
+    *,
+    device: str,
+    grace: float,
+    metrics: Metrics | None,
+    seen: list[Progress],
+) -> Summary:
+    """Score, with whoever wants to know kept informed; ``seen`` gets the latest progress."""
+    from handler.predictor import Predictor
+    from jobs.progress import reporting
+    from jobs.run import score_list
+
+    summary = None
+    try:
+        with reporting([metrics.running] if metrics else []) as show:
+
+            def on_progress(now: Progress) -> None:
+                seen[:] = [now]
+                show(now)
+
+            summary = score_list(
+                job,
+                engine=engine,
+                on_progress=on_progress,
+                load=partial(Predictor.load, device=device),
+                grace=grace,
+            )
+    finally:
+        if metrics:
+            metrics.ended(summary)
+    return summary
+
+
+def _engine(ray: str | None, workers: int | None, threads: int, gpus: float) -> Engine:
+    """Who works."""
+    from jobs.engine import InThisProcess
+    from jobs.processes import Processes
+    from jobs.ray_engine import OnRay
+
+    if ray is not None:
+        if workers == 0:
+            raise typer.BadParameter("0 with --ray: expected at least 1", param_hint="--workers")
+        return OnRay(ray, workers=workers, gpus_per_worker=gpus)
+    if gpus:
+        raise typer.BadParameter("only with --ray; see --device", param_hint="--gpus-per-worker")
+    if workers == 0:
+        return InThisProcess()
+    # A container or `taskset` may leave fewer processors than there are.
+    return Processes(workers or max(1, len(os.sched_getaffinity(0)) // threads))
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    """``3/8`` as numbers."""
+    if text is None:
+        return None
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
+        raise typer.BadParameter(
+            f"'{text}': expected I/N with I from 0 to N-1, such as 0/8", param_hint="--share"
         )
-        raise typer.Exit(_TOO_MANY_FAILED)
+    return int(index), int(of)
+
+
+def _fill(text: str, date: str | None, model: ModelIdentity) -> str:
+    """Put the day and the model in the places of ``{date}`` and so on."""
+    from jobs.templates import fill, parse_date
+
+    # The time zone of the machine, as cron has it; set TZ for another.
+    day = None if date is None else parse_date(date, today=datetime.date.today())
+    return fill(text, date=day, model_name=model.name, model_version=model.version)
+
+
+def _metrics(
+    model: ModelIdentity, file: Path | None, gateway: str | None, share: str | None
+) -> Metrics | None:
+    if not (file or gateway):
+        return None
+    from jobs.metrics import Metrics
+
+    return Metrics(model, file=file, gateway=gateway, share=share, warn=_complain)
+
+
+def _complain(line: str) -> None:
+    # No markup: messages quote paths and keys, which may hold brackets.
+    Console(stderr=True, highlight=False, markup=False).print(f"vea: {line}", soft_wrap=True)
+
+
+def _unfinished(seen: list[Progress], error: str) -> dict[str, Any]:
+    """What there is to say instead of a summary."""
+    counts = asdict(seen[-1]) if seen else {}
+    return {"complete": False, **counts, "error": error}
 
 
 def _table(summary: Summary) -> Table:
@@ -91,10 +230,14 @@ def _table(summary: Summary) -> Table:
         table.add_row(f"  {reason}", f"{count}")
     if summary.scored:
         rate = f"{summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s"
-        table.add_row("this start", f"{summary.scored} images, {rate}")
+        busy = f"the model worked {summary.busy_share:.0%} of the time"
+        table.add_row("this start", f"{summary.scored} images, {rate}; {busy}")
     else:
         table.add_row("this start", "nothing left to do")
     skipped = f", {summary.parts_skipped} of them from before" if summary.parts_skipped else ""
-    table.add_row("parts", f"{summary.parts}{skipped}")
-    table.add_row("in", summary.out)
+    table.add_row("chunks", f"{summary.parts}{skipped}")
+    files = f"{summary.files} files" if summary.files > 1 else "one file"
+    table.add_row("in", f"{summary.out}, {files}" if summary.complete else summary.out)
+    if not summary.complete:
+        table.add_row("", "other shares are missing; the start that is last writes the result")
     return table

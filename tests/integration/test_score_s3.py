@@ -45,14 +45,14 @@ def loaded():
 @pytest.fixture
 def vea(loaded, monkeypatch):
     """Runs `vea score`; errors come out as exceptions, which `vea.main` prints."""
-    monkeypatch.setattr(Predictor, "load", lambda path: loaded)
+    monkeypatch.setattr(Predictor, "load", lambda path, **_: loaded)
     app = typer.Typer()
     app.callback()(lambda: None)
     score.register(app)
 
     def run(manifest, out, *options):
-        arguments = ["score", manifest, "--out", out, "--model", str(ARCHIVE), *options]
-        return CliRunner().invoke(app, arguments)
+        arguments = ["score", manifest, "--out", out, "--model", str(ARCHIVE), "--workers", "0"]
+        return CliRunner().invoke(app, [*arguments, *options])
 
     return run
 
@@ -104,35 +104,59 @@ def test_every_listed_object_is_a_row_and_trouble_stays_in_its_row(vea, s3, phot
 def test_a_second_start_writes_nothing(vea, s3, photos, out):
     listed = put_list(s3, "\n".join(photos))
     first = json.loads(vea(listed, out, "--json", "--chunk-size", "2").stdout)
-    before = parts(s3, out)
+    before = objects(s3, out)
+    assert sorted(before) == [
+        "_SUCCESS",
+        "_manifest.json",
+        "_run/identity.json",
+        "images-00000.parquet",
+    ]
     second = json.loads(vea(listed, out, "--json", "--chunk-size", "2").stdout)
-    assert parts(s3, out) == before
+    assert objects(s3, out) == before
     assert (second["scored"], second["parts_skipped"]) == (0, 3)
-    for field in ("run_id", "rows", "ok", "failed", "reasons", "parts"):
+    for field in ("run_id", "rows", "ok", "failed", "reasons", "parts", "files"):
         assert first[field] == second[field]
 
 
-def test_a_stopped_run_continues(vea, s3, photos, out):
+def test_shares_divide_a_run_and_the_last_one_finishes_it(vea, s3, photos, out):
     listed = put_list(s3, "\n".join(photos))
-    vea(listed, out, "--chunk-size", "2")
-    before = parts(s3, out)
-    prefix = out.removeprefix("s3://results/")
-    for name in ("part-00001.parquet", "_SUCCESS"):
-        s3.delete_object(Bucket="results", Key=f"{prefix}/{name}")
-    result = json.loads(vea(listed, out, "--chunk-size", "2", "--json").stdout)
-    assert (result["scored"], result["parts_skipped"]) == (2, 2)
-    # The same bytes again, as their ETags tell.
-    assert {name: etag for name, (etag, _) in parts(s3, out).items()} == {
-        name: etag for name, (etag, _) in before.items()
-    }
+    first = vea(listed, out, "--chunk-size", "2", "--share", "0/2")
+    assert first.exit_code == 0
+    assert "other shares are missing" in first.stdout
+    assert sorted(objects(s3, out)) == [
+        "_run/identity.json",
+        "_run/part-00000.parquet",
+        "_run/part-00002.parquet",
+    ]
+    last = json.loads(vea(listed, out, "--chunk-size", "2", "--share", "1/2", "--json").stdout)
+    assert (last["complete"], last["scored"], last["rows"]) == (True, 2, 6)
+    whole = f"{out}-whole"
+    vea(listed, whole, "--chunk-size", "2")
+    # The same bytes, as their ETags tell.
+    etags = [objects(s3, place)["images-00000.parquet"][0] for place in (out, whole)]
+    assert etags[0] == etags[1]
 
 
-def parts(s3, out):
-    found = s3.list_objects_v2(Bucket="results", Prefix=out.removeprefix("s3://results/"))
+def test_rows_have_the_etags_of_their_objects_whoever_fetches(vea, s3, photos, out):
+    pytest.importorskip("obstore")
+    listed = put_list(s3, "\n".join(photos))
+    tags = []
+    for fetcher in ("boto3", "obstore"):
+        assert vea(listed, f"{out}-{fetcher}", "--fetcher", fetcher).exit_code == 0
+        tags.append(pandas.read_parquet(f"{out}-{fetcher}")["etag"].tolist())
+    assert tags[0] == tags[1]
+    head = s3.head_object(Bucket="photos", Key="a/3.jpg")
+    assert tags[0][3] == tags[0][5] == head["ETag"].strip('"')
+    assert pandas.isna(tags[0][1])
+
+
+def objects(s3, out):
+    """ETag and time of writing by name."""
+    prefix = out.removeprefix("s3://results/") + "/"
+    found = s3.list_objects_v2(Bucket="results", Prefix=prefix)
     return {
-        item["Key"].rpartition("/")[2]: (item["ETag"], item["LastModified"])
+        item["Key"].removeprefix(prefix): (item["ETag"], item["LastModified"])
         for item in found["Contents"]
-        if item["Key"].endswith(".parquet")
     }
 
 
@@ -161,11 +185,16 @@ def test_an_empty_list_is_a_finished_run(vea, s3, out):
 
 def test_more_failures_than_allowed_exit_with_3(vea, s3, photos, out):
     listed = put_list(s3, "\n".join(photos))
-    result = vea(listed, out, "--max-error-share", "0.4", "--json")
+    options = ["--chunk-size", "2", "--json", "--max-error-share"]
+    result = vea(listed, out, *options, "0.4")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["failed"] == 3
-    assert "3 of 6 images failed (50.0%)" in result.stderr
-    assert vea(listed, out, "--max-error-share", "0.5").exit_code == 0
+    assert "3 of 6 images failed" in result.stderr
+    assert "_SUCCESS" not in objects(s3, out)
+    # The chunks before the one with the image too many are kept.
+    result = vea(listed, out, *options, "0.5")
+    assert (result.exit_code, json.loads(result.stdout)["scored"]) == (0, 2)
+    assert vea(listed, out, *options, "0.4").exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -184,7 +213,8 @@ def test_wrong_credentials_stop_the_job_and_are_not_rows(
     text = message(vea(str(tmp_path / "list.txt"), str(tmp_path / "out")))
     assert code in text
     assert "check AWS_ACCESS_KEY_ID" in text
-    assert os.listdir(tmp_path / "out") == ["_run.json"]
+    assert os.listdir(tmp_path / "out") == ["_run"]
+    assert os.listdir(tmp_path / "out" / "_run") == ["identity.json"]
 
 
 def test_no_credentials_stop_the_job(vea, s3, out, tmp_path, monkeypatch):
@@ -216,10 +246,10 @@ def test_another_run_s_prefix_is_refused(vea, s3, photos, out):
 
 
 def test_of_several_runs_that_claim_a_prefix_one_wins(s3, out):
-    place = S3Location.parse(f"{out}/_run.json")
+    place = S3Location.parse(f"{out}/_run/identity.json")
     store = S3()
     assert [store.create(place, name) for name in (b"one", b"two")] == [True, False]
-    assert store.fetch(place, max_bytes=10) == b"one"
+    assert store.fetch(place, max_bytes=10)[0] == b"one"
 
 
 def test_a_prefix_of_more_than_a_thousand_parts_is_listed_whole(s3, out):

@@ -24,15 +24,18 @@ class CountingPredictor:
         self.batch_size = predictor.batch_size
         self.scored = 0
         self.loads = 0
+        self.decode = predictor.decode
+        self.predict = predictor.predict
         self._predictor = predictor
 
-    def predict(self, images):
+    def predict_decoded(self, images):
         self.scored += len(images)
-        return self._predictor.predict(images)
+        return self._predictor.predict_decoded(images)
 
-    def load(self, path):
+    def load(self, path, *, threads):
         """Stands in for `Predictor.load`."""
         assert path == ARCHIVE
+        assert threads >= 1
         self.loads += 1
         return self
 

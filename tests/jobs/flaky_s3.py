@@ -2,15 +2,19 @@
 
 It keeps objects in memory, knows GET only, and checks no signatures. ``faults[key]`` is a list of
 what happens to the next requests for a key ("cut", "reset", "503", "403 AccessDenied"); when it is
-used up, they succeed.
+used up, they succeed. ``capacity`` is how many requests at a time it bears before it says SlowDown.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -22,6 +26,12 @@ class FlakyS3(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
         self.requests = Counter[str]()
+        self.keys: set[str] = set()
+        self.capacity = 1000
+        self.seconds = 0.0
+        self.throttled = 0
+        self.under_way = 0
+        self.lock = threading.Lock()
 
     @property
     def endpoint(self) -> str:
@@ -36,8 +46,25 @@ class _Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        server = self.server
+        with server.lock:
+            server.under_way += 1
+            full = server.under_way > server.capacity
+            server.throttled += full
+        try:
+            if full:
+                self._refuse(503, "SlowDown")
+            else:
+                time.sleep(server.seconds)
+                self._answer()
+        finally:
+            with server.lock:
+                server.under_way -= 1
+
+    def _answer(self):
         _, _, key = self.path.lstrip("/").partition("/")
         self.server.requests[key] += 1
+        self.server.keys |= set(re.findall("Credential=([^/]*)/", str(self.headers)))
         faults = self.server.faults.get(key)
         fault = faults.pop(0) if faults else "none"
         data = self.server.objects.get(key)
@@ -51,6 +78,8 @@ class _Requests(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
+            self.send_header("Last-Modified", formatdate(usegmt=True))
             self.end_headers()
             self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
             self.close_connection = fault == "cut"

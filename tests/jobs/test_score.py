@@ -1,17 +1,29 @@
-"""One chunk. The predictor is a stub: what is tested is what happens around it."""
+"""Chunks -> rows. The predictor is a stub: what is tested is what happens around it."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
+import torch
 
 from handler.emotions import POLARITY
 from handler.images import ImageLimits
-from handler.predictor import ModelIdentity, Prediction, Refusal
+from handler.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
+from jobs import score as score_module
 from jobs import sink
-from jobs.chunks import Chunk
+from jobs.ahead import Ahead
+from jobs.chunks import Chunk, Entry
+from jobs.fetch import Fetched
 from jobs.s3_errors import ObjectRefused, S3Error
 from jobs.score import ChunkScorer, ScoringFailed
+from jobs.worker import Task
+
+OBJECTS = (
+    AttendedObject("dog", 0.5, (1.0, 2.0, 3.0, 4.0), 0.75),
+    AttendedObject("sky", 0.25, (0.0, 0.0, 9.0, 9.0), 0.25),
+)
 
 
 class Stub:
@@ -22,28 +34,35 @@ class Stub:
     batch_size = 4
     limits = ImageLimits()
 
-    def __init__(self, fatal=()):
+    def __init__(self, fatal=(), size=1):
         self.fatal = fatal
-        self.windows = []
+        self.size = size
+        self.batches = []
+        self.decoded = 0
+        self.lock = threading.Lock()
 
-    def predict(self, images):
-        numbers = [int(image) for image in images]
-        self.windows.append(numbers)
+    def decode(self, data):
+        with self.lock:
+            self.decoded += 1
+        number = int(data)
+        return Refusal(422, "damaged") if number % 2 else torch.full((self.size,), number)
+
+    def predict_decoded(self, images):
+        numbers = [image if isinstance(image, Refusal) else int(image[0]) for image in images]
+        self.batches.append(numbers)
         if any(number in self.fatal for number in numbers):
             raise RuntimeError("out\nof memory")
-        return [self._answer(number) for number in numbers]
+        return [n if isinstance(n, Refusal) else self._answer(n) for n in numbers]
 
     def _answer(self, number):
-        if number % 2:
-            return Refusal(422, "damaged")
         return Prediction(
             emotion="positive",
             probabilities={"positive": 0.75, "negative": 0.25},
             p_positive=0.75,
             polarity="positive",
-            face_count=0,
-            face=None,
-            objects=(),
+            face_count=1,
+            face=Face((1.0, 2.0, 3.0, 4.0), 0.5),
+            objects=OBJECTS,
             activation=None,
             width=number,
             height=1,
@@ -51,37 +70,43 @@ class Stub:
 
 
 class Files:
-    """Stands in for `Fetcher`: images are their own names; 'none…' ones are missing."""
+    """Stands in for `Fetcher`: '/7' has the content '7'; 'none…' ones are missing."""
 
     def __init__(self):
-        self.fetched = 0
-        self.lock = threading.Lock()
+        self.fetched = []
 
     def fetch(self, location):
-        with self.lock:
-            self.fetched += 1
+        self.fetched.append(location)
         if "none" in location:
             raise ObjectRefused("missing", "there is no such file")
         if "outage" in location:
             raise S3Error("out of reach")
-        return location.encode()
+        return Fetched(location.rpartition("/")[2].encode(), f"tag of {location}")
 
 
-def score(images, *, stub=None, files=None, start=0, on_images=None):
-    scorer = ChunkScorer(stub or Stub(), files or Files(), run_id="r", folder="/photos", threads=3)
-    with scorer:
-        return scorer.score(Chunk(0, start, tuple(images)), on_images)
+def task(images, *, start=0, index=0, **options):
+    return Task(Chunk(index, start, tuple(Entry(image) for image in images)), **options)
+
+
+def numbers(count, first=0):
+    return [f"/{i}" for i in range(first, first + count)]
+
+
+def scorer(*, stub=None, files=None, threads=3, **options):
+    return ChunkScorer(
+        stub or Stub(), files or Files(), run_id="r", folder="/photos", threads=threads, **options
+    )
+
+
+def score(images, *, start=0, on_images=None, skip=frozenset(), probe=None, **options):
+    with scorer(**options) as made:
+        (scored,) = made.score([task(images, start=start, skip=skip, probe=probe)], on_images)
+    return scored.rows
 
 
 def test_every_image_gives_one_row_in_order_whatever_happens_to_it():
-    images = [f"{'/none' if i % 5 == 0 else ''}{i}" for i in range(103)]
-    images = [image if image.startswith("/") else f"s3://{image}" for image in images]
-
-    class Bucket(Files):
-        def fetch(self, location):
-            return super().fetch(location).removeprefix(b"s3://")
-
-    rows = score(images, files=Bucket(), start=1000)
+    images = [f"{'/none' if i % 5 == 0 else 's3://b/'}{i}" for i in range(103)]
+    rows = score(images, start=1000)
     assert [row["position"] for row in rows] == list(range(1000, 1103))
     assert [row["image"] for row in rows] == images
     for i, row in enumerate(rows):
@@ -89,93 +114,228 @@ def test_every_image_gives_one_row_in_order_whatever_happens_to_it():
         assert row["stage"] == expected
         assert row["status"] == ("failed" if expected else "ok")
         assert expected or row["width"] == i
+        assert row.get("etag") == (None if i % 5 == 0 else f"tag of {images[i]}")
 
 
-def test_no_more_than_two_windows_are_fetched_ahead_of_the_model():
+def test_relative_images_are_looked_for_in_the_folder_of_the_list():
+    files = Files()
+    score(["2", "/4"], files=files)
+    assert sorted(files.fetched) == ["/4", "/photos/2"]
+
+
+def test_batches_are_cut_by_position_whatever_comes_of_their_images():
+    stub = Stub()
+    score(["/0", "/none", "/2", "/4", "/6", "/8"], stub=stub)
+    assert stub.batches == [[0, 2, 4], [6, 8]]
+
+
+def test_no_more_than_a_batch_and_the_fetching_threads_work_is_ahead_of_the_model():
     files = Files()
     most = []
 
     class Slow(Stub):
-        def predict(self, images):
-            most.append(files.fetched - sum(map(len, self.windows)))
-            return super().predict(images)
+        def predict_decoded(self, images):
+            time.sleep(0.01)
+            most.append(len(files.fetched) - sum(map(len, self.batches)))
+            return super().predict_decoded(images)
 
-    score([f"/{i}" for i in range(100)], stub=Slow(), files=_numbers(files))
+    score(numbers(100), stub=Slow(), files=files, threads=6)
     assert len(most) > 10
-    assert max(most) <= 2 * 8
+    assert 8 <= max(most) <= 4 + 8
 
 
-def test_the_next_images_are_fetched_while_the_model_works():
-    files = _numbers(Files())
+def test_the_next_images_are_fetched_and_decoded_while_the_model_works():
     asked = threading.Event()
 
     class Waits(Stub):
-        def predict(self, images):
-            # The first window cannot end before an image of the second has been asked for.
-            if not self.windows:
-                assert asked.wait(10)
-            return super().predict(images)
-
-    class Signals:
-        def fetch(self, location):
-            if int(location.rpartition("/")[2]) >= 8:
+        def decode(self, data):
+            if int(data) >= 4:
                 asked.set()
-            return files.fetch(location)
+            return super().decode(data)
 
-    assert len(score([f"/{i}" for i in range(20)], stub=Waits(), files=Signals())) == 20
+        def predict_decoded(self, images):
+            # The first batch cannot end before an image of the second has been decoded.
+            assert asked.wait(10)
+            return super().predict_decoded(images)
+
+    assert len(score(numbers(20), stub=Waits())) == 20
+
+
+def test_the_first_images_of_the_next_chunk_are_under_way_with_the_last_of_this_one():
+    asked = threading.Event()
+
+    class Waits(Stub):
+        def predict_decoded(self, images):
+            assert asked.wait(10)
+            return super().predict_decoded(images)
+
+    class Watched(Files):
+        def fetch(self, location):
+            if location == "/100":
+                asked.set()
+            return super().fetch(location)
+
+    with scorer(stub=Waits(), files=Watched()) as made:
+        tasks = [task(numbers(4)), task(numbers(4, 100), index=1, start=4)]
+        rows = [scored.rows for scored in made.score(tasks)]
+    assert [[row["position"] for row in part] for part in rows] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_large_pictures_wait_to_be_decoded_until_there_is_room(monkeypatch):
+    monkeypatch.setattr(score_module, "_BYTES_PER_IMAGE", 100)
+    waiting = []
+
+    class Slow(Stub):
+        def predict_decoded(self, images):
+            time.sleep(0.05)
+            waiting.append(self.decoded - sum(map(len, self.batches)))
+            return super().predict_decoded(images)
+
+    # Pictures of 8 x 25 bytes, two for a hundred each: a batch of 400 bytes holds two.
+    stub = Slow(size=25)
+    rows = score([f"/{2 * i}" for i in range(40)], stub=stub, threads=20)
+    assert [row["width"] for row in rows] == [2 * i for i in range(40)]
+    assert {len(batch) for batch in stub.batches} == {2}
+    # Two batches of bytes, and the one picture with which the limit is passed; at the end too.
+    assert 3 <= max(waiting[10:-3]) <= max(waiting) <= 5
+
+
+def test_what_the_model_waits_for_is_decoded_even_when_there_is_no_room():
+    late = threading.Event()
+    decoded = threading.Semaphore(0)
+
+    class Late(Files):
+        def fetch(self, location):
+            assert location != "/0" or late.wait(10)
+            return super().fetch(location)
+
+    def decode(data):
+        decoded.release()
+        return torch.full((25,), int(data))
+
+    ahead = Ahead(
+        Late(), decode, folder="", fetch_threads=4, decode_threads=2, most_bytes=2 * 8 * 25
+    )
+    coming = [ahead.begin(image) for image in numbers(6)]
+    # The other thread fills all the room with what comes behind.
+    assert all(decoded.acquire(timeout=10) for _ in range(2))
+    with ThreadPoolExecutor(1) as model:
+        late.set()
+        arrived = model.submit(ahead.take, coming[0])
+        try:
+            assert arrived.result(timeout=10).image[0] == 0
+        finally:
+            ahead.close()
 
 
 def test_an_image_that_breaks_the_model_fails_alone():
-    rows = score([f"/{i}" for i in (0, 2, 4, 6)], stub=Stub(fatal={4}), files=_numbers(Files()))
+    rows = score(["/0", "/2", "/4", "/6"], stub=Stub(fatal={4}))
     assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok"]
     assert rows[2]["stage"] == "predict"
     assert rows[2]["reason"] == "RuntimeError: out of memory"
 
 
-def test_a_model_that_fails_on_every_image_stops_the_job():
+def test_an_image_that_breaks_the_decoder_fails_alone():
+    class Breaks(Stub):
+        def decode(self, data):
+            if data == b"2":
+                raise MemoryError
+            return super().decode(data)
+
+    rows = score(["/0", "/2", "/4"], stub=Breaks())
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert (rows[1]["stage"], rows[1]["reason_kind"]) == ("decode", "error")
+
+
+@pytest.mark.parametrize("damaged", [[], ["/1"]])
+def test_a_model_that_fails_on_every_image_stops_the_job(damaged):
     with pytest.raises(ScoringFailed, match="RuntimeError: out of memory"):
-        score(["/0", "/2"], stub=Stub(fatal={0, 2}), files=_numbers(Files()))
+        score(["/0", "/2", *damaged], stub=Stub(fatal={0, 2}))
 
 
 def test_an_outage_is_not_a_row():
     with pytest.raises(S3Error):
-        score(["/0", "/outage", "/2"], files=_numbers(Files()))
+        score(["/0", "/outage", "/2"])
 
 
-def test_progress_counts_images_and_failures():
+def test_an_outage_leaves_no_thread_behind():
+    before = threading.active_count()
+    with pytest.raises(S3Error):
+        score(["/outage", *numbers(50)], stub=Stub(size=10**8))
+    assert threading.active_count() == before
+
+
+def test_progress_counts_images_and_reasons():
     calls = []
-    score(
-        [f"/{i}" for i in range(20)],
-        files=_numbers(Files()),
-        on_images=lambda count, failed: calls.append((count, failed)),
-    )
-    assert calls == [(8, 4), (8, 4), (4, 2)]
+    images = [*numbers(8), "/none", "/none", "/2", "/3", "/4"]
+    score(images, on_images=lambda count, failed: calls.append((count, failed)))
+    damaged = "decode/damaged"
+    assert calls == [
+        (4, {damaged: 2}),
+        (4, {damaged: 2}),
+        (4, {"fetch/missing": 2, damaged: 1}),
+        (1, {}),
+    ]
+
+
+def test_skipped_images_are_not_touched_and_say_why():
+    files = Files()
+    rows = score(numbers(5), files=files, start=10, skip=frozenset({12}))
+    assert "/2" not in files.fetched
+    row = rows[2]
+    assert (row["status"], row["stage"], row["reason_kind"]) == ("failed", "predict", "killed")
+    assert row["reason"] == "the process died while it worked on this image"
+    assert [row["position"] for row in rows] == [10, 11, 12, 13, 14]
+
+
+def test_a_probe_touches_its_positions_only():
+    files = Files()
+    rows = score(numbers(20), files=files, start=100, probe=range(107, 109))
+    assert [row["image"] for row in rows] == ["/7", "/8"]
+    assert sorted(files.fetched) == ["/7", "/8"]
+
+
+def test_a_chunk_without_images_comes_through():
+    assert score([]) == []
+
+
+def test_the_time_of_the_model_is_told():
+    class Slow(Stub):
+        def predict_decoded(self, images):
+            time.sleep(0.05)
+            return super().predict_decoded(images)
+
+    began = time.monotonic()
+    with scorer(stub=Slow()) as made:
+        (scored,) = made.score([task(numbers(8))])
+    assert 0.1 <= scored.busy <= time.monotonic() - scored.began
+    assert scored.began >= began
 
 
 def test_rows_fit_the_schema_and_failures_leave_nulls():
-    rows = score(["/none", "/2"], files=_numbers(Files()))
-    table = sink.schema(POLARITY.labels)
-    data = sink.encode(rows, table)
-    report = sink.report_part("part-00000.parquet", data)
-    assert (report.rows, report.failed, report.reasons) == (2, 1, {"fetch/missing": 1})
-    assert report == sink.report_rows("part-00000.parquet", len(data), rows)
+    extra = pa.schema([("id", pa.int64()), ("tag", pa.string())])
+    columns = sink.schema(POLARITY.labels, extra=extra, boxes=True)
+    entries = (Entry("/none", (7, None)), Entry("/2", (8, "x")))
+    with scorer(extra=extra.names, boxes=True) as made:
+        (scored,) = made.score([Task(Chunk(0, 0, entries))])
+    missing, found = sink.read_part(sink.encode(scored.rows, columns)).to_pylist()
+    assert (missing["id"], missing["tag"], found["id"], found["tag"]) == (7, None, 8, "x")
+    assert [missing[name] for name in ("emotion", "objects", "boxes", "etag")] == [None] * 4
+    assert found["etag"] == "tag of /2"
+    assert (found["objects"], found["faces"], found["face_y2"]) == (2, 1, 4.0)
+    assert found["boxes"][0] == {
+        **{"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0},
+        **{"label": "dog", "score": 0.5, "attention": 0.75},
+    }
+    assert [box["label"] for box in found["boxes"]] == ["dog", "sky"]
 
 
-def test_the_same_rows_give_the_same_bytes():
-    columns = sink.schema(POLARITY.labels)
+def test_boxes_are_not_there_unless_asked_for():
+    assert "boxes" not in score(["/2"])[0]
+
+
+def test_the_same_images_give_the_same_bytes():
+    columns = sink.schema(POLARITY.labels, extra=pa.schema([]), boxes=False)
     with ThreadPoolExecutor(2) as pool:
-        images = [f"/{i}" for i in range(50)]
-        parts = pool.map(
-            lambda _: sink.encode(score(images, files=_numbers(Files())), columns), "ab"
-        )
+        parts = pool.map(lambda _: sink.encode(score(numbers(50)), columns), "ab")
         assert len(set(parts)) == 1
-
-
-def _numbers(files):
-    """Fetches '/7' as b'7'."""
-
-    class Numbers:
-        def fetch(self, location):
-            return files.fetch(location).removeprefix(b"/")
-
-    return Numbers()

@@ -1,0 +1,80 @@
+"""Which column of a list names the image, and which others pass through into the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from handler.errors import VeaError
+
+IMAGE_COLUMNS = ("image", "image_url", "url", "uri", "path", "key", "s3_key", "file")
+"""Names that a column of images usually has; the first of them that a list has is taken."""
+
+_SHOWN = 20
+
+
+class ManifestError(VeaError):
+    """The list of images cannot be read; the message is one line for people."""
+
+
+def image_column(location: str, names: Sequence[str], column: str | None) -> str:
+    """The column that names the image.
+
+    Args:
+        location: of the list, for messages.
+        names: of its columns.
+        column: that the user asks for; None for the first usual one.
+
+    Raises:
+        ManifestError: the list does not have it.
+    """
+    wanted = IMAGE_COLUMNS if column is None else (column,)
+    for name in wanted:
+        if name in names:
+            return name
+    missing = f"no column '{column}'" if column is not None else "no column of images"
+    raise ManifestError(
+        f"the list {location} has {missing}: {_those(names)}; name one with --column"
+    )
+
+
+def kept_columns(
+    location: str, names: Sequence[str], image: str, keep: Sequence[str] | None
+) -> list[str]:
+    """The columns that pass through.
+
+    Args:
+        location: of the list, for messages.
+        names: of its columns.
+        image: the column that names the image.
+        keep: those that the user asks for, in this order; None for all but ``image`` and those
+            without a name, which spreadsheets and row numbers leave behind.
+
+    Raises:
+        ManifestError: one of them is not there, is there twice, or cannot be a name.
+    """
+    if keep is None:
+        keep = [name for name in names if name not in (image, "")]
+    for name in keep:
+        if name not in names:
+            raise ManifestError(
+                f"the list {location} has no column '{name}' to keep: {_those(names)}"
+            )
+    taken = list(dict.fromkeys(keep))
+    for name in dict.fromkeys([image, *taken]):
+        if names.count(name) > 1:
+            raise ManifestError(
+                f"the list {location} has more than one column '{name}': rename them, or name "
+                "others with --keep"
+            )
+        if not name.isprintable():
+            raise ManifestError(
+                f"the list {location} has a column whose name cannot be printed, {name!r}: rename "
+                "it, or name others with --keep"
+            )
+    return taken
+
+
+def _those(names: Iterable[str]) -> str:
+    shown = [" ".join(name.split()) for name in names]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return f"it has {', '.join(shown[:_SHOWN]) or 'no columns'}{more}"

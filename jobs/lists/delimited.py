@@ -1,0 +1,68 @@
+"""CSV and TSV lists: a header, then one image a row; cells may be quoted and hold line breaks.
+
+Columns that pass through are text, whatever they look like, so an id keeps its leading zeros.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from jobs.chunks import Entry
+from jobs.lists.columns import ManifestError, image_column, kept_columns
+from jobs.lists.copy import ListCopy
+
+
+class DelimitedList:
+    """A table of cells.
+
+    A row that ends before its image is still a row, with the image ``""``; other cells that a row
+    lacks are null.
+
+    Args:
+        copy: of the list.
+        delimiter: between cells.
+        column: of the images; None for the first usual one.
+        keep: columns that pass through; None for all.
+
+    Raises:
+        ManifestError: the header does not have these columns.
+    """
+
+    def __init__(
+        self, copy: ListCopy, *, delimiter: str, column: str | None, keep: Sequence[str] | None
+    ) -> None:
+        self._copy = copy
+        self._delimiter = delimiter
+        header = [name.strip() for name in next(self._rows(), [])]
+        self.column = image_column(copy.location, header, column)
+        kept = kept_columns(copy.location, header, self.column, keep)
+        self.extra = pa.schema([pa.field(name, pa.string()) for name in kept])
+        self._image = header.index(self.column)
+        self._kept = [header.index(name) for name in kept]
+        self._width = len(header)
+
+    def entries(self) -> Iterator[Entry]:
+        """One for each row that is not blank, in the list's order."""
+        image, kept, width = self._image, self._kept, self._width
+        rows = self._rows()
+        next(rows)
+        for row in rows:
+            if not row:
+                continue
+            cells: Sequence[str | None] = row
+            if len(row) < width:
+                cells = [*row, *[None] * (width - len(row))]
+            yield Entry((cells[image] or "").strip(), tuple([cells[place] for place in kept]))
+
+    def _rows(self) -> Iterator[list[str]]:
+        with self._copy.text(newline="") as text:
+            rows = csv.reader(text, delimiter=self._delimiter, strict=True)
+            try:
+                yield from rows
+            except csv.Error as error:
+                raise ManifestError(
+                    f"the list {self._copy.location} is damaged in line {rows.line_num}: {error}"
+                ) from None

@@ -1,0 +1,116 @@
+"""JSON lists: one object a line, whose keys are the columns.
+
+The file is read through once to find the type of each column: booleans, 64-bit integers or
+floating-point numbers if it has nothing else, text in all other cases. In a column of text a
+value that is none, such as a list, stands as the JSON that it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.chunks import Entry
+from jobs.lists.columns import IMAGE_COLUMNS, ManifestError, image_column, kept_columns
+from jobs.lists.copy import ListCopy
+
+# Objects that are keyed by, say, a user's id would make a column of each.
+_MOST_COLUMNS = 1_000
+_INT64 = range(-(2**63), 2**63)
+# Halves of pairs, which JSON can spell and UTF-8 cannot.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class JsonList:
+    """Objects, one a line.
+
+    An object without the column of images is a row with the image ``""``; other keys that an
+    object lacks are null.
+
+    Args:
+        copy: of the list.
+        column: of the images; None for the first usual one.
+        keep: columns that pass through; None for all.
+
+    Raises:
+        ManifestError: a line holds no object, or no object has these columns.
+    """
+
+    def __init__(self, copy: ListCopy, *, column: str | None, keep: Sequence[str] | None) -> None:
+        self._copy = copy
+        types = self._types()
+        if not types:  # a day without images has no columns either
+            types = {name: set() for name in (column or IMAGE_COLUMNS[0], *(keep or ()))}
+        names = list(types)
+        self.column = image_column(copy.location, names, column)
+        kept = kept_columns(copy.location, names, self.column, keep)
+        self.extra = pa.schema([pa.field(name, _arrow_type(types[name])) for name in kept])
+
+    def entries(self) -> Iterator[Entry]:
+        """One for each object, in the list's order."""
+        converters = [(item.name, _converter(item.type)) for item in self.extra]
+        for record in self._records():
+            image = record.get(self.column)
+            yield Entry(
+                "" if image is None else _text(image).strip(),
+                tuple([convert(record.get(name)) for name, convert in converters]),
+            )
+
+    def _types(self) -> dict[str, set[type]]:
+        found: dict[str, set[type]] = {}
+        for record in self._records():
+            for name, value in record.items():
+                types = found.get(name)
+                if types is None:
+                    types = found[name] = set()
+                types.add(str if type(value) is int and value not in _INT64 else type(value))
+            if len(found) > _MOST_COLUMNS:
+                raise ManifestError(
+                    f"the list {self._copy.location} has more than {_MOST_COLUMNS} different keys: "
+                    "each would become a column"
+                )
+        return found
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        with self._copy.text() as text:
+            for number, line in enumerate(text, 1):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    record = None
+                if not isinstance(record, dict):
+                    raise ManifestError(
+                        f"line {number} of the list {self._copy.location} is not a JSON object: "
+                        "expected one on each line"
+                    )
+                yield record
+
+
+def _arrow_type(types: set[type]) -> pa.DataType:
+    types = types - {type(None)}
+    if types == {bool}:
+        return pa.bool_()
+    if types == {int}:
+        return pa.int64()
+    if types and types <= {int, float}:
+        return pa.float64()
+    return pa.string()
+
+
+def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
+    if pa.types.is_string(kind):
+        return lambda value: None if value is None else _text(value)
+    if pa.types.is_floating(kind):
+        return lambda value: None if value is None else float(value)
+    return lambda value: value
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)

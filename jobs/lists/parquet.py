@@ -1,0 +1,104 @@
+"""Parquet lists: columns pass through with the types that they have in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.chunks import Entry
+from jobs.lists.columns import ManifestError, image_column, kept_columns
+from jobs.lists.copy import ListCopy
+
+_BATCH = 16_384
+_BUFFER = 1024 * 1024
+
+
+class ParquetList:
+    """A parquet file, read a batch of rows at a time.
+
+    Args:
+        copy: of the list.
+        column: of the images, text; None for the first usual one.
+        keep: columns that pass through; None for all.
+
+    Raises:
+        ManifestError: this is no parquet file, or not one with these columns.
+    """
+
+    def __init__(self, copy: ListCopy, *, column: str | None, keep: Sequence[str] | None) -> None:
+        self._copy = copy
+        with self._opened() as file:
+            columns = file.schema_arrow
+        self.column = image_column(copy.location, columns.names, column)
+        kind = _plain(columns.field(self.column).type)
+        if not _is_text(kind):
+            raise ManifestError(
+                f"the column '{self.column}' of the list {copy.location} holds {kind}: expected "
+                "text; name another one with --column"
+            )
+        kept = kept_columns(copy.location, columns.names, self.column, keep)
+        self.extra = pa.schema([pa.field(name, _plain(columns.field(name).type)) for name in kept])
+
+    def entries(self) -> Iterator[Entry]:
+        """One for each row, in the list's order.
+
+        Points and spans of time come as integers of the column's unit: Python's own types have no
+        nanoseconds, and need a database of time zones. Arrow takes the integers back.
+        """
+        wanted = list(dict.fromkeys([self.column, *self.extra.names]))
+        with self._opened() as file:
+            for batch in file.iter_batches(_BATCH, columns=wanted, use_threads=False):
+                images = batch.column(self.column).cast(pa.string()).to_pylist()
+                kept = [_values(batch.column(item.name), item.type) for item in self.extra]
+                extras = zip(*kept, strict=True) if kept else (() for _ in images)
+                for image, extra in zip(images, extras, strict=True):
+                    yield Entry((image or "").strip(), extra)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        try:
+            with (
+                self._copy.binary() as binary,
+                # Without a buffer a column's share of a row group is read at once, however long.
+                pq.ParquetFile(binary, buffer_size=_BUFFER, pre_buffer=False) as file,
+            ):
+                yield file
+        except (pa.ArrowException, OSError, ValueError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise ManifestError(
+                f"the list {self._copy.location} cannot be read as parquet: {line}"
+            ) from None
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, without the way in which they are stored."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(kind.storage_type)
+    return kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    # Some programs write text without saying that it is.
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_null,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _values(column: pa.Array, kind: pa.DataType) -> list[Any]:
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time64(kind):
+        column = column.cast(kind).cast(pa.int64())
+    return column.to_pylist()

@@ -1,0 +1,43 @@
+"""Text lists: one image a line; blank lines and lines that start with ``# `` are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from jobs.chunks import Entry
+from jobs.lists.columns import ManifestError
+from jobs.lists.copy import ListCopy
+
+
+class TextList:
+    """A list without columns.
+
+    Args:
+        copy: of the list.
+        column: must be None.
+        keep: must be empty.
+
+    Raises:
+        ManifestError: columns are asked for.
+    """
+
+    def __init__(self, copy: ListCopy, *, column: str | None, keep: Sequence[str] | None) -> None:
+        for option, value in (("column", column), ("keep", keep)):
+            if value:
+                raise ManifestError(
+                    f"the list {copy.location} is a text file, which has no columns: leave out "
+                    f"--{option}"
+                )
+        self.column = None
+        self.extra = pa.schema([])
+        self._copy = copy
+
+    def entries(self) -> Iterator[Entry]:
+        """One for each image, in the list's order."""
+        with self._copy.text() as text:
+            for line in text:
+                image = line.strip()
+                if image and image != "#" and not line.startswith("# "):
+                    yield Entry(image)

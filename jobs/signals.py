@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM: a job that is told to stop lets what is under way come to its end.
+
+While an engine runs, the first signal asks it to hand out no more chunks, and it has some seconds
+of grace for those that are being scored; a second signal ends the grace. At any other time a signal
+interrupts the program where it is, as Ctrl-C does everywhere in Python.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+DEFAULT_GRACE = 20.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The program is to end now; like Ctrl-C, nothing that catches errors catches it."""
+
+
+class StopRequest:
+    """Whether somebody wants the job to stop, and how long it may take.
+
+    Its file descriptor becomes readable whenever a signal comes, so that whoever waits for other
+    things can wait for it too.
+
+    Args:
+        grace: seconds that chunks under way have to end; none are left after a second signal.
+    """
+
+    def __init__(self, grace: float = DEFAULT_GRACE) -> None:
+        self.signal: int | None = None
+        self._grace = grace
+        self._deadline: float | None = None
+        self._patient = False
+        self._bell, self._rope = os.pipe()
+        os.set_blocking(self._bell, False)
+
+    def close(self) -> None:
+        """Give back the file descriptors."""
+        os.close(self._bell)
+        os.close(self._rope)
+
+    @contextmanager
+    def listen(self) -> Iterator[StopRequest]:
+        """Take the signals over for the context.
+
+        Python knows signals in the main thread only; in any other this changes nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """In this context signals set the request; outside they raise `Interrupted` at once."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def request(self, number: int = signal.SIGTERM) -> None:
+        """Ask for the end, as a signal does; the second time for the end at once."""
+        if self.signal is None:
+            self.signal = number
+            self._deadline = time.monotonic() + self._grace
+        else:
+            self._deadline = -math.inf
+        os.write(self._rope, b"!")
+
+    def is_set(self) -> bool:
+        """Whether no more work should be begun."""
+        return self._deadline is not None
+
+    def seconds_left(self) -> float | None:
+        """For what is under way; None while nobody wants the job to stop, never below 0."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    def fileno(self) -> int:
+        """Readable when a signal has come since `hear`."""
+        return self._bell
+
+    def hear(self) -> None:
+        """Make the file descriptor quiet until the next signal."""
+        try:
+            while os.read(self._bell, 64):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.request(number)
+        if not self._patient:
+            raise Interrupted

@@ -1,0 +1,42 @@
+"""A job with the stub model as a program of its own, to be killed: LIST OUT PROCESSES."""
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import stub_model
+
+from handler.errors import VeaError
+from jobs.processes import Processes
+from jobs.run import ScoreJob, score_list
+
+ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+
+
+def job(listed, out, chunk_size=4):
+    return ScoreJob(
+        manifest=str(listed), out=str(out), model=ARCHIVE, chunk_size=chunk_size, fetch_threads=2
+    )
+
+
+def tell(now):
+    workers = [str(process.pid) for process in multiprocessing.active_children()]
+    print(now.done, *workers, flush=True)
+
+
+def main(listed, out, processes):
+    try:
+        score_list(
+            job(listed, out),
+            engine=Processes(int(processes)),
+            load=stub_model.load,
+            on_progress=tell,
+            grace=60.0,
+        )
+    except VeaError as error:
+        print(error, file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

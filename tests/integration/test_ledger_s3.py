@@ -1,0 +1,102 @@
+"""The ledger in a bucket of a real S3 server."""
+
+import uuid
+
+import pandas
+import pyarrow as pa
+import pytest
+
+from handler.emotions import MIKELS
+from handler.prediction import ModelIdentity
+from jobs import sink
+from jobs.chunks import Chunk, RunIdentity
+from jobs.folders import ObjectMissing, S3Folder
+from jobs.ledger import Ledger, LedgerError, part_name
+from jobs.s3 import S3
+
+pytest_plugins = ["s3_server"]
+pytestmark = pytest.mark.integration
+
+IDENTITY = RunIdentity(
+    list_sha256="a",
+    list_folder=None,
+    column=None,
+    keep=(),
+    model_digest="d",
+    chunk_size=2,
+    max_bytes=1,
+    max_pixels=1,
+    boxes=False,
+    hosts=(),
+)
+COLUMNS = sink.schema(MIKELS.labels, extra=pa.schema([]), boxes=False)
+CHUNKS = [Chunk(index, index * 2, ()) for index in range(3)]
+NAMES = [part_name(chunk) for chunk in CHUNKS]
+
+
+@pytest.fixture
+def folder(s3):
+    return S3Folder(f"s3://results/{uuid.uuid4().hex}", S3())
+
+
+def write_part(folder, chunk):
+    origin = {"model_name": "m", "model_version": "1", "model_digest": "d", "run_id": "r"}
+    rows = [
+        {"position": position, "image": f"{position}", "status": "ok", "emotion": "awe", **origin}
+        for position in range(chunk.start, chunk.start + 2)
+    ]
+    folder.write(part_name(chunk), sink.encode(rows, COLUMNS))
+
+
+def finish(book):
+    model = ModelIdentity("m", "1", "d")
+    return book.finish(NAMES, model=model, list_location="list", facts={}, rows_per_file=4)
+
+
+def test_a_run_in_a_bucket_is_claimed_continued_and_finished(folder, s3, tmp_path):
+    book = Ledger(folder, IDENTITY)
+    assert book.claim().parts == {}
+    write_part(folder, CHUNKS[1])
+    book.quarantine(CHUNKS[0], [1])
+
+    book = Ledger(folder, IDENTITY)
+    standing = book.claim()
+    assert list(standing.parts) == [NAMES[1]]
+    assert standing.poison == {0: frozenset({1})}
+    assert book.recall([NAMES[1]])[0].rows == 2
+    write_part(folder, CHUNKS[0])
+    write_part(folder, CHUNKS[2])
+    manifest = finish(book)
+
+    assert Ledger(folder, IDENTITY).claim().manifest == manifest
+    assert sorted(folder.list()) == [
+        "_SUCCESS",
+        "_manifest.json",
+        "images-00000.parquet",
+        "images-00001.parquet",
+    ]
+    assert list(folder.list("_run/")) == ["_run/identity.json"]
+    frames = []
+    for file in manifest["files"]:
+        (tmp_path / file["name"]).write_bytes(folder.read(file["name"]))
+        frames.append(pandas.read_parquet(tmp_path / file["name"]))
+    assert pandas.concat(frames)["position"].tolist() == list(range(6))
+
+
+def test_a_missing_part_is_told_from_other_troubles(folder):
+    book = Ledger(folder, IDENTITY)
+    book.claim()
+    write_part(folder, CHUNKS[0])
+    with pytest.raises(ObjectMissing, match="part-00001"):
+        book.recall(NAMES)
+    with pytest.raises(LedgerError, match="start again"):
+        finish(book)
+
+
+def test_more_objects_than_one_request_takes_are_deleted(folder):
+    names = [f"_run/part-{index:05d}.parquet" for index in range(3)]
+    for name in names:
+        folder.write(name, b"")
+    many = [f"_run/part-{index:05d}.parquet" for index in range(2_500)]
+    folder.delete(many)
+    assert folder.list("_run/") == {}

@@ -1,0 +1,309 @@
+"""Dispatch over hands that die as they are told: no processes, only the decisions."""
+
+import random
+import signal
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.chunks import Entry, split
+from jobs.dispatch import Died, Failed, Finished, Images, Ready, WorkerFailed, dispatch
+from jobs.poison import WorkersDie
+from jobs.signals import StopRequest
+from jobs.sink import report_rows
+from jobs.worker import Task
+
+OK = {"status": "ok"}
+KILLED = {"status": "failed", "stage": "predict", "reason_kind": "killed"}
+
+
+class FakeHands:
+    """Does everything at once in `wait`, in an order that a seed decides.
+
+    Args:
+        most: hands.
+        kills: asked for each task, with the positions that it touches, whether the hand dies.
+        stillborn: how many hands die before they are ready.
+    """
+
+    def __init__(self, most=2, kills=lambda task, touched: False, *, stillborn=0, seed=0):
+        self._most = most
+        self._kills = kills
+        self._stillborn = stillborn
+        self._chooser = random.Random(seed)
+        self._alive = {}
+        self.started = 0
+        self.tasks = []
+        self.closed = False
+        self.before_wait = lambda: None
+
+    def most(self):
+        return self._most
+
+    def start(self):
+        number, self.started = self.started, self.started + 1
+        self._alive[number] = "new"
+        assert len(self._alive) <= self._most
+        return number
+
+    def give(self, hand, task):
+        assert self._alive[hand] is None, "one task at a time"
+        self._alive[hand] = task
+        self.tasks.append(task)
+
+    def wait(self, stop, timeout):
+        self.before_wait()
+        waiting = [hand for hand, state in self._alive.items() if state is not None]
+        assert waiting, "nothing would ever happen"
+        chosen = self._chooser.sample(waiting, self._chooser.randint(1, len(waiting)))
+        return [event for hand in chosen for event in self._events(hand, self._alive[hand])]
+
+    def _events(self, hand, task):
+        if task == "new":
+            if hand < self._stillborn:
+                del self._alive[hand]
+                return [Died(hand, "no such model")]
+            self._alive[hand] = None
+            return [Ready(hand)]
+        span = task.chunk.positions if task.probe is None else task.probe
+        rows = [KILLED if position in task.skip else OK for position in span]
+        told = Images(hand, len(rows) // 2, {})
+        if self._kills(task, set(span) - task.skip):
+            del self._alive[hand]
+            return [told, Died(hand, "killed by SIGSEGV")]
+        self._alive[hand] = None
+        name = f"{task.chunk.id}.parquet" if task.probe is None else ""
+        return [told, Finished(hand, report_rows(name, 0, rows))]
+
+    def close(self):
+        self.closed = True
+
+
+class Run:
+    """What comes out of a dispatch."""
+
+    def __init__(self, hands, count=30, size=10):
+        self.through = 0
+        self.reasons = Counter()
+        self.poison = {}
+        self.reports = []
+        self.stop = StopRequest(grace=100)
+        self._todo = (Task(chunk) for chunk in split([Entry(str(i)) for i in range(count)], size))
+        self._hands = hands
+
+    def go(self):
+        for report in dispatch(
+            self._hands,
+            self._todo,
+            on_images=self._count,
+            on_poison=self._found,
+            stop=self.stop,
+        ):
+            self.reports.append(report)
+        return self
+
+    def _count(self, count, failed):
+        self.through += count
+        self.reasons.update(failed)
+
+    def _found(self, chunk, positions):
+        self.poison[chunk.index] = positions
+
+    @property
+    def names(self):
+        return sorted(report.name for report in self.reports)
+
+
+def names(count):
+    return [f"part-{i:05d}.parquet" for i in range(count)]
+
+
+@settings(deadline=None, max_examples=150)  # a loaded machine is no finding
+@given(
+    count=st.integers(1, 60),
+    size=st.integers(1, 20),
+    most=st.integers(1, 4),
+    accidents=st.sampled_from([0.0, 0.05, 0.2]),
+    seed=st.integers(),
+    data=st.data(),
+)
+def test_whatever_dies_every_chunk_is_reported_once_and_poison_is_found(
+    count, size, most, accidents, seed, data
+):
+    poison = data.draw(st.sets(st.integers(0, count - 1), max_size=5))
+    chooser = random.Random(seed)
+    hands = FakeHands(
+        most, lambda _, touched: touched & poison or chooser.random() < accidents, seed=seed
+    )
+    run = Run(hands, count, size)
+    try:
+        run.go()
+    except WorkersDie:
+        assert accidents
+        return
+    finally:
+        assert hands.closed
+    assert run.names == names(-(-count // size))
+    assert run.through == count == sum(report.rows for report in run.reports)
+    quarantined = {position for found in run.poison.values() for position in found}
+    assert quarantined >= poison
+    assert accidents or quarantined == poison
+    assert run.reasons["predict/killed"] == len(quarantined)
+    assert sum(report.failed for report in run.reports) == len(quarantined)
+
+
+def test_a_death_alone_costs_no_more_than_another_try():
+    deaths = iter([True])
+    hands = FakeHands(kills=lambda *_: next(deaths, False))
+    run = Run(hands).go()
+    assert run.names == names(3)
+    assert run.poison == {}
+    assert len(hands.tasks) == 4
+    assert all(task.probe is None for task in hands.tasks)
+
+
+def test_an_image_that_kills_once_is_not_poison():
+    alone = []
+
+    def kills(task, touched):
+        if 7 not in touched:
+            return False
+        if task.probe is None:
+            return not alone
+        if len(task.probe) == 1:
+            alone.append(task)
+            return len(alone) == 1
+        return True
+
+    run = Run(FakeHands(kills=kills)).go()
+    assert run.names == names(3)
+    assert run.poison == {}
+    assert len(alone) == 2
+
+
+def test_images_that_are_poison_already_are_not_touched_again():
+    run = Run(FakeHands(kills=lambda _, touched: touched & {1, 2}))
+    run._todo = (Task(task.chunk, skip=frozenset({1})) for task in run._todo)
+    run.go()
+    assert run.poison == {0: {1, 2}}
+
+
+def test_a_chunk_that_kills_only_as_a_whole_ends_the_job():
+    run = Run(FakeHands(kills=lambda _, touched: len(touched) == 10))
+    with pytest.raises(WorkersDie, match=r"part-00000 .* none .* alone .*SIGSEGV.*--workers"):
+        run.go()
+
+
+def test_a_chunk_of_nothing_but_killers_is_not_blamed_on_the_images():
+    run = Run(FakeHands(kills=lambda task, _: task.chunk.index == 1))
+    with pytest.raises(WorkersDie, match=r"each of the 10 images of part-00001 .* this machine"):
+        run.go()
+    assert run.poison == {}
+
+
+def test_workers_that_never_get_anything_done_end_the_job():
+    hands = FakeHands(kills=lambda *_: True)
+    run = Run(hands, 10_000, 1_000)
+    with pytest.raises(WorkersDie, match="in a row ended over their work: killed by SIGSEGV"):
+        run.go()
+    assert hands.started < 100
+    assert run.poison == {}
+
+
+def test_two_workers_that_fail_to_start_are_replaced():
+    hands = FakeHands(most=1, stillborn=2)
+    assert Run(hands).go().names == names(3)
+
+
+def test_three_workers_that_fail_to_start_end_the_job_with_their_last_words():
+    hands = FakeHands(most=1, stillborn=3)
+    with pytest.raises(WorkersDie, match=r"3 workers in a row .* ready: no such model"):
+        Run(hands).go()
+    assert hands.closed
+
+
+def test_a_worker_that_was_dead_before_it_got_its_chunk_is_not_held_against_the_chunk():
+    class Lost(FakeHands):
+        def _events(self, hand, task):
+            if task != "new" and hand < 6:
+                del self._alive[hand]
+                return [Died(hand, "the machine is gone", begun=False)]
+            return super()._events(hand, task)
+
+    hands = Lost(most=1)
+    assert Run(hands).go().names == names(3)
+    assert all(task.probe is None for task in hands.tasks)
+
+
+def test_an_error_in_a_worker_ends_the_job_with_its_line():
+    class Refused(FakeHands):
+        def _events(self, hand, task):
+            return [Ready(hand)] if task == "new" else [Failed(hand, "S3 refuses the credentials")]
+
+        def give(self, hand, task):
+            self._alive[hand] = task
+
+    hands = Refused(most=1)
+    hands._alive[0] = None
+    with pytest.raises(WorkerFailed, match=r"^S3 refuses the credentials$"):
+        Run(hands).go()
+    assert hands.closed
+
+
+def test_no_more_workers_are_started_than_there_are_chunks():
+    hands = FakeHands(most=8)
+    Run(hands).go()
+    assert hands.started == 3
+
+
+def test_the_list_is_read_no_further_than_hands_can_take():
+    taken = []
+
+    def endless():
+        for chunk in split((Entry("image") for _ in iter(int, 1)), 10):
+            taken.append(chunk)
+            yield Task(chunk)
+
+    hands = FakeHands(most=3)
+    reports = dispatch(
+        hands, endless(), on_images=lambda *_: None, on_poison=None, stop=StopRequest()
+    )
+    for _ in range(20):
+        next(reports)
+    assert len(taken) <= 20 + 2 * 3
+    reports.close()
+    assert hands.closed
+
+
+def test_after_a_signal_chunks_under_way_are_reported_and_no_other_is_begun():
+    hands = FakeHands(most=2)
+    run = Run(hands, 1_000)
+    hands.before_wait = lambda: (
+        run.stop.request() if len(hands.tasks) == 4 and not run.stop.is_set() else None
+    )
+    run.go()
+    assert len(hands.tasks) == 4
+    assert run.names == names(4)
+    assert run.stop.signal == signal.SIGTERM
+
+
+def test_a_second_signal_ends_the_wait():
+    timeouts = []
+
+    class Stuck(FakeHands):
+        def wait(self, stop, timeout):
+            if len(self.tasks) < 4:
+                return super().wait(stop, timeout)
+            timeouts.append(timeout)
+            stop.request()
+            return []
+
+    hands = Stuck(most=2)
+    run = Run(hands, 1_000).go()
+    assert len(run.reports) < 4
+    assert timeouts[0] is None
+    assert 0 < timeouts[1] <= 100
+    assert len(timeouts) == 2
+    assert hands.closed

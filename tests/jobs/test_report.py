@@ -1,0 +1,112 @@
+import json
+from dataclasses import replace
+
+import pytest
+from nights import emotions, failed, scored, write_night
+from part_rows import MODEL
+
+from jobs.report import Figures, Price, make_report
+from jobs.report_data import ReportError, read_night
+from jobs.s3 import S3
+
+
+@pytest.fixture
+def night(tmp_path):
+    """Writes a night and reads it."""
+
+    def make(day, rows, **options):
+        location = tmp_path / f"dt=2026-11-{day:02d}"
+        write_night(location, rows, **options)
+        return read_night(str(location), S3(), examples=2)
+
+    return make
+
+
+def test_earlier_nights_count_by_their_images(night):
+    tonight = night(23, emotions(awe=5, fear=5))
+    small = night(22, [*emotions(awe=9), failed("fetch", "missing")])
+    large = night(21, [scored("fear", 0.8, faces=1)] * 90)
+    report = make_report(tonight, [small, large])
+    assert report.reference.images == 100
+    assert report.reference.emotion_share("fear") == pytest.approx(90 / 99)
+    assert report.reference.reason_share("fetch/missing") == pytest.approx(0.01)
+    assert report.reference.with_face_share == pytest.approx(90 / 99)
+    assert report.reference.confidence == pytest.approx((9 * 0.6 + 90 * 0.8) / 99)
+    assert report.reference.positive_share == pytest.approx(9 / 99)
+
+
+def test_other_emotions_than_before_alarm_and_the_same_do_not(night):
+    before = [night(day, emotions(awe=60, fear=40)) for day in (22, 21)]
+    assert make_report(night(23, emotions(awe=10, fear=90)), before).drift.alert
+    assert not make_report(night(24, emotions(awe=61, fear=39)), before).drift.alert
+    assert not make_report(night(25, emotions(awe=10, fear=90)), before, threshold=0.9).drift.alert
+
+
+def test_nights_of_another_model_are_left_out_unless_they_are_asked_for(night):
+    other = replace(MODEL, version="2.0", digest="e" * 64)
+    tonight = night(23, emotions(awe=50))
+    before = [night(22, emotions(awe=50)), night(21, emotions(fear=50), model=other)]
+    report = make_report(tonight, before)
+    assert [item.title for item in report.earlier] == ["2026-11-22"]
+    assert [item.title for item in report.left_out] == ["2026-11-21"]
+    assert report.drift.distance == 0
+    assert not report.other_models
+    asked = make_report(tonight, before, any_model=True)
+    assert len(asked.earlier) == 2
+    assert asked.other_models
+    assert asked.drift.distance > 0
+
+
+def test_an_earlier_night_is_compared_with_the_others_of_them(night):
+    same = [night(day, emotions(awe=50, fear=50)) for day in (22, 21, 20)]
+    odd = night(19, emotions(fear=100))
+    report = make_report(night(23, emotions(awe=50, fear=50)), [*same, odd])
+    assert report.distances[3] > 0.4
+    assert max(report.distances[:3]) < 0.2
+    assert make_report(same[0], [odd]).distances == (None,)
+
+
+def test_the_first_night_has_nothing_to_compare_with(night):
+    report = make_report(night(23, emotions(awe=5)), [])
+    assert (report.drift, report.reference, report.distances) == (None, None, ())
+
+
+def test_nothing_is_divided_by_nothing(night):
+    figures = Figures.of([night(23, [])])
+    assert (figures.failed_share, figures.emotion_share("awe"), figures.confidence) == (
+        None,
+        None,
+        None,
+    )
+    assert figures.reason_share("fetch/missing") is None
+
+
+def test_cost_follows_from_the_price_and_the_speed(night):
+    # 20 images a second: a thousand take 50 seconds.
+    report = make_report(night(23, emotions(awe=5)), [], price=Price.parse("0.36 USD"))
+    assert report.cost_per_thousand == pytest.approx(0.005)
+    idle = night(22, emotions(awe=5), facts={"seconds": 1.0, "images_per_second": 0.0})
+    assert make_report(idle, [], price=Price.parse("1")).cost_per_thousand is None
+    assert make_report(idle, []).cost_per_thousand is None
+
+
+@pytest.mark.parametrize("text", ["", "cheap", "-1 USD", "1,5 EUR", "1 usd", "nan"])
+def test_what_is_no_price_is_an_error(text):
+    with pytest.raises(ReportError, match="expected an amount such as"):
+        Price.parse(text)
+
+
+def test_json_has_all_of_it(night):
+    tonight = night(23, [*emotions(awe=8, fear=2), failed("decode", "damaged")])
+    before = night(22, emotions(awe=10))
+    report = make_report(tonight, [before], price=Price.parse("0.36 USD"))
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["night"]["date"] == "2026-11-23"
+    assert values["night"]["emotion_shares"]["awe"] == pytest.approx(0.8)
+    assert values["night"]["reasons"] == {"decode/damaged": 1}
+    assert values["night"]["failed_share"] == pytest.approx(1 / 11)
+    assert values["reference"]["emotions"]["awe"] == 10
+    assert [item["date"] for item in values["earlier"]] == ["2026-11-22"]
+    assert set(values["drift"]) >= {"distance", "chance", "threshold", "alert"}
+    assert (values["cost_per_thousand"], values["currency"]) == (pytest.approx(0.005), "USD")
+    assert values["most_confident"][0]["image"] == "0.jpg"

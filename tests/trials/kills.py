@@ -1,0 +1,159 @@
+"""A night full of `kill -9`: drivers and workers die at random, and no row may be lost or doubled.
+
+    python -m tests.trials.kills --photos 2000 --kills 50
+
+Photos lie on a real S3 server, the model is the shipped one, every start is `vea score` as a user
+types it. One undisturbed run comes first; then the same job is started, killed and started again,
+into one folder after another, until there were enough kills. Each finished folder must hold the
+same bytes as the undisturbed one. `--ray` does the same on two Ray nodes and kills a whole node now
+and then. Prints the counts as JSON; exit code 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+
+from jobs.embedded_s3 import S3Server, embedded_s3
+from tests.trials.many_photos import BUCKET, data_files, many_photos, upload
+
+ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))
+RESULTS = "results"
+# Seconds after a start at which something dies: while the model loads, in a chunk, between chunks.
+_LATEST = 12.0
+
+
+def score(server: S3Server, out: str, options: list[str]) -> subprocess.Popen[bytes]:
+    """Start `vea score` on the list of all photos."""
+    command = [
+        *(sys.executable, "-m", "vea.main", "score", f"s3://{BUCKET}/list.txt"),
+        *("--out", out, "--model", str(ARCHIVE), *options),
+    ]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **server.environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end; what it said goes to our own stderr if it failed by itself."""
+    _, said = process.communicate()
+    if process.returncode > 0:
+        sys.stderr.write(said.decode(errors="replace")[-2000:])
+    return process.returncode
+
+
+def kill_something(process: subprocess.Popen[bytes], dice: random.Random) -> str | None:
+    """Kill the driver or one of its workers; None if it has ended before."""
+    try:
+        driver = psutil.Process(process.pid)
+        workers = [child for child in driver.children(recursive=True) if _scores(child)]
+        victim, what = driver, "driver"
+        if workers and dice.random() < 0.5:
+            victim, what = dice.choice(workers), "worker"
+        if process.poll() is not None:
+            return None
+        victim.send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        return None
+    return what
+
+
+def _scores(child: psutil.Process) -> bool:
+    # Python's resource tracker is a child too, and nobody would miss it.
+    return "resource_tracker" not in " ".join(child.cmdline())
+
+
+def rows_of(files: dict[str, bytes]) -> dict[str, Any]:
+    """How many rows there are, and how many positions of the list they stand for."""
+    positions: list[int] = []
+    for data in files.values():
+        positions += pq.read_table(io.BytesIO(data), columns=["position"])["position"].to_pylist()
+    return {"rows": len(positions), "positions": len(set(positions))}
+
+
+def trial(server: S3Server, options: list[str], *, photos: int, kills: int, seed: int) -> bool:
+    """All of it; prints what happened and says whether all was well."""
+    dice = random.Random(seed)
+    client = server.client()
+    listed = upload(server, many_photos(photos))
+    client.put_object(Bucket=BUCKET, Key="list.txt", Body="\n".join(listed).encode())
+    began = time.monotonic()
+    if finish(score(server, f"s3://{RESULTS}/undisturbed", options)) != 0:
+        return False
+    alone = time.monotonic() - began
+    expected = data_files(client, RESULTS, "undisturbed/")
+    killed, starts, finished, wrong = Counter[str](), 0, 0, []
+    while killed.total() < kills:
+        folder = f"killed-{finished}"
+        process = score(server, f"s3://{RESULTS}/{folder}", options)
+        starts += 1
+        while process.poll() is None and killed.total() < kills:
+            try:
+                process.wait(dice.uniform(0.0, _LATEST))
+            except subprocess.TimeoutExpired:
+                what = kill_something(process, dice)
+                killed.update([what] if what else [])
+        if killed.total() == kills and process.poll() is None:
+            process.wait()
+        code = finish(process)
+        if code == -signal.SIGKILL and killed.total() == kills:
+            starts += 1
+            code = finish(score(server, f"s3://{RESULTS}/{folder}", options))
+        if code == 0:
+            finished += 1
+            if data_files(client, RESULTS, f"{folder}/") != expected:
+                wrong.append(folder)
+        elif code != -signal.SIGKILL:
+            wrong.append(f"{folder}: exit code {code}")
+            break
+    report = {
+        "photos": photos,
+        **rows_of(expected),
+        "kills": dict(killed),
+        "starts": starts,
+        "runs_finished_and_compared": finished,
+        "different": wrong,
+        "undisturbed_seconds": round(alone, 1),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    print(json.dumps(report, indent=2))
+    return not wrong and finished > 0 and report["rows"] == report["positions"] == photos
+
+
+def main() -> int:
+    """Read the options and try."""
+    parser = argparse.ArgumentParser(description="Kill -9 at random, then compare bytes.")
+    parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--options", default="--chunk-size 50 --workers 2", help="of vea score")
+    given = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="vea-kills-") as folder,
+        embedded_s3(Path(folder), buckets=[BUCKET, RESULTS]) as server,
+    ):
+        options = given.options.split()
+        well = trial(server, options, photos=given.photos, kills=given.kills, seed=given.seed)
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

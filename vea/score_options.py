@@ -1,0 +1,164 @@
+"""The options of `vea score`: what each takes, and what its help says."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+_WORK, _IMAGES, _WATCH = "Who works", "Images and rows", "Watching and stopping"
+
+Manifest = Annotated[
+    str,
+    typer.Argument(
+        help="The list of images: .txt, .csv, .tsv, .jsonl or .parquet (the first four also .gz "
+        "and .zst), a path or s3://…; or a folder or prefix that ends in '/', for all images "
+        "under it."
+    ),
+]
+Out = Annotated[str, typer.Option(help="Folder of the result: a path or s3://bucket/prefix.")]
+Model = Annotated[Path, typer.Option(help="The archive to score with (.mar or folder).")]
+Date = Annotated[
+    str | None,
+    typer.Option(
+        help="yesterday, today or YYYY-MM-DD: what {date}, {yyyy}, {mm} and {dd} in MANIFEST and "
+        "--out stand for.",
+    ),
+]
+
+Column = Annotated[
+    str | None,
+    typer.Option(
+        help="Column that names the image. [default: the first of image, image_url, url, uri, "
+        "path, key, s3_key and file]",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column of the list to take over into the result; again for more, '' for none. "
+        "[default: all]",
+        metavar="NAME",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Boxes = Annotated[
+    bool,
+    typer.Option(
+        "--boxes",
+        help="A further column with the objects: boxes, labels, attention.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Host from which https:// images may be fetched, such as images.example.org or "
+        "*.example.org; again for more.",
+        metavar="HOST",
+        rich_help_panel=_IMAGES,
+    ),
+]
+ChunkSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Images that are scored and kept together: what an interruption can cost a worker.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+MaxErrorShare = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Stop with exit code 3 as soon as a larger share of the images has failed.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that score; 0: only this one. [default: one for each CPU; with --ray as "
+        "many as there is room for]",
+        rich_help_panel=_WORK,
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(min=1, help="Threads that each worker computes with.", rich_help_panel=_WORK),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the networks run, e.g. cuda:0. [default: cpu; cuda with --gpus-per-worker]",
+        rich_help_panel=_WORK,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="Score on a Ray cluster: its address, or auto.",
+        metavar="auto|ADDRESS",
+        rich_help_panel=_WORK,
+    ),
+]
+GpusPerWorker = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        help="GPUs that each worker on Ray takes; may be a fraction.",
+        rich_help_panel=_WORK,
+    ),
+]
+Share = Annotated[
+    str | None,
+    typer.Option(
+        help="Score the I-th of N shares, counted from 0: for N starts of this command on N "
+        "machines, of which the last one finishes. [default: in an AWS Batch array job, its own]",
+        metavar="I/N",
+        rich_help_panel=_WORK,
+    ),
+]
+FetchThreads = Annotated[
+    int,
+    typer.Option(
+        min=1, max=256, help="Images that each worker fetches at a time.", rich_help_panel=_WORK
+    ),
+]
+Fetcher = Annotated[
+    Literal["boto3", "obstore"],
+    typer.Option(
+        help="What fetches from S3; obstore takes less CPU and needs the extra 'fast'.",
+        rich_help_panel=_WORK,
+    ),
+]
+
+Grace = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        help="Seconds that chunks under way have to end after SIGTERM or Ctrl-C.",
+        rich_help_panel=_WATCH,
+    ),
+]
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write metrics there, for the textfile collector of node_exporter (name it ….prom).",
+        rich_help_panel=_WATCH,
+    ),
+]
+PushGateway = Annotated[
+    str | None,
+    typer.Option(
+        help="Push metrics to this Prometheus Pushgateway.",
+        metavar="URL",
+        rich_help_panel=_WATCH,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="The summary as JSON.", rich_help_panel=_WATCH)
+]
