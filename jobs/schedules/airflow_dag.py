@@ -1,7 +1,7 @@
 """Every night: score the list of the day that is over, then report on it.
 
-For Airflow 3, in its folder of DAGs. The tasks run `vea` where the workers of Airflow run; the day is
-Airflow's, so a night that is cleared, or filled in by `airflow backfill`, scores its own list.
+For Airflow 3, in its folder of DAGs. The tasks run `vea` where the workers of Airflow run; the day
+is Airflow's, so a night that is cleared, or filled in by `airflow backfill`, scores its own list.
 """
 
 from datetime import datetime, timedelta

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -138,13 +137,9 @@ def test_wrong_usage_ends_it_at_once(folder):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_handed_on_once_and_awaited(folder, number):
     plan(folder, d21="wait")
-    code = (
-        "import sys; sys.executable = sys.argv.pop(1); from vea.main import main; main()"
-    )
-    real = os.readlink("/proc/self/exe")
-    command = [os.environ.get("PYTHON", real), "-c", code, sys.executable, "backfill", *TEMPLATES]
-    # The interpreter of the virtual environment, which `sys.executable` is not here.
-    command[0] = str(Path(sys.prefix, "bin", "python"))
+    code = "import sys; sys.executable = sys.argv.pop(1); from vea.main import main; main()"
+    python = str(Path(sys.prefix, "bin", "python"))  # `sys.executable` is the stand-in
+    command = [python, "-c", code, sys.executable, "backfill", *TEMPLATES]
     dates = ["--from", "2026-11-20", "--to", "2026-11-23", "--keep-going"]
     with subprocess.Popen([*command, *dates], stdout=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 60
@@ -153,9 +148,7 @@ def test_a_signal_is_handed_on_once_and_awaited(folder, number):
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert (folder / "heard").read_text().strip() == f"[<Signals.{number.name}: {int(number)}>]" or (
-        (folder / "heard").read_text().strip() == f"[{int(number)}]"
-    )
+    assert (folder / "heard").read_text().strip() == f"[{int(number)}]"
     assert len(days_called(folder)) == 2
     assert output.splitlines()[-1] == "2026-11-21  stopped; the same command goes on from here"
 
