@@ -36,6 +36,10 @@ def serve(
         Path | None,
         typer.Option(help="Folder of the server. [default: ~/.local/state/vea/serve]"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that score. [default: what suits the machine]"),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option("--detach/--foreground", help="Return and leave the server running."),
@@ -71,7 +75,7 @@ def serve(
     with signals_as_interrupt():
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
-        server = TorchServe.start(archive, folder, ports=ports)
+        server = TorchServe.start(archive, folder, ports=ports, workers=workers)
         try:
             typer.echo(_explanation(server, option, detach=detach))
             if not detach:
@@ -124,7 +128,7 @@ Ask it about a photo (add -H 'X-Explain: true' and it says why, too):
 
 The key is in {place.keys}
 and expires after 60 minutes. A valid one at any time: vea serve --token{option}
-Log:  {place.log}
+Log:  {place.log}, and a line for each request in {place.access_log.name} beside it
 Stop: {end}"""
 
 
