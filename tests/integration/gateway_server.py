@@ -1,4 +1,4 @@
-"""What the gateway's tests share: one that runs in this process, and requests of any shape to it."""
+"""What the gateway's tests share: one that runs in this process, and requests of any shape."""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ _REASONS = {
     502: "The server of models cannot be reached, or its worker died on this request.",
     503: "Too busy, or not ready; the header Retry-After says when to come again.",
     504: "The model took too long.",
+    507: "There is not enough memory for this image now.",
 }
-_BODY_ERRORS = (400, 404, 408, 413, 415, 422, 500, 502, 503, 504)
+_BODY_ERRORS = (400, 404, 408, 413, 415, 422, 500, 502, 503, 504, 507)
 
 
 def describe(assets: Assets, most: int, *, keyed: bool) -> dict[str, Any]:

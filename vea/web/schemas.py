@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from handler.requests import MAX_IMAGES
+
 
 def _object(properties: dict[str, Any], *optional: str) -> dict[str, Any]:
     required = [name for name in properties if name not in optional]
@@ -30,6 +32,8 @@ _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 _BOX = _list(_NUMBER, minItems=4, maxItems=4) | {
     "description": "x1, y1, x2, y2 in pixels of the image after EXIF rotation."
 }
+_FLAG: dict[str, Any] = {"type": "boolean"}
+_CLOSED: dict[str, Any] = {"additionalProperties": False}
 _BASE64: dict[str, Any] = {"type": "string", "minLength": 1, "contentEncoding": "base64"}
 
 _PREDICTION: dict[str, Any] = {
@@ -65,6 +69,8 @@ _EXPLANATION = _PREDICTION | {
     "activation": _or_null(_list(_list(_SHARE))),
     "activation_box": _or_null(_BOX),
 }
+# What is no image in a list is refused in its place, whatever it is, and fails nothing else.
+_ANYTHING: dict[str, Any] = {"contentEncoding": "base64", "description": "An image."}
 
 SCHEMAS: dict[str, Any] = {
     "Error": _object({"error": _object({"code": {"type": "integer"}, "reason": _TEXT})}),
@@ -94,15 +100,23 @@ SCHEMAS: dict[str, Any] = {
     ),
     "Request": {
         "oneOf": [
-            {**_object({"image": _BASE64}), "additionalProperties": False},
-            {
-                **_object({"images": _list(_BASE64, minItems=1)}),
-                "additionalProperties": False,
-            },
+            _object({"image": _BASE64, "explain": _FLAG}, "explain") | _CLOSED,
+            _object(
+                {"images": _list(_ANYTHING, minItems=1, maxItems=MAX_IMAGES), "explain": _FLAG},
+                "explain",
+            )
+            | _CLOSED,
         ]
     },
     "Prediction": _object(_PREDICTION),
     "Explanation": _object(_EXPLANATION, "activation_box"),
-    "PredictionAnswer": {"oneOf": [_reference("Prediction")]},
-    "ExplanationAnswer": {"oneOf": [_reference("Explanation")]},
+    # Of a request with a list of images: an answer for each, in order, whatever befell the others.
+    "Predictions": _object(
+        {"predictions": _list({"anyOf": [_reference("Prediction"), _reference("Error")]})}
+    ),
+    "Explanations": _object(
+        {"predictions": _list({"anyOf": [_reference("Explanation"), _reference("Error")]})}
+    ),
+    "PredictionAnswer": {"anyOf": [_reference("Prediction"), _reference("Predictions")]},
+    "ExplanationAnswer": {"anyOf": [_reference("Explanation"), _reference("Explanations")]},
 }
