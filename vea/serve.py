@@ -62,7 +62,7 @@ def serve(
     from vea.serving.workplace import Ports
     from vea.store import newest_archive
 
-    folder = (state or _default_state()).expanduser().resolve()
+    folder = (state or default_state()).expanduser().resolve()
     option = "" if state is None else f" --state {shlex.quote(str(folder))}"
     if stop:
         _stop(folder)
@@ -72,7 +72,7 @@ def serve(
         return
     archive = archive or newest_archive()
     TorchServe.require_none(folder)  # before it is blamed on a port
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
         server = TorchServe.start(archive, folder, ports=ports, workers=workers)
@@ -88,7 +88,8 @@ def serve(
             raise
 
 
-def _default_state() -> Path:
+def default_state() -> Path:
+    """The folder of the server when none is named."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "vea" / "serve"
 
@@ -146,7 +147,7 @@ def _watch(server: TorchServe) -> None:
 
 
 @contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def signals_as_interrupt() -> Iterator[None]:
     """End on SIGTERM and on a closed terminal as on Ctrl-C, so that no server stays behind."""
 
     def interrupt(number: int, frame: object) -> None:
