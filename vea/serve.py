@@ -36,6 +36,10 @@ def serve(
         Path | None,
         typer.Option(help="Folder of the server. [default: ~/.local/state/vea/serve]"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that score. [default: what suits the machine]"),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option("--detach/--foreground", help="Return and leave the server running."),
@@ -58,7 +62,7 @@ def serve(
     from vea.serving.workplace import Ports
     from vea.store import newest_archive
 
-    folder = (state or _default_state()).expanduser().resolve()
+    folder = (state or default_state()).expanduser().resolve()
     option = "" if state is None else f" --state {shlex.quote(str(folder))}"
     if stop:
         _stop(folder)
@@ -68,10 +72,10 @@ def serve(
         return
     archive = archive or newest_archive()
     TorchServe.require_none(folder)  # before it is blamed on a port
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
-        server = TorchServe.start(archive, folder, ports=ports)
+        server = TorchServe.start(archive, folder, ports=ports, workers=workers)
         try:
             typer.echo(_explanation(server, option, detach=detach))
             if not detach:
@@ -84,7 +88,8 @@ def serve(
             raise
 
 
-def _default_state() -> Path:
+def default_state() -> Path:
+    """The folder of the server when none is named."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "vea" / "serve"
 
@@ -123,7 +128,7 @@ Ask it about a photo (add -H 'X-Explain: true' and it says why, too):
 
 The key is in {place.keys}
 and expires after 60 minutes. A valid one at any time: vea serve --token{option}
-Log:  {place.log}
+Log:  {place.log}, and a line for each request in {place.access_log.name} beside it
 Stop: {end}"""
 
 
@@ -142,7 +147,7 @@ def _watch(server: TorchServe) -> None:
 
 
 @contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def signals_as_interrupt() -> Iterator[None]:
     """End on SIGTERM and on a closed terminal as on Ctrl-C, so that no server stays behind."""
 
     def interrupt(number: int, frame: object) -> None:
