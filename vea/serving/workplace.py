@@ -184,6 +184,7 @@ class Workplace:
         """
         try:
             self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.state.chmod(0o700)  # also where it was there before: keys and log are the user's
             if any(self.state.iterdir()) and not self.log_settings.exists():
                 raise ServingError(
                     f"{self.state} holds other files; choose an empty folder for the server"
@@ -258,7 +259,11 @@ class Workplace:
             "grpc_management_address": HOST,
             "grpc_management_port": ports.grpc_management,
             "load_models": f"{name}={file}",
-            "allowed_urls": f"file://{store}/.*",
+            # No slash and no percent sign in the name: neither leads out of the folder again.
+            "allowed_urls": f"file://{store}/[A-Za-z0-9._-]+[.]mar",
+            # The workflow endpoint loads code even with the model API off. It reads and writes only
+            # below this path, and nothing can lie below a file, whoever asks.
+            "workflow_store": os.devnull,
             "disable_token_authorization": "false",
             "enable_model_api": "false",
             "metrics_mode": "prometheus",
