@@ -44,6 +44,7 @@ def build_app() -> typer.Typer:
         detectron2,
         evaluate,
         explain,
+        models,
         predict,
         report,
         score,
@@ -63,7 +64,7 @@ def build_app() -> typer.Typer:
     )
     for module in (
         *(demo, predict, explain, data, cache, train, weights),
-        *(evaluate, ablate, serve, score, backfill, report, detectron2),
+        *(evaluate, ablate, serve, models, score, backfill, report, detectron2),
     ):
         module.register(app)
     return app

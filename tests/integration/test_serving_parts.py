@@ -156,6 +156,9 @@ def test_the_store_has_the_settings_that_the_command_writes(tmp_path: Path) -> N
         dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
         for path in (stored, workplace.settings)
     )
-    assert ours.pop("allowed_urls") == f"file://{workplace.models}/.*"
+    assert ours.pop("allowed_urls") == f"file://{workplace.models}/[^/%]+"
     assert theirs.pop("allowed_urls") == "file:///nowhere"
+    # `vea models` adds versions to a server that `vea serve` started, and to no other.
+    assert ours.pop("enable_model_api") == "true"
+    assert theirs.pop("enable_model_api") == "false"
     assert theirs == ours

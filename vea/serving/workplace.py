@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +141,12 @@ class Workplace:
         """The one place that TorchServe may load archives from."""
         return self.state / "models"
 
-    def prepare(self, archive: Path, name: str, ports: Ports) -> Workplace:
+    def prepare(
+        self, archive: Path, name: str, ports: Ports, *, keep: Collection[str] = ()
+    ) -> Workplace:
         """Make the folder ready for a start that serves ``archive`` as ``name``.
+
+        Of the archives of earlier starts those named in ``keep`` stay.
 
         Returns:
             This workplace, with its scratch folder elsewhere if its own path is too long.
@@ -160,7 +165,10 @@ class Workplace:
             if len(os.fsencode(self.scratch)) > _SOCKET_PATH:
                 ready = Workplace(self.state, Path(tempfile.mkdtemp(prefix="vea-")))
             ready.scratch.mkdir(exist_ok=True)
-            self.models.mkdir()
+            self.models.mkdir(exist_ok=True)
+            for other in self.models.iterdir():
+                if other.name not in {archive.name, *keep}:
+                    other.unlink()
             _place(archive, self.models / archive.name)
             self.log_settings.write_text(_LOG_SETTINGS)
             self.settings.write_text(self._properties(archive.name, name, ports))
@@ -169,8 +177,8 @@ class Workplace:
         return ready
 
     def clear(self) -> None:
-        """Remove what is of no use once the server is gone; its log stays."""
-        for folder in (self.models, self.scratch, self.state / "logs"):
+        """Remove what is of no use once the server is gone; log, history and archives stay."""
+        for folder in (self.scratch, self.state / "logs"):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.keys, self.record):
             file.unlink(missing_ok=True)
@@ -204,7 +212,8 @@ class Workplace:
 
     def _properties(self, file: str, name: str, ports: Ports) -> str:
         # The value is a comma-separated list of regular expressions: a dot stands for any character
-        # of the path that would mean something there.
+        # of the path that would mean something there. Neither a slash nor a percent sign may
+        # follow: TorchServe refuses "..", but not "%2e%2e", and then leaves the folder.
         store = re.sub(r"[^A-Za-z0-9/_-]", ".", str(self.models))
         values = {
             "inference_address": f"http://{HOST}:{ports.inference}",
@@ -215,9 +224,9 @@ class Workplace:
             "grpc_management_address": HOST,
             "grpc_management_port": ports.grpc_management,
             "load_models": f"{name}={file}",
-            "allowed_urls": f"file://{store}/.*",
+            "allowed_urls": f"file://{store}/[^/%]+",
             "disable_token_authorization": "false",
-            "enable_model_api": "false",
+            "enable_model_api": "true",
             "metrics_mode": "prometheus",
             "model_metrics_auto_detect": "true",
             "disable_system_metrics": "true",
@@ -239,6 +248,9 @@ def _is_free(port: int) -> bool:
 
 
 def _place(archive: Path, target: Path) -> None:
+    if archive == target:
+        return
+    target.unlink(missing_ok=True)
     try:
         os.link(archive, target)
     except OSError:  # another file system, or one without links
