@@ -107,8 +107,8 @@ def promote(
     """Let a running server answer with another version, without one failed request.
 
     The archive is verified, copied, loaded beside the version that is served, and asked about the
-    photos that come with the program. Only if every answer is right does it become the default; else
-    it is taken away and the old version has never stopped.
+    photos that come with the program. Only if every answer is right does it become the default;
+    else it is taken away and the old version has never stopped.
 
         vea models promote runs/lite/vea-lite-1.1.mar --digest 4f0c2a91d7e3
 

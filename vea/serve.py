@@ -105,8 +105,8 @@ def _promoted(folder: Path) -> Path | None:
         verify(kept, digest=event.digest)
     except ArchiveError as error:
         raise ServingError(
-            f"{event.title} was served here last, but its archive cannot be used any more: {error}; "
-            "name an archive: vea serve ARCHIVE"
+            f"{event.title} was served here last, but its archive cannot be used any more: "
+            f"{error}; name an archive: vea serve ARCHIVE"
         ) from None
     typer.echo(f"going on with {event.title}, the default since {event.at}", err=True)
     return kept

@@ -25,7 +25,8 @@ class Event:
 
     Attributes:
         at: when, UTC, ISO 8601.
-        action: ``start``, ``promote`` and ``rollback`` made it the default; ``remove`` took it away.
+        action: ``start``, ``promote`` and ``rollback`` made it the default, ``remove`` took it
+            away.
         model: name.
         version: of the model.
         digest: of the archive.

@@ -91,18 +91,19 @@ def _wrong_refusal(status: int, answer: Any) -> str | None:
 def _wrong_answer(status: int, answer: Any, version: str, digest: str) -> str | None:
     if status != 200:
         return f"status {status}: {str(answer)[:200]}"
+    wrong = None
     try:
         probabilities, model = answer["probabilities"], answer["model"]
         total = math.fsum(probabilities.values())
         likeliest = max(probabilities, key=probabilities.__getitem__)
         if not all(0.0 <= p <= 1.0 + _ROUNDING for p in probabilities.values()):
-            return "a probability outside of 0 to 1"
-        if abs(total - 1.0) > _ROUNDING:
-            return f"the probabilities sum to {total:.4f}"
-        if answer["emotion"] != likeliest:
-            return f"the emotion is {answer['emotion']}, the likeliest is {likeliest}"
-        if (model["version"], model["digest"]) != (version, digest):
-            return f"version {model['version']} with the digest {model['digest']} answered"
+            wrong = "a probability outside of 0 to 1"
+        elif abs(total - 1.0) > _ROUNDING:
+            wrong = f"the probabilities sum to {total:.4f}"
+        elif answer["emotion"] != likeliest:
+            wrong = f"the emotion is {answer['emotion']}, the likeliest is {likeliest}"
+        elif (model["version"], model["digest"]) != (version, digest):
+            wrong = f"version {model['version']} with the digest {model['digest']} answered"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return f"the answer is not of the known form ({error!r})"
-    return None
+        wrong = f"the answer is not of the known form ({error!r})"
+    return wrong

@@ -1,8 +1,8 @@
 """Promote, roll back and remove versions of a model on a server that goes on answering.
 
-The old version never stops: the new one is loaded beside it, answers real requests that nobody sees,
-and only then becomes the default. What fails is taken back whole. Each step can be repeated, so that
-after a kill the same command goes on where it was.
+The old version never stops: the new one is loaded beside it, answers real requests that nobody
+sees, and only then becomes the default. What fails is taken back whole. Each step can be repeated,
+so that after a kill the same command goes on where it was.
 """
 
 from __future__ import annotations
