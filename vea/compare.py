@@ -159,7 +159,8 @@ def _show(console: Console, result: Comparison) -> None:
     if accuracy:
         low, high = accuracy["difference_interval_95"]
         console.print(
-            f"{accuracy['of']} accuracy: {accuracy['first']:.1%}, then {accuracy['second']:.1%}; difference "
+            f"accuracy of {'emotions' if accuracy['of'] == 'emotion' else 'polarities'}: "
+            f"{accuracy['first']:.1%}, then {accuracy['second']:.1%}; difference "
             f"{accuracy['difference']:+.1%} (95 % interval {low:+.1%} to {high:+.1%})"
         )
 
