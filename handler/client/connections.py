@@ -9,17 +9,20 @@ import httpx2
 from handler.client.steps import Ask, Reply
 
 
-def settings(connections: int) -> dict[str, Any]:
+def settings(connections: int | None) -> dict[str, Any]:
     """Arguments for a `httpx2.Client` or `httpx2.AsyncClient`.
 
     Args:
-        connections: that may be open at a time.
+        connections: that may be open at a time, and are kept for the next request; None: any
+            number, and none is kept.
     """
     return {
         # A proxy out of the environment must not see the keys, nor .netrc replace them.
         "trust_env": False,
         "follow_redirects": False,
-        "limits": httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        "limits": httpx2.Limits(
+            max_connections=connections, max_keepalive_connections=connections or 0
+        ),
     }
 
 

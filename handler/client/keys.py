@@ -21,6 +21,8 @@ Purpose = Literal["inference", "management"]
 _MARGIN = timedelta(seconds=60)
 _DEFAULT_MANAGEMENT = "http://127.0.0.1:8081"
 _TIMEOUT = 30.0
+_SOON = 0.02
+_READINGS = 20
 
 
 class Keys(Protocol):
@@ -77,14 +79,14 @@ class KeyFile:
         Raises:
             EndpointError: there is no key file, or the server gives no new key.
         """
-        key, expires = self._read()
+        key, expires = yield from self._read()
         if expires - datetime.now(UTC) >= _MARGIN:
             return key
         return (yield from self._renewed(key))
 
     def after_refusal(self, refused: str | None) -> Steps[str]:
         """The file's key if it has changed since, else a new one; raises as `current`."""
-        key, _ = self._read()
+        key, _ = yield from self._read()
         if key != refused:
             return key
         return (yield from self._renewed(key))
@@ -92,35 +94,45 @@ class KeyFile:
     def _renewed(self, old: str) -> Steps[str]:
         # Never wait for the lock: in an event loop its holder could not go on.
         while not self._renewing.acquire(blocking=False):
-            yield Pause(0.02)
-            if (key := self._read()[0]) != old:
+            yield Pause(_SOON)
+            if (key := (yield from self._read())[0]) != old:
                 return key
         try:
-            if (key := self._read()[0]) != old:
+            if (key := (yield from self._read())[0]) != old:
                 return key
             # Only the API key may ask. TorchServe writes the new key into its file.
-            headers = {"Authorization": f"Bearer {self._entry('API')['key']}"}
+            master = yield from self._entry("API")
+            headers = {"Authorization": f"Bearer {master['key']}"}
             url = f"{self._management or management_beside(self.path)}/token?type={self.purpose}"
             reply = yield from send(Ask("GET", url, _TIMEOUT, headers))
             if reply.status != 200:
                 why = reply.failure or f"status {reply.status}"
-                raise EndpointError(f"the server gives no new {self.purpose} key ({why})")
-            return self._read()[0]
+                raise EndpointError(
+                    f"the server gives no new {self.purpose} key ({why}); the one in {self.path} "
+                    "has expired or is of another server"
+                )
+            return (yield from self._read())[0]
         finally:
             self._renewing.release()
 
-    def _read(self) -> tuple[str, datetime]:
-        entry = self._entry(self.purpose)
+    def _read(self) -> Steps[tuple[str, datetime]]:
+        entry = yield from self._entry(self.purpose)
         return entry["key"], datetime.fromisoformat(entry["expiration time"])
 
-    def _entry(self, purpose: str) -> dict[str, Any]:
-        try:
-            entry: dict[str, Any] = json.loads(self.path.read_text())[purpose]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EndpointError(
-                f"no access keys of a running server in {self.path}: {error}"
-            ) from None
-        return entry
+    def _entry(self, purpose: str) -> Steps[dict[str, Any]]:
+        for attempt in range(_READINGS):
+            try:
+                entry: dict[str, Any] = json.loads(self.path.read_text())[purpose]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                # TorchServe writes over the file: for a moment it is empty or cut.
+                if attempt + 1 < _READINGS and isinstance(error, ValueError):
+                    yield Pause(_SOON)
+                    continue
+                raise EndpointError(
+                    f"no access keys of a running server in {self.path}: {error}"
+                ) from None
+            return entry
+        raise AssertionError("unreachable")
 
 
 def management_beside(key_file: Path) -> str:

@@ -143,24 +143,30 @@ class Client:
         self.close()
 
     def _run(self, steps: Steps[Result]) -> Result:
-        reply: Reply | None = None
-        try:
-            while True:
-                try:
-                    step = steps.send(reply)
-                except StopIteration as end:
-                    result: Result = end.value
-                    return result
-                if isinstance(step, Ask):
-                    reply = self._send(step)
-                else:
-                    time.sleep(step.seconds)
-                    reply = None
-        finally:
-            steps.close()  # an interrupted call must not keep what its steps hold
+        return drive(steps, self._http)
 
-    def _send(self, ask: Ask) -> Reply:
-        try:
-            return connections.reply_of(self._http.request(**connections.arguments(ask)))
-        except httpx2.TransportError as error:
-            return connections.failure_of(error)
+
+def drive(steps: Steps[Result], http: httpx2.Client) -> Result:
+    """Carry out what the shared logic asks for, with the connections of ``http``."""
+    reply: Reply | None = None
+    try:
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            if isinstance(step, Ask):
+                reply = _send(step, http)
+            else:
+                time.sleep(step.seconds)
+                reply = None
+    finally:
+        steps.close()  # an interrupted call must not keep what its steps hold
+
+
+def _send(ask: Ask, http: httpx2.Client) -> Reply:
+    try:
+        return connections.reply_of(http.request(**connections.arguments(ask)))
+    except httpx2.TransportError as error:
+        return connections.failure_of(error)
