@@ -144,3 +144,15 @@ def test_a_batch_is_measured_where_its_stages_are(
     assert measures.images == 4
     assert measures.received == sum(map(len, images[:3])) + 4
     assert measures.refusals == {"not_an_image": 1, "bad_request": 1}
+
+
+def test_one_request_cannot_ask_for_more_pixels_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch, predictor: Predictor, images: list[bytes]
+) -> None:
+    monkeypatch.setattr("handler.answers.MAX_PIXELS", 2 * 96 * 64)
+    (answer, alone) = Answerer(predictor).answer(
+        [Asked(tuple(images), many=True), Asked(images[:1])]
+    )
+    codes = [one.get("error", {}).get("code") for one in json.loads(answer.body)["predictions"]]
+    assert codes == [None, None, 413, 413]
+    assert alone.status == 200
