@@ -26,11 +26,20 @@ _NEVER = "9999-12-31T00:00:00+00:00"
 _READINGS = 20
 
 
+class KeysAway(EndpointError):
+    """There were keys, and now there are none: the server is being started anew, or has ended."""
+
+
 class Keys(Protocol):
     """Where a client's key comes from."""
 
     def current(self) -> Steps[str | None]:
-        """The key to send; None to send none."""
+        """The key to send; None to send none.
+
+        Raises:
+            KeysAway: there is none any more; there may be again.
+            EndpointError: there is none.
+        """
         ...
 
     def after_refusal(self, refused: str | None) -> Steps[str | None]:
@@ -73,12 +82,14 @@ class KeyFile:
         self.purpose: Purpose = purpose
         self._management = management
         self._renewing = threading.Lock()
+        self._seen = False
 
     def current(self) -> Steps[str]:
         """A key that is valid for at least a minute, renewed if need be.
 
         Raises:
-            EndpointError: there is no key file, or the server gives no new key.
+            KeysAway: the file was there before, or the server cannot be asked for a new key.
+            EndpointError: there is no such file, or the server gives no new key.
         """
         key, expires = yield from self._read()
         if expires - datetime.now(UTC) >= _MARGIN:
@@ -106,11 +117,12 @@ class KeyFile:
             headers = {"Authorization": f"Bearer {master}"}
             url = f"{self._management or management_beside(self.path)}/token?type={self.purpose}"
             reply = yield from send(Ask("GET", url, _TIMEOUT, headers))
+            if reply.status == 0:
+                raise KeysAway(f"no new key from the server: {reply.failure}")
             if reply.status != 200:
-                why = reply.failure or f"status {reply.status}"
                 raise EndpointError(
-                    f"the server gives no new {self.purpose} key ({why}); the one in {self.path} "
-                    "has expired or is of another server"
+                    f"the server gives no new {self.purpose} key (status {reply.status}); the one "
+                    f"in {self.path} has expired or is of another server"
                 )
             return (yield from self._read())[0]
         finally:
@@ -127,11 +139,13 @@ class KeyFile:
                 entry = json.loads(self.path.read_text())[purpose]
                 key, expires = entry["key"], entry.get("expiration time", _NEVER)
                 datetime.fromisoformat(expires)
+                self._seen = True
                 return key, expires
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 # TorchServe writes over the file: for a moment it is empty or cut.
                 if reading + 1 == _READINGS or not isinstance(error, ValueError):
-                    raise EndpointError(
+                    away = self._seen and isinstance(error, FileNotFoundError)
+                    raise (KeysAway if away else EndpointError)(
                         f"no access keys of a running server in {self.path}: {error}"
                     ) from None
             yield Pause(_SOON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 from scripted_service import DOCUMENT, Heard, Said, scripted
 
-from handler.client import AsyncClient, Client, EndpointError, KeyFile
+from handler.client import (
+    AsyncClient,
+    Client,
+    EndpointError,
+    KeyFile,
+    RetryPolicy,
+    Unavailable,
+)
 from handler.client.keys import management_beside
 
 NO_KEY = Said(400, {"code": 400, "type": "InvalidKeyException", "message": "Token incorrect"})
@@ -117,6 +125,26 @@ def test_a_server_that_refuses_every_key_is_not_asked_for_ever(torchserve: Torch
         client.predict(b"image")
     assert len(service.heard) < 10
     assert not any(key in str(error.value) for key in ("key-0", "key-1", "master"))
+
+
+def test_a_server_that_is_started_anew_has_no_keys_for_a_while(torchserve: TorchServe) -> None:
+    with scripted(answer=torchserve.answer) as service, client_of(service.url, torchserve) as it:
+        it.predict(b"image")
+        torchserve.file.unlink()
+        again = threading.Timer(0.3, lambda: torchserve.write("of the new one", minutes=60))
+        again.start()
+        assert it.predict(b"image") == DOCUMENT
+        again.join()
+
+
+def test_a_server_that_is_gone_for_good_is_unavailable(torchserve: TorchServe) -> None:
+    with scripted(answer=torchserve.answer) as service:
+        keys = KeyFile(torchserve.file, management=service.url)
+        with Client(service.url, model="m", keys=keys, policy=RetryPolicy(deadline=0.3)) as client:
+            client.predict(b"image")
+            torchserve.file.unlink()
+            with pytest.raises(Unavailable, match="no access keys"):
+                client.predict(b"image")
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"inference": 1}'])
