@@ -11,13 +11,14 @@ from typing import Any
 import pandas
 import pytest
 import typer
-from marked_service import RAISE
+from marked_service import PAUSE, RAISE
 from torchserve_server import drawn_images, with_other_file
 from typer.testing import CliRunner
 
-from handler.client import Unavailable
 from handler.errors import VeaError
 from jobs.endpoint import Endpoint, ModelChanged
+from jobs.engine import Engine, InThisProcess
+from jobs.processes import Processes
 from jobs.run import ScoreJob, score_list
 from train.package import package
 from vea import score
@@ -130,9 +131,12 @@ def test_an_image_that_breaks_the_service_is_found_and_its_neighbours_are_scored
     assert "alone" in failed["reason"].item()
 
 
+@pytest.mark.parametrize("engine", [InThisProcess(), Processes(1)])
 def test_a_service_that_goes_away_ends_the_job_and_blames_no_image(
-    archive: Path, listed: Path, tmp_path: Path
+    archive: Path, listed: Path, tmp_path: Path, engine: Engine
 ) -> None:
+    for number in range(2, len(IMAGES)):  # slowly, so that the end comes in the middle
+        (tmp_path / f"{number}.img").write_bytes(IMAGES[number] + PAUSE)
     with TorchServe.running(archive, tmp_path / "state") as server:
         job = ScoreJob(
             str(listed),
@@ -146,9 +150,8 @@ def test_a_service_that_goes_away_ends_the_job_and_blames_no_image(
             if now.done >= 2:
                 server.stop()
 
-        with pytest.raises(Unavailable, match="no answer from http") as away:
-            score_list(job, on_progress=stop)
-    assert not away.value.broke
+        with pytest.raises(VeaError, match="no answer from http"):
+            score_list(job, engine=engine, on_progress=stop)
     with pytest.raises(VeaError, match=r"key|answer"):
         score_list(job)  # nor can it begin
     # The same run, so its parts count, whoever finishes it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,3 +248,12 @@ def test_ready_is_a_real_prediction() -> None:
         assert service.heard[0].body.startswith(b"\x89PNG")
         assert not client.ready()
     assert len(service.heard) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Refused(415, "no image"), EndpointError("no", 404), Unavailable("there", "busy", 3, True)],
+)
+def test_errors_pass_between_processes_whole(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
