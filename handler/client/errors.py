@@ -14,9 +14,12 @@ class Refused(VeaError):
     """
 
     def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{reason} (status {status})")
+        super().__init__(status, reason)  # all of them, so that it can be pickled
         self.status = status
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} (status {self.status})"
 
 
 class EndpointError(VeaError):
@@ -29,23 +32,32 @@ class EndpointError(VeaError):
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
+        super().__init__(message, status)
+        self.message = message
         self.status = status
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Unavailable(VeaError):
     """No answer in the time or the number of tries allowed; later there may be one.
 
     Attributes:
+        where: the address that was asked.
         reason: what the last try came to, one line.
         tries: requests sent.
         broke: whether the service broke down on this very request every time, so that the request
             may be the cause; else it was busy or away.
     """
 
-    def __init__(self, where: str, reason: str, tries: int, *, broke: bool = False) -> None:
-        times = "once" if tries == 1 else f"{tries} times"
-        super().__init__(f"no answer from {where}, asked {times}: {reason}")
+    def __init__(self, where: str, reason: str, tries: int, broke: bool = False) -> None:
+        super().__init__(where, reason, tries, broke)
+        self.where = where
         self.reason = reason
         self.tries = tries
         self.broke = broke
+
+    def __str__(self) -> str:
+        times = "once" if self.tries == 1 else f"{self.tries} times"
+        return f"no answer from {self.where}, asked {times}: {self.reason}"

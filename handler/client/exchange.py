@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from handler.client.errors import EndpointError, Refused, Unavailable
-from handler.client.keys import Keys
+from handler.client.keys import Keys, KeysAway
 from handler.client.retry import RetryPolicy, retry_after
 from handler.client.steps import Ask, Pause, Reply, Steps, send
 
@@ -79,43 +79,51 @@ class Exchange:
         kind = "explanations" if explain else "predictions"
         url = f"{self.url}/{kind}/{self._target}"
         until = self._clock() + self._policy.deadline
-        key = yield from self._keys.current()
-        tries = breakdowns = refusals = 0
+        tries = breakdowns = 0
+        said = ""
         while True:
-            headers = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
-            if key is not None:
-                headers["Authorization"] = f"Bearer {key}"
             left = max(0.001, until - self._clock())
-            reply = yield from send(Ask("POST", url, min(self._timeout, left), headers, image))
-            tries += 1
-            if is_about_the_key(reply):
-                refusals += 1
-                other = yield from self._keys.after_refusal(key)
-                if other == key or refusals == _REFUSALS_OF_KEYS:
+            reply, tried = yield from self._once(url, image, min(self._timeout, left))
+            tries += tried
+            if not is_passing(reply):
+                return self._final(reply, image)
+            if reply.timed_out and left < self._timeout:
+                # It was cut short by the deadline: that says nothing, so let those before speak.
+                broke = 0 < breakdowns == tries - 1
+                raise Unavailable(self.where, said or describe(reply), tries, broke=broke)
+            said = describe(reply)
+            breakdowns += is_breakdown(reply)
+            if breakdowns >= self._policy.breakdowns:
+                raise Unavailable(self.where, said, tries, broke=True)
+            wait = self._policy.wait(max(tries, 1), retry_after(reply.headers.get("retry-after")))
+            if self._clock() + wait >= until:
+                raise Unavailable(self.where, said, tries, broke=0 < breakdowns == tries)
+            yield Pause(wait)
+
+    def _once(self, url: str, image: bytes, timeout: float) -> Steps[tuple[Reply, int]]:
+        """One try, with another key if the first is refused: the answer, and requests sent."""
+        headers = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
+        sent = 0
+        try:
+            key = yield from self._keys.current()
+            while True:
+                bearer = {} if key is None else {"Authorization": f"Bearer {key}"}
+                reply = yield from send(Ask("POST", url, timeout, {**headers, **bearer}, image))
+                sent += 1
+                if not is_about_the_key(reply):
+                    return reply, sent
+                refused, key = key, (yield from self._keys.after_refusal(key))
+                if key == refused or sent == _REFUSALS_OF_KEYS:
                     raise EndpointError(
                         f"{self.url} does not take the key ({describe(reply)}); give a valid one",
                         reply.status,
                     )
-                key = other
-                continue
-            if not is_passing(reply):
-                return self._final(reply, image)
-            broke = is_breakdown(reply)
-            breakdowns += broke
-            if breakdowns >= self._policy.breakdowns:
-                raise Unavailable(self.where, describe(reply), tries, broke=True)
-            wait = self._policy.wait(tries, retry_after(reply.headers.get("retry-after")))
-            if self._clock() + wait >= until:
-                raise Unavailable(self.where, describe(reply), tries, broke=tries == breakdowns)
-            yield Pause(wait)
+        except KeysAway as away:
+            return Reply(0, failure=str(away)), sent
 
     def ready(self, probe: bytes) -> Steps[bool]:
-        """Whether ``probe``, an image, is answered at the first try; raises as `predict`."""
-        key = yield from self._keys.current()
-        headers = {"Content-Type": "application/octet-stream"}
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key}"
-        reply = yield from send(Ask("POST", self.where, self._timeout, headers, probe))
+        """Whether ``probe``, an image, is answered at once; raises as `predict`."""
+        reply, _ = yield from self._once(self.where, probe, self._timeout)
         return reply.status == 200
 
     def _final(self, reply: Reply, image: bytes) -> Answer:

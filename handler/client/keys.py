@@ -12,7 +12,7 @@ import re
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from handler.client.errors import EndpointError
 from handler.client.steps import Ask, Pause, Steps, send
@@ -22,14 +22,24 @@ _MARGIN = timedelta(seconds=60)
 _DEFAULT_MANAGEMENT = "http://127.0.0.1:8081"
 _TIMEOUT = 30.0
 _SOON = 0.02
+_NEVER = "9999-12-31T00:00:00+00:00"
 _READINGS = 20
+
+
+class KeysAway(EndpointError):
+    """There were keys, and now there are none: the server is being started anew, or has ended."""
 
 
 class Keys(Protocol):
     """Where a client's key comes from."""
 
     def current(self) -> Steps[str | None]:
-        """The key to send; None to send none."""
+        """The key to send; None to send none.
+
+        Raises:
+            KeysAway: there is none any more; there may be again.
+            EndpointError: there is none.
+        """
         ...
 
     def after_refusal(self, refused: str | None) -> Steps[str | None]:
@@ -72,12 +82,14 @@ class KeyFile:
         self.purpose: Purpose = purpose
         self._management = management
         self._renewing = threading.Lock()
+        self._seen = False
 
     def current(self) -> Steps[str]:
         """A key that is valid for at least a minute, renewed if need be.
 
         Raises:
-            EndpointError: there is no key file, or the server gives no new key.
+            KeysAway: the file was there before, or the server cannot be asked for a new key.
+            EndpointError: there is no such file, or the server gives no new key.
         """
         key, expires = yield from self._read()
         if expires - datetime.now(UTC) >= _MARGIN:
@@ -101,38 +113,43 @@ class KeyFile:
             if (key := (yield from self._read())[0]) != old:
                 return key
             # Only the API key may ask. TorchServe writes the new key into its file.
-            master = yield from self._entry("API")
-            headers = {"Authorization": f"Bearer {master['key']}"}
+            master, _ = yield from self._entry("API")
+            headers = {"Authorization": f"Bearer {master}"}
             url = f"{self._management or management_beside(self.path)}/token?type={self.purpose}"
             reply = yield from send(Ask("GET", url, _TIMEOUT, headers))
+            if reply.status == 0:
+                raise KeysAway(f"no new key from the server: {reply.failure}")
             if reply.status != 200:
-                why = reply.failure or f"status {reply.status}"
                 raise EndpointError(
-                    f"the server gives no new {self.purpose} key ({why}); the one in {self.path} "
-                    "has expired or is of another server"
+                    f"the server gives no new {self.purpose} key (status {reply.status}); the one "
+                    f"in {self.path} has expired or is of another server"
                 )
             return (yield from self._read())[0]
         finally:
             self._renewing.release()
 
     def _read(self) -> Steps[tuple[str, datetime]]:
-        entry = yield from self._entry(self.purpose)
-        return entry["key"], datetime.fromisoformat(entry["expiration time"])
+        key, expires = yield from self._entry(self.purpose)
+        return key, datetime.fromisoformat(expires)
 
-    def _entry(self, purpose: str) -> Steps[dict[str, Any]]:
-        for attempt in range(_READINGS):
+    def _entry(self, purpose: str) -> Steps[tuple[str, str]]:
+        """A key and when it expires; the API key never does."""
+        for reading in range(_READINGS):
             try:
-                entry: dict[str, Any] = json.loads(self.path.read_text())[purpose]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                entry = json.loads(self.path.read_text())[purpose]
+                key, expires = entry["key"], entry.get("expiration time", _NEVER)
+                datetime.fromisoformat(expires)
+                self._seen = True
+                return key, expires
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 # TorchServe writes over the file: for a moment it is empty or cut.
-                if attempt + 1 < _READINGS and isinstance(error, ValueError):
-                    yield Pause(_SOON)
-                    continue
-                raise EndpointError(
-                    f"no access keys of a running server in {self.path}: {error}"
-                ) from None
-            return entry
-        raise AssertionError("unreachable")
+                if reading + 1 == _READINGS or not isinstance(error, ValueError):
+                    away = self._seen and isinstance(error, FileNotFoundError)
+                    raise (KeysAway if away else EndpointError)(
+                        f"no access keys of a running server in {self.path}: {error}"
+                    ) from None
+            yield Pause(_SOON)
+        raise AssertionError("the last reading returns or raises")
 
 
 def management_beside(key_file: Path) -> str:

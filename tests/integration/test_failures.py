@@ -23,6 +23,7 @@ from torchserve_server import all_at_once, ask, drawn_images, with_other_file
 from handler.client import Client, EndpointError, Refused, RetryPolicy, Unavailable
 from train.package import default_serving, package
 from vea.serving.server import TorchServe
+from vea.serving.workplace import Workplace
 
 pytestmark = pytest.mark.integration
 
@@ -199,6 +200,28 @@ def test_a_key_about_to_expire_is_renewed_before_it_is_sent(
     after = json.loads(keys.read_text())["inference"]
     assert after["key"] != before["inference"]["key"]
     assert datetime.fromisoformat(after["expiration time"]) > datetime.fromisoformat(soon)
+
+
+def test_a_key_that_has_expired_is_replaced_if_it_can_be(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Workplace._properties
+    monkeypatch.setattr(
+        Workplace, "_properties", lambda *given: f"{written(*given)}token_expiration_min=0.05\n"
+    )
+    packed = package(tiny_model, tmp_path, name="tiny", version="0.1", card={})
+    with TorchServe.running(packed, tmp_path / "state") as server:
+        entry = json.loads(server.workplace.keys.read_text())["inference"]
+        expires = datetime.fromisoformat(entry["expiration time"])
+        while datetime.now(UTC) <= expires:
+            time.sleep(0.1)
+        with (
+            Client(url_of(server), model="tiny", key=entry["key"]) as stale,
+            pytest.raises(EndpointError, match="incorrect, expired, or not"),
+        ):
+            stale.predict(IMAGE)
+        with server.client.patient() as client:
+            assert client.predict(IMAGE)["emotion"]
 
 
 def test_keys_renewed_by_others_all_the_time_lose_no_request(
