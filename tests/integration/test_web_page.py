@@ -64,13 +64,16 @@ class Visit:
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.addresses.append(request.url))
-        self.page.on("response", lambda response: self.received.append(response))
+        self.page.on("response", self._receive)
         self.page.goto(base + "/")
         self.page.wait_for_selector("#model option[value]", state="attached", timeout=30_000)
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(_REFUSALS):
             self.complaints.append(message.text)
+
+    def _receive(self, response: Any) -> None:
+        self.received.append(response)
 
     def answered(self) -> None:
         self.page.wait_for_selector("#stage:not([aria-busy])", timeout=60_000)
