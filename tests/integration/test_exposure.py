@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import shutil
 import stat
 import subprocess
 import time
@@ -200,17 +201,20 @@ def test_without_our_settings_the_management_key_does_load_code(
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_model_from_outside_the_models_folder_is_refused(
-    server: TorchServe, archive: Path, name: str
+    server: TorchServe, archive: Path, tmp_path: Path, name: str
 ) -> None:
+    stranger = tmp_path / "stranger.mar"
+    shutil.copy(archive, stranger)
     store = server.workplace.models
-    up = "/".join([".."] * len(store.parts[1:]))
+    steps = len(store.parts[1:])
     before = sorted(store.iterdir())
     for address in (
-        archive.as_uri(),
-        str(archive),
-        f"file://{store}/{up}{archive}",
-        f"file://{store}/%252e%252e%252f{archive.name}",
-        f"http://127.0.0.1:{server.ports.inference}/tiny.mar",
+        stranger.as_uri(),
+        str(stranger),
+        f"file://{store}/{'/'.join(['..'] * steps)}{stranger}",
+        f"file://{store}/{'%252f'.join(['%252e%252e'] * steps)}{stranger}",
+        f"file://{store}/{'%252f'.join(['..'] * steps)}%252f{str(stranger).replace('/', '%252f')}",
+        f"http://127.0.0.1:{server.ports.inference}/stranger.mar",
     ):
         path = f"/models?url={address}&model_name=stranger&initial_workers=1&synchronous=true"
         status, text = request(server.ports.management, "POST", path, key(server, name))
