@@ -190,7 +190,7 @@ def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
         ArchiveError: there is no archive of this format at ``path``.
         VeaError: the archive needs a package that is not installed; the message says which.
     """
-    with _model_folder(Path(path)) as folder:
+    with model_folder(Path(path)) as folder:
         config, card, digest = _read_settings(folder)
         files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
         try:
@@ -214,12 +214,12 @@ def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
 
 def read_card(path: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of an archive, without building its networks."""
-    with _model_folder(Path(path)) as folder:
+    with model_folder(Path(path)) as folder:
         return _read_settings(folder)
 
 
 @contextmanager
-def _model_folder(path: Path) -> Iterator[Path]:
+def model_folder(path: Path) -> Iterator[Path]:
     """The folder that holds the model files, unpacked for the while if ``path`` is a file."""
     if path.is_dir():
         yield path

@@ -9,14 +9,19 @@ neighbours do not notice.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from handler.archive import LoadedArchive, load_archive
 from handler.folding import fold_batch_norms
 from handler.images import ImageLimits, ImageRefused, decode
+from handler.measures import Measures, stage
 from handler.network import Response, StimuliAwareNetwork
 from handler.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
 from handler.response import polarity_log_probabilities
@@ -35,6 +40,8 @@ class Predictor:
         device: where the networks run; faces are always found on the CPU.
         batch_size: images a forward pass; by default what suits the device and the object source.
         limits: what an image may cost.
+        half: networks compute in half precision where the device is a GPU.
+        decoders: threads that decode images in `predict`; with one, its caller's thread does.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class Predictor:
         device: str = "cpu",
         batch_size: int | None = None,
         limits: ImageLimits | None = None,
+        half: bool = False,
+        decoders: int = 1,
     ) -> None:
         self.model = ModelIdentity(archive.config.name, archive.config.version, archive.digest)
         self.card = archive.card
@@ -58,6 +67,11 @@ class Predictor:
         source = archive.selector.objects
         best = source.cpu_batch if self.device.type == "cpu" else source.gpu_batch
         self.batch_size = batch_size or best
+        self.half = half and self.device.type == "cuda"
+        self._ahead = decoders
+        self._decoders = (
+            ThreadPoolExecutor(decoders, thread_name_prefix="decode") if decoders > 1 else None
+        )
 
     @classmethod
     def load(
@@ -67,6 +81,8 @@ class Predictor:
         device: str = "cpu",
         batch_size: int | None = None,
         threads: int | None = None,
+        half: bool = False,
+        decoders: int = 1,
     ) -> Predictor:
         """Read an archive (folder or ``.mar``).
 
@@ -75,27 +91,34 @@ class Predictor:
             device: where the networks run.
             batch_size: images a forward pass.
             threads: that search for faces; as many as there are processors if not given.
+            half: networks compute in half precision where the device is a GPU.
+            decoders: threads that decode images in `predict`.
 
         Raises:
             ArchiveError: there is no archive of this format at ``path``.
         """
         archive = load_archive(Path(path), face_threads=threads or os.cpu_count() or 1)
-        return cls(archive, device=device, batch_size=batch_size)
+        return cls(archive, device=device, batch_size=batch_size, half=half, decoders=decoders)
 
     def predict(
-        self, images: Sequence[bytes], *, explain: bool = False
+        self,
+        images: Sequence[bytes],
+        *,
+        explain: bool = False,
+        measures: Measures | None = None,
     ) -> list[Prediction | Refusal]:
         """Score encoded images.
 
         Args:
             images: encoded, any number.
             explain: fill `Prediction.activation` and `Face.crop`, too.
+            measures: takes the seconds of the stages.
 
         Returns:
             One answer for each image, in the same order.
         """
-        # Lazily: decoded pictures are the largest thing in memory, and one batch of them is enough.
-        return self.predict_decoded((self.decode(data) for data in images), explain=explain)
+        decoded = self._decoded(images, measures)
+        return self.predict_decoded(decoded, explain=explain, measures=measures)
 
     def decode(self, data: bytes) -> torch.Tensor | Refusal:
         """The first half of `predict`, safe to call in several threads at a time.
@@ -112,13 +135,18 @@ class Predictor:
             return Refusal(refusal.code, refusal.reason)
 
     def predict_decoded(
-        self, images: Iterable[torch.Tensor | Refusal], *, explain: bool = False
+        self,
+        images: Iterable[torch.Tensor | Refusal],
+        *,
+        explain: bool = False,
+        measures: Measures | None = None,
     ) -> list[Prediction | Refusal]:
         """The second half of `predict`.
 
         Args:
             images: what `decode` gave, any number; no more than a batch of them is held.
             explain: as for `predict`.
+            measures: as for `predict`.
 
         Returns:
             One answer for each image, in the same order; refusals are handed on.
@@ -129,26 +157,56 @@ class Predictor:
             answers.append(image if isinstance(image, Refusal) else None)
             if isinstance(image, torch.Tensor):
                 pending.append((position, image))
-            if len(pending) == self.batch_size:
-                self._score(pending, answers, explain)
+            # A batch of small pictures, or of one that is as large as a picture may be: so memory
+            # does not depend on what strangers send.
+            pixels = sum(one.shape[-1] * one.shape[-2] for _, one in pending)
+            if len(pending) == self.batch_size or pixels >= self.limits.max_pixels:
+                self._score(pending, answers, explain, measures)
                 pending.clear()
         if pending:
-            self._score(pending, answers, explain)
+            self._score(pending, answers, explain, measures)
         return [answer for answer in answers if answer is not None]
+
+    def _decoded(
+        self, images: Sequence[bytes], measures: Measures | None
+    ) -> Iterator[torch.Tensor | Refusal]:
+        def decode_one(data: bytes) -> torch.Tensor | Refusal:
+            with stage(measures, "decode"):
+                return self.decode(data)
+
+        if self._decoders is None:
+            yield from map(decode_one, images)
+            return
+        # A few ahead, not all: decoded pictures are the largest thing in memory.
+        ahead: deque[Future[torch.Tensor | Refusal]] = deque()
+        for data in images:
+            ahead.append(self._decoders.submit(decode_one, data))
+            if len(ahead) > self._ahead:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
     def _score(
         self,
         batch: Sequence[tuple[int, torch.Tensor]],
         answers: list[Prediction | Refusal | None],
         explain: bool,
+        measures: Measures | None,
     ) -> None:
         images = [image for _, image in batch]
         with torch.inference_mode():
-            stimuli = self.selector.select(images).to(self.device)
-            response = self.network(stimuli)
+            with self._precision(), stage(measures, "select"):
+                stimuli = self.selector.select(images).to(self.device)
+            with self._precision(), stage(measures, "network"):
+                response = self.network(stimuli)
             predictions = self._read(images, stimuli, response, explain)
         for (position, _), prediction in zip(batch, predictions, strict=True):
             answers[position] = prediction
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self.half:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.float16)
 
     def _read(
         self,

@@ -1,9 +1,9 @@
-"""The TorchServe handler: requests -> `Predictor` -> responses, nothing else.
+"""The TorchServe handler: TorchServe's rows -> `Answerer` -> TorchServe's responses, nothing else.
 
-A request carries one image, as the raw body or as the only part of a form. Every item of a dynamic
-batch gets an answer and a status of its own: one broken image never fails its neighbours. Reasons
-come with the answer on ``/explanations/MODEL``, or on ``/predictions/MODEL`` with the header
-``X-Explain: true``.
+What a request may look like is in `handler.requests`, how it is answered in `handler.answers`:
+neither knows TorchServe. Every item of a dynamic batch gets an answer and a status of its own.
+Reasons come with the answer on ``/explanations/MODEL``, or on ``/predictions/MODEL`` with the
+header ``X-Explain: true``.
 TorchServe loads the one class that this file defines.
 """
 
@@ -11,38 +11,46 @@ from __future__ import annotations
 
 import json
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import handler
-from handler.predictor import Prediction, Predictor, Refusal
-
-_PHRASES = {
-    400: "Bad Request",
-    413: "Payload Too Large",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Content",
-}
+from handler import torchserve_metrics
+from handler.answers import Answer, Answerer
+from handler.measures import Measures
+from handler.prediction import Refusal
+from handler.predictor import Predictor
+from handler.requests import Asked, read_request, says_yes
+from handler.warm_up import warm_up
 
 
 class VisualEmotionService:
     """One worker's handler."""
 
     def __init__(self) -> None:
-        self.predictor: Predictor | None = None
+        self.answerer: Answerer | None = None
 
     def initialize(self, context: Any) -> None:
-        """Load the archive that TorchServe has unpacked."""
+        """Load the archive that TorchServe has unpacked, and score with it once."""
         settings = context.model_yaml_config or {}
-        # Workers times threads should be the number of cores: more of them fight for the cache.
-        threads = max(1, (os.cpu_count() or 1) // int(settings.get("maxWorkers", 1)))
-        torch.set_num_threads(int(settings.get("handler", {}).get("threads", threads)))
+        own = settings.get("handler") or {}
+        threads = int(own.get("threads") or _threads(settings))
+        torch.set_num_threads(threads)
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if torch.cuda.is_available() and gpu is not None else "cpu"
-        self.predictor = Predictor.load(properties["model_dir"], device=device)
+        predictor = Predictor.load(
+            properties["model_dir"],
+            device=device,
+            threads=threads,
+            decoders=threads,
+            half=bool(own.get("half", False)),
+        )
+        warm_up(predictor, largest=int(properties.get("batch_size") or 1))
+        self.answerer = Answerer(predictor)
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.
@@ -54,59 +62,73 @@ class VisualEmotionService:
         Returns:
             One JSON document for each row, in order.
         """
-        predictor = self.predictor
-        assert predictor is not None
+        answerer = self.answerer
+        assert answerer is not None
+        measures = Measures()
         # BaseHandler asks the first request for all of them; here each speaks for itself.
-        wants = [_wishes(context, i) for i in range(len(rows))]
-        explain = ["explain" in want for want in wants]
-        images = [_image_of(row) for row in rows]
-        readable = [image for image in images if isinstance(image, bytes)]
-        scored = iter(predictor.predict(readable, explain=any(explain)))
-        answers: list[dict[str, Any]] = []
-        for i, image in enumerate(images):
-            answer = next(scored) if isinstance(image, bytes) else image
+        headers = [context.get_all_request_header(i) for i in range(len(rows))]
+        described = ["describe" in _wishes(one) for one in headers]
+        requests = [
+            _asked(row, one)
+            for row, one, card in zip(rows, headers, described, strict=True)
+            if not card
+        ]
+        answered = iter(answerer.answer(requests, measures))
+        answers = [self._card() if card else next(answered) for card in described]
+        for i, answer in enumerate(answers):
             # There is no default content type.
             context.set_response_content_type(i, "application/json")
-            if "describe" in wants[i]:
-                answers.append(self.describe_handle())
-            elif isinstance(answer, Prediction):
-                answers.append(answer.to_dict(predictor.model, explain=explain[i]))
-            else:
-                phrase = _PHRASES.get(answer.code, "Bad Request")
-                context.set_response_status(code=answer.code, phrase=phrase, idx=i)
-                answers.append(answer.to_dict())
-        return [json.dumps(answer).encode() for answer in answers]
+            if answer.status != HTTPStatus.OK:
+                phrase = HTTPStatus(answer.status).phrase
+                context.set_response_status(code=answer.status, phrase=phrase, idx=i)
+        torchserve_metrics.report(measures, requests=len(rows), metrics=context.metrics)
+        return [answer.body for answer in answers]
+
+    def _card(self) -> Answer:
+        return Answer(HTTPStatus.OK, json.dumps(self.describe_handle()).encode())
 
     def describe_handle(self) -> dict[str, Any]:
         """The model card, and which code serves the model, for the management API."""
-        assert self.predictor is not None
+        assert self.answerer is not None
         folder = Path(handler.__file__).resolve().parent
         code = {"version": handler.__version__, "folder": str(folder)}
-        return {"card": self.predictor.card, "code": code}
+        return {"card": self.answerer.predictor.card, "code": code}
 
 
-def _wishes(context: Any, position: int) -> set[str]:
+def _asked(row: dict[str, Any], headers: dict[str, Any]) -> Asked | Refusal:
+    # The content types of the parts stand among the headers, in dicts.
+    kinds = {
+        name: value["content-type"]
+        for name, value in headers.items()
+        if isinstance(value, dict) and isinstance(value.get("content-type"), str)
+    }
+    lengths = [
+        int(value)
+        for name, value in headers.items()
+        if name.lower() == "content-length" and isinstance(value, str) and value.isdecimal()
+    ]
+    asked = read_request(row, kinds, length=lengths[0] if lengths else None)
+    if isinstance(asked, Asked) and "explain" in _wishes(headers):
+        return Asked(asked.images, explain=True, many=asked.many)
+    return asked
+
+
+def _wishes(headers: dict[str, Any]) -> set[str]:
     """Names, in lower case and without ``x-``, of the request's headers that say yes."""
     # TorchServe itself sets `explain` to say which path was asked, over a client's header of
-    # exactly that name: hence X-Explain. Other names keep the client's case, and the parts of a
-    # form stand among them, with dicts for values.
-    return {
-        name.lower().removeprefix("x-")
-        for name, value in context.get_all_request_header(position).items()
-        if isinstance(value, str) and value.strip().lower() in ("true", "1", "yes")
-    }
+    # exactly that name: hence X-Explain. Other names keep the client's case.
+    return {name.lower().removeprefix("x-") for name, value in headers.items() if says_yes(value)}
 
 
-def _image_of(row: dict[str, Any]) -> bytes | Refusal:
-    # TorchServe parses what the client calls text or JSON, and hands on as bytes what it cannot.
-    if all(value in (b"", "") for value in row.values()):
-        return Refusal(400, "the request has no body; send one image's bytes")
-    if len(row) > 1:
-        return Refusal(400, f"the form has {len(row)} parts; send one image for each request")
-    (value,) = row.values()
-    if isinstance(value, bytes | bytearray):
-        return bytes(value)
-    sent = "text" if isinstance(value, str) else "JSON"
-    return Refusal(
-        415, f"the body is {sent}; send an image, as application/octet-stream or as a form's file"
-    )
+def _threads(settings: dict[str, Any]) -> int:
+    """Threads of a worker.
+
+    Workers times threads should be the number of cores: more of them fight for the cache. Who
+    starts the workers says it with OMP_NUM_THREADS; else TorchServe's own rule holds, a worker for
+    each core.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(settings.get("maxWorkers") or cores or 1))

@@ -45,7 +45,8 @@ def package(
     """Make ``OUT/NAME-VERSION.mar``.
 
     Args:
-        model: model folder, as training writes it.
+        model: model folder, as training writes it, or an archive, whose weights then get today's
+            code.
         out: folder for the archive.
         name: the model's name for TorchServe and in every prediction.
         version: likewise.
@@ -53,14 +54,15 @@ def package(
         serving: TorchServe's per-model settings; by default `default_serving`.
 
     Raises:
-        ArchiveError: ``model`` is no model folder.
+        ArchiveError: ``model`` is neither.
         PackageError: torch-model-archiver failed.
     """
-    if not model.is_dir():
-        raise archive.ArchiveError(f"{model} is not a model folder, as training writes it")
     config, own_card, _ = archive.read_card(model)
     config = replace(config, name=name, version=version)
-    with tempfile.TemporaryDirectory(prefix="vea-package-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="vea-package-") as scratch,
+        archive.model_folder(model) as folder,
+    ):
         staging, packed = Path(scratch, "staging"), Path(scratch, "packed")
         code = staging / "handler"
         shutil.copytree(
@@ -69,7 +71,7 @@ def package(
         shutil.copy(code / "service.py", staging / "service.py")
         detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []
         for file in (archive.WEIGHTS, archive.LANDMARKS, *detector):
-            shutil.copy(model / file, staging / file)
+            shutil.copy(folder / file, staging / file)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))
         identity = {"name": name, "version": version, "program": f"vea {handler.__version__}"}
@@ -82,13 +84,16 @@ def package(
 
 
 def default_serving() -> dict[str, Any]:
-    """TorchServe's settings for the model: one worker that uses all cores, dynamic batches."""
+    """TorchServe's settings for the model.
+
+    The number of workers is the machine's affair, not the model's: where nothing is said here,
+    TorchServe starts one for each core, and `vea serve` as many as have the memory.
+    """
     return {
-        "minWorkers": 1,
-        "maxWorkers": 1,
         "batchSize": 8,
-        "maxBatchDelay": 20,  # milliseconds that a lone request waits for company
+        "maxBatchDelay": 10,  # milliseconds that a lone request waits for company
         "responseTimeout": 120,
+        "startupTimeout": 300,  # the handler scores before it says that it is ready
     }
 
 

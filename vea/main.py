@@ -29,6 +29,10 @@ _EXTRAS = {
     "ray": "ray",
     "obstore": "fast",
     "ts": "serve",
+    "starlette": "web",
+    "uvicorn": "web",
+    "httpx2": "web",
+    "h11": "web",
     "detectron2": "detectron2",
 }
 
@@ -52,6 +56,7 @@ def build_app() -> typer.Typer:
         train,
         weights,
     )
+    from vea.web import command as web
 
     app = typer.Typer(
         name="vea",
@@ -64,7 +69,7 @@ def build_app() -> typer.Typer:
     )
     for module in (
         *(demo, predict, explain, data, cache, train, weights),
-        *(evaluate, ablate, serve, models, score, backfill, report, detectron2),
+        *(evaluate, ablate, serve, models, web, score, backfill, report, detectron2),
     ):
         module.register(app)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ def score(
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
     max_error_share: options.MaxErrorShare = 1.0,
+    delta: options.Delta = None,
     workers: options.Workers = None,
     threads: options.Threads = 1,
     device: options.Device = None,
@@ -83,6 +85,10 @@ def score(
     from jobs.run import ScoreJob
     from jobs.tally import Stopped, TooManyFailed
 
+    if delta is not None:
+        from jobs.delta import require_delta
+
+        require_delta()
     engine = _engine(ray, workers, threads, gpus_per_worker)
     index_of = _share(share)
     config, _, digest = read_card(model)
@@ -118,10 +124,20 @@ def score(
             print_json(_unfinished(seen, str(error)))
         _complain(str(error))
         raise typer.Exit(error.exit_code) from None
+    if delta is not None and summary.complete:
+        _commit(job.out, _fill(delta, date, identity))
     if as_json:
         print_json(summary.to_dict())
     else:
         terminal_out().print(_table(summary))
+
+
+def _commit(out: str, table: str) -> None:
+    from jobs.delta import commit_run
+    from jobs.s3 import S3
+
+    with closing(S3(threads=4)) as s3:
+        commit_run(out, table, s3)
 
 
 def _run(

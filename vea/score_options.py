@@ -77,6 +77,16 @@ MaxErrorShare = Annotated[
     ),
 ]
 
+Delta = Annotated[
+    str | None,
+    typer.Option(
+        help="Commit the finished rows to this Delta Lake table too, a path or s3://bucket/prefix, "
+        "in place of those of the same night; needs the extra 'delta'.",
+        metavar="TABLE",
+        rich_help_panel=_IMAGES,
+    ),
+]
+
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -40,6 +40,10 @@ def serve(
         Path | None,
         typer.Option(help="Folder of the server. [default: ~/.local/state/vea/serve]"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that score. [default: what suits the machine]"),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option("--detach/--foreground", help="Return and leave the server running."),
@@ -74,10 +78,10 @@ def serve(
     TorchServe.require_none(folder)  # before it is blamed on a port
     archive = archive or _promoted(folder) or newest_archive()
     verify(archive)
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
-        server = TorchServe.start(archive, folder, ports=ports)
+        server = TorchServe.start(archive, folder, ports=ports, workers=workers)
         try:
             typer.echo(_explanation(server, option, detach=detach))
             if not detach:
@@ -113,7 +117,7 @@ def _promoted(folder: Path) -> Path | None:
 
 
 def default_state() -> Path:
-    """The state folder of those who name none."""
+    """The folder of the server when none is named."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "vea" / "serve"
 
@@ -153,7 +157,7 @@ Ask it about a photo (add -H 'X-Explain: true' and it says why, too):
 
 The key is in {place.keys}
 and expires after 60 minutes. A valid one at any time: vea serve --token{option}
-Log:  {place.log}
+Log:  {place.log}, and a line for each request in {place.access_log.name} beside it
 Stop: {end}"""
 
 
@@ -172,7 +176,7 @@ def _watch(server: TorchServe) -> None:
 
 
 @contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def signals_as_interrupt() -> Iterator[None]:
     """End on SIGTERM and on a closed terminal as on Ctrl-C, so that no server stays behind."""
 
     def interrupt(number: int, frame: object) -> None:

@@ -112,9 +112,14 @@ def _train_expression(
 
 
 def package(
-    model: Annotated[Path, typer.Argument(help="The model folder of a run.")],
+    model: Annotated[
+        Path, typer.Argument(help="The model folder of a run, or a .mar to pack anew.")
+    ],
     version: Annotated[str, typer.Option(help="Version of the new archive.")],
-    name: Annotated[str, typer.Option(help="Name of the model.")] = "vea-lite",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model. [default: vea-lite, or that of the .mar]"),
+    ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="Figures for the card, as `vea evaluate --json` wrote them.")
     ] = None,
@@ -129,7 +134,10 @@ def package(
     that code. The same inputs give the same bytes.
 
         vea package runs/lite/model --version 1.1 --evaluation evaluation.json
+
+        vea package model_store/vea-lite-1.0.mar --version 1.1, to give it today's code
     """
+    from handler.archive import read_card
     from train.package import package as pack
 
     words: dict[str, Any] = _read_card(card) if card else {}
@@ -138,6 +146,8 @@ def package(
             words["evaluation"] = json.loads(evaluation.read_text())
         except (OSError, ValueError) as error:
             raise VeaError(f"cannot read the evaluation {evaluation}: {error}") from None
+    if name is None:
+        name = read_card(model)[0].name if model.is_file() else "vea-lite"
     target = pack(model, to, name=name, version=version, card=words)
     out().print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 

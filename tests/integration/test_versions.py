@@ -51,7 +51,8 @@ def store(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
-    with TorchServe.running(store / "tiny-1.0.mar", tmp_path_factory.mktemp("serve")) as running:
+    state = tmp_path_factory.mktemp("serve")
+    with TorchServe.running(store / "tiny-1.0.mar", state, workers=1) as running:
         yield running
 
 
@@ -252,7 +253,8 @@ BROKEN = {
         "class Service(handler.service.VisualEmotionService):\n"
         "    def initialize(self, context):\n"
         "        super().initialize(context)\n"
-        "        self.predictor.model = dataclasses.replace(self.predictor.model, digest='0' * 64)\n",
+        "        model = self.answerer.predictor.model\n"
+        "        self.answerer.predictor.model = dataclasses.replace(model, digest='0' * 64)\n",
         "with the digest 000",
     ),
 }
@@ -405,7 +407,7 @@ def test_a_new_start_goes_on_with_what_was_promoted_and_can_still_roll_back(
 ) -> None:
     state, ports = tmp_path / "state", Ports.choose()
     options = [
-        *("--detach", "--state", str(state), "--port", str(ports.inference)),
+        *("--detach", "--workers", "1", "--state", str(state), "--port", str(ports.inference)),
         *("--management-port", str(ports.management), "--metrics-port", str(ports.metrics)),
     ]
 

@@ -20,12 +20,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 from PIL import Image
 
 from handler.archive import read_card
 from train.whole_files import whole_file
+from vea.serving.capacity import Capacity
 from vea.serving.client import Client
 from vea.serving.history import History
 from vea.serving.java import find_java_home
@@ -69,7 +71,13 @@ class TorchServe:
 
     @classmethod
     def start(
-        cls, archive: Path, state: Path, *, ports: Ports | None = None, timeout: float = 180.0
+        cls,
+        archive: Path,
+        state: Path,
+        *,
+        ports: Ports | None = None,
+        workers: int | None = None,
+        timeout: float = 180.0,
     ) -> TorchServe:
         """Start a server and wait until its model has answered.
 
@@ -77,6 +85,7 @@ class TorchServe:
             archive: the ``.mar``; it stays where it is.
             state: folder of the server, made if there is none.
             ports: free ones by default.
+            workers: what suits the machine by default, or what the archive itself asks for.
             timeout: seconds until the first answer.
 
         Raises:
@@ -92,10 +101,15 @@ class TorchServe:
         cls.require_none(state)
         java_home = find_java_home()
         ports = ports or Ports.choose()
+        capacity = Capacity.of_this_machine()
+        chosen = workers or capacity.workers()
         history = History(state)
         source = archive.resolve()
-        workplace = Workplace.at(state).prepare(source, config.name, ports, keep=history.files())
-        process = _launch(workplace, java_home)
+        workplace = Workplace.at(state).prepare(
+            source, config.name, ports, workers=chosen, keep=history.files()
+        )
+        environment = workplace.environment(java_home, threads=capacity.threads(chosen))
+        process = _launch(workplace, environment)
         server = cls(
             workplace=workplace,
             ports=ports,
@@ -107,6 +121,8 @@ class TorchServe:
         try:
             server._write_record()
             server._wait_until_it_answers(timeout)
+            if workers is not None:
+                server._scale(workers, timeout)
         except BaseException:  # also Ctrl-C: nothing may stay behind
             server.stop()
             raise
@@ -123,10 +139,18 @@ class TorchServe:
     @classmethod
     @contextmanager
     def running(
-        cls, archive: Path, state: Path, *, port: int | None = None, timeout: float = 180.0
+        cls,
+        archive: Path,
+        state: Path,
+        *,
+        port: int | None = None,
+        workers: int | None = None,
+        timeout: float = 180.0,
     ) -> Iterator[TorchServe]:
         """A server for the length of a ``with`` block; arguments as for `start`."""
-        server = cls.start(archive, state, ports=Ports.choose(port), timeout=timeout)
+        server = cls.start(
+            archive, state, ports=Ports.choose(port), workers=workers, timeout=timeout
+        )
         try:
             yield server
         finally:
@@ -240,6 +264,20 @@ class TorchServe:
             time.sleep(_POLL)
         raise self._failure(f"the model {self.model} gave no answer within {timeout:.0f} seconds")
 
+    def _scale(self, workers: int, timeout: float) -> None:
+        """Bring the model to so many workers, whatever its archive says; wait until all serve."""
+        if len(self.client.workers()) == workers:
+            return
+        status, answer = self.client.ask(
+            "PUT",
+            f"/models/{quote(self.model, safe='')}"
+            f"?min_worker={workers}&max_worker={workers}&synchronous=true",
+            service="management",
+            timeout=timeout,
+        )
+        if status != 200:
+            raise self._failure(f"the server did not start {workers} workers ({answer})")
+
     def _has_ended(self) -> bool:
         # A child tells for certain; the process list may miss one that is just being started.
         if self._process is not None:
@@ -248,23 +286,27 @@ class TorchServe:
 
     def _failure(self, what: str) -> ServingError:
         log = self.workplace.log
+        if not log.exists() or not log.stat().st_size:  # Java did not come that far
+            log = self.workplace.console
         return ServingError(f"{what}; the end of {log}:\n{ServerLog(log).reason()}")
 
 
-def _launch(workplace: Workplace, java_home: Path) -> subprocess.Popen[bytes]:
+def _launch(workplace: Workplace, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     command = [
         *(sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"),
         *("--ts-config", str(workplace.settings)),
         *("--model-store", str(workplace.models)),
         *("--log-config", str(workplace.log_settings)),
     ]
-    with workplace.log.open("wb") as log:
+    for log in (workplace.log, workplace.access_log):  # of an earlier server
+        log.unlink(missing_ok=True)
+    with workplace.console.open("wb") as console:
         return subprocess.Popen(
             command,
             cwd=workplace.state,
-            env=workplace.environment(java_home),
+            env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from handler.errors import VeaError
 from handler.images import ImageLimits
@@ -24,24 +25,37 @@ HOST = "127.0.0.1"
 STATE_VARIABLE = "VEA_SERVING_STATE"
 _EPHEMERAL = 32768  # from here on the kernel hands ports to clients
 _SOCKET_PATH = 80  # a Unix socket's path has about 104 bytes, and the worker adds its name
-_FORM_OVERHEAD = 1024 * 1024
+# The largest image, in base64 and with something around it.
+MAX_REQUEST_BYTES = -(-ImageLimits().max_bytes // 3) * 4 + 1024 * 1024
 
+# One rolling file: a server that runs for months keeps the last 120 MB of its log.
 _LOG_SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="error">
   <Appenders>
-    <Console name="out" target="SYSTEM_OUT">
+    <RollingFile name="log" fileName="{log}" filePattern="{log}.%i" filePermissions="rw-------">
       <!-- One line for each event, whatever bytes a client put into it. -->
-      <PatternLayout pattern="%d{ISO8601} %-5p %c{1} - %enc{%m %throwable{1}}{CRLF}%n"/>
-    </Console>
+      <PatternLayout pattern="%d{{ISO8601}} %-5p %c{{1}} - %enc{{%m %throwable{{1}}}}{{CRLF}}%n"/>
+      <SizeBasedTriggeringPolicy size="20 MB"/>
+      <DefaultRolloverStrategy max="5"/>
+    </RollingFile>
+    <!-- Of each request who, what, status, milliseconds; a query could name a picture. -->
+    <RollingFile name="access" fileName="{access}" filePattern="{access}.%i"
+                 filePermissions="rw-------">
+      <PatternLayout
+        pattern="%d{{ISO8601}} %replace{{%enc{{%m}}{{CRLF}}}}{{\\?\\S*}}{{}}%n"/>
+      <SizeBasedTriggeringPolicy size="20 MB"/>
+      <DefaultRolloverStrategy max="5"/>
+    </RollingFile>
   </Appenders>
   <Loggers>
     <Logger name="org.apache" level="off"/>
     <Logger name="io.netty" level="error"/>
+    <Logger name="ACCESS_LOG" level="info" additivity="false"><AppenderRef ref="access"/></Logger>
     <!-- What the worker prints: the only place that says why a model does not load. -->
     <Logger name="MODEL_LOG" level="info">
       <RegexFilter regex="Backend received inference.*" onMatch="DENY" onMismatch="NEUTRAL"/>
     </Logger>
-    <Root level="warn"><AppenderRef ref="out"/></Root>
+    <Root level="warn"><AppenderRef ref="log"/></Root>
   </Loggers>
 </Configuration>
 """
@@ -123,8 +137,18 @@ class Workplace:
 
     @property
     def log(self) -> Path:
-        """Everything that the server and its workers print."""
+        """What the server and its workers have to say; rolled over at 20 MB."""
         return self.state / "server.log"
+
+    @property
+    def access_log(self) -> Path:
+        """A line for each request; rolled over at 20 MB."""
+        return self.state / "access.log"
+
+    @property
+    def console(self) -> Path:
+        """What Java prints before its log is open, and if it cannot open it."""
+        return self.state / "console.log"
 
     @property
     def keys(self) -> Path:
@@ -142,11 +166,23 @@ class Workplace:
         return self.state / "models"
 
     def prepare(
-        self, archive: Path, name: str, ports: Ports, *, keep: Collection[str] = ()
+        self,
+        archive: Path,
+        name: str,
+        ports: Ports,
+        *,
+        workers: int | None = None,
+        keep: Collection[str] = (),
     ) -> Workplace:
         """Make the folder ready for a start that serves ``archive`` as ``name``.
 
-        Of the archives of earlier starts those named in ``keep`` stay.
+        Args:
+            archive: the ``.mar``.
+            name: of the model.
+            ports: where to listen.
+            workers: of the model; TorchServe's own choice if not given. An archive's own
+                ``minWorkers`` goes before.
+            keep: names of archives of earlier starts that stay.
 
         Returns:
             This workplace, with its scratch folder elsewhere if its own path is too long.
@@ -156,6 +192,7 @@ class Workplace:
         """
         try:
             self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.state.chmod(0o700)  # also where it was there before: keys and log are the user's
             if any(self.state.iterdir()) and not self.log_settings.exists():
                 raise ServingError(
                     f"{self.state} holds other files; choose an empty folder for the server"
@@ -170,8 +207,11 @@ class Workplace:
                 if other.name not in {archive.name, *keep}:
                     other.unlink()
             _place(archive, self.models / archive.name)
-            self.log_settings.write_text(_LOG_SETTINGS)
-            self.settings.write_text(self._properties(archive.name, name, ports))
+            log_settings = _LOG_SETTINGS.format(
+                log=escape(str(self.log)), access=escape(str(self.access_log))
+            )
+            self.log_settings.write_text(log_settings)
+            self.settings.write_text(self._properties(archive.name, name, ports, workers))
         except OSError as error:
             raise ServingError(f"cannot use {self.state} for the server: {error}") from None
         return ready
@@ -183,8 +223,13 @@ class Workplace:
         for file in (self.keys, self.record):
             file.unlink(missing_ok=True)
 
-    def environment(self, java_home: Path) -> dict[str, str]:
-        """Environment variables for TorchServe and, through it, for its workers."""
+    def environment(self, java_home: Path, *, threads: int | None = None) -> dict[str, str]:
+        """Environment variables for TorchServe and, through it, for its workers.
+
+        Args:
+            java_home: of the Java to run on.
+            threads: of each worker.
+        """
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -208,12 +253,13 @@ class Workplace:
             "OMP_WAIT_POLICY": "passive",  # spinning threads take the cores from the other workers
             STATE_VARIABLE: str(self.state),
         }
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
         return environment
 
-    def _properties(self, file: str, name: str, ports: Ports) -> str:
+    def _properties(self, file: str, name: str, ports: Ports, workers: int | None) -> str:
         # The value is a comma-separated list of regular expressions: a dot stands for any character
-        # of the path that would mean something there. Neither a slash nor a percent sign may
-        # follow: TorchServe refuses "..", but not "%2e%2e", and then leaves the folder.
+        # of the path that would mean something there.
         store = re.sub(r"[^A-Za-z0-9/_-]", ".", str(self.models))
         values = {
             "inference_address": f"http://{HOST}:{ports.inference}",
@@ -224,15 +270,25 @@ class Workplace:
             "grpc_management_address": HOST,
             "grpc_management_port": ports.grpc_management,
             "load_models": f"{name}={file}",
-            "allowed_urls": f"file://{store}/[^/%]+",
+            # No slash and no percent sign in the name: TorchServe refuses "..", but not "%2e%2e",
+            # and would leave the folder.
+            "allowed_urls": f"file://{store}/[A-Za-z0-9._-]+[.]mar",
+            # The workflow endpoint loads code even with the model API off. It reads and writes only
+            # below this path, and nothing can lie below a file, whoever asks.
+            "workflow_store": os.devnull,
             "disable_token_authorization": "false",
             "enable_model_api": "true",
             "metrics_mode": "prometheus",
             "model_metrics_auto_detect": "true",
             "disable_system_metrics": "true",
-            "max_request_size": ImageLimits().max_bytes + _FORM_OVERHEAD,
+            # JSON reaches the handler as it came: TorchServe would parse it without a limit, and
+            # log a traceback for each that is malformed.
+            "decode_input_request": "false",
+            "max_request_size": MAX_REQUEST_BYTES,
             "vmargs": "-Xmx512m -XX:+ExitOnOutOfMemoryError",
         }
+        if workers is not None:
+            values["default_workers_per_model"] = workers
         return "".join(f"{key}={value}\n" for key, value in values.items())
 
 

@@ -1,0 +1,66 @@
+"""How many workers a machine carries, and with how many threads each.
+
+Workers times threads should be the number of cores: more of them fight for the cores, fewer leave
+some idle. Small workers with one thread each beat a large one, as long as the memory holds them.
+In a container the limits of its control group count, not the host's processors and memory.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+WORKER_BYTES = 1_500_000_000  # of memory: torch, a model, and one batch of the largest photos
+_SHARE = 0.75  # of the memory is for workers; the rest for the front end and the system
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What there is for a server.
+
+    Attributes:
+        cores: that may be used.
+        memory: bytes.
+        gpus: that torch can use.
+    """
+
+    cores: int
+    memory: int
+    gpus: int = 0
+
+    @classmethod
+    def of_this_machine(cls, cgroup: Path = _CGROUP) -> Capacity:
+        """What this process may use; ``cgroup`` is where its control group's limits are."""
+        import torch
+
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        cores = allowed or os.cpu_count() or 1
+        quota = _words(cgroup / "cpu.max")
+        if len(quota) == 2 and quota[0].isdecimal():
+            cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
+        memory = psutil.virtual_memory().total
+        limit = _words(cgroup / "memory.max")
+        if limit and limit[0].isdecimal():
+            memory = min(memory, int(limit[0]))
+        return cls(cores, memory, torch.cuda.device_count())
+
+    def workers(self) -> int:
+        """How many workers suit: one for each GPU, else for each core that has the memory."""
+        if self.gpus:
+            return self.gpus
+        return max(1, min(self.cores, int(self.memory * _SHARE) // WORKER_BYTES))
+
+    def threads(self, workers: int) -> int:
+        """Threads of each of so many workers."""
+        return max(1, self.cores // workers)
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []

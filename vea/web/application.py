@@ -1,0 +1,194 @@
+"""The gateway as an ASGI application: paths -> TorchServe, the page, or what it says itself.
+
+Nothing else of TorchServe can be reached through it: a path is one of those listed here, with names
+that are names, or it is 404.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from vea.web.assets import Asset, Assets
+from vea.web.bodies import Memory, read_body, to_torchserve
+from vea.web.catalogue import Catalogue
+from vea.web.description import NAME, describe
+from vea.web.errors import GatewayError, busy, json_response
+from vea.web.keys import KeyRing
+from vea.web.measures import Measures
+from vea.web.security import Guard
+from vea.web.upstream import Upstream
+
+_NAME = re.compile(NAME)
+_YES = ("true", "1", "yes")
+_SEND = ["POST", "PUT"]  # curl -T puts, and TorchServe does not mind
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What requests may cost.
+
+    Attributes:
+        body: bytes of one.
+        memory: bytes of all bodies together.
+        asking: requests that wait for a model at a time; more get 503.
+        upload: seconds that a body may take to arrive.
+        answer: seconds until a model must have answered, attempts included.
+    """
+
+    body: int = 21 * 2**20
+    memory: int = 512 * 2**20
+    asking: int = 64
+    upload: float = 60.0
+    answer: float = 60.0
+
+
+def build(
+    upstream: Upstream, *, keys: KeyRing | None = None, limits: Limits | None = None
+) -> Starlette:
+    """The application.
+
+    Args:
+        upstream: the server of models.
+        keys: who is let in; None lets in everybody on this machine, and nobody else.
+        limits: what requests may cost.
+    """
+    limits = limits or Limits()
+    measures = Measures()
+    gateway = _Gateway(upstream, limits, measures, keyed=keys is not None)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        close = getattr(upstream, "close", None)
+        if close is not None:
+            await close()
+
+    return Starlette(
+        routes=gateway.routes(),
+        middleware=[Middleware(Guard, keys=keys, measures=measures)],
+        exception_handlers={
+            GatewayError: _refuse,
+            HTTPException: _refuse_route,
+        },
+        lifespan=lifespan,
+    )
+
+
+class _Gateway:
+    def __init__(
+        self, upstream: Upstream, limits: Limits, measures: Measures, *, keyed: bool
+    ) -> None:
+        self._upstream = upstream
+        self._limits = limits
+        self._measures = measures
+        self._catalogue = Catalogue(upstream)
+        self._assets = Assets.load()
+        self._memory = Memory(limits.memory)
+        self._asking = 0
+        self._description = json_response(describe(self._assets, limits.body, keyed=keyed)).body
+
+    def routes(self) -> list[Route]:
+        """Every path there is."""
+        model = "/{model}"
+        version = "/{model}/{version}"
+        return [
+            Route("/", self._page, methods=["GET"]),
+            Route("/assets/{file}", self._part, methods=["GET"]),
+            Route("/samples/{file}", self._sample, methods=["GET"]),
+            Route("/healthz", self._alive, methods=["GET"]),
+            Route("/readyz", self._ready, methods=["GET"]),
+            Route("/models", self._models, methods=["GET"]),
+            Route("/metrics", self._metrics, methods=["GET"]),
+            Route("/openapi.json", self._openapi, methods=["GET"]),
+            Route("/predictions" + model, self._predict, methods=_SEND),
+            Route("/predictions" + version, self._predict, methods=_SEND),
+            Route("/explanations" + model, self._explain, methods=_SEND),
+            Route("/explanations" + version, self._explain, methods=_SEND),
+        ]
+
+    async def _page(self, request: Request) -> Response:
+        return self._assets.page.response(request)
+
+    async def _part(self, request: Request) -> Response:
+        return _one_of(self._assets.parts, request)
+
+    async def _sample(self, request: Request) -> Response:
+        return _one_of(self._assets.samples, request)
+
+    async def _alive(self, _: Request) -> Response:
+        return json_response({"status": "alive"})
+
+    async def _ready(self, _: Request) -> Response:
+        reason = await self._catalogue.readiness()
+        if reason is not None:
+            raise busy(reason, seconds=3)
+        return json_response({"status": "ready"})
+
+    async def _models(self, _: Request) -> Response:
+        return json_response({"models": await self._catalogue.models()})
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self._measures.text(), media_type="text/plain; version=0.0.4")
+
+    async def _openapi(self, _: Request) -> Response:
+        return Response(self._description, media_type="application/json")
+
+    async def _predict(self, request: Request) -> Response:
+        explain = request.headers.get("x-explain", "").strip().lower() in _YES
+        return await self._ask("predictions", request, explain=explain)
+
+    async def _explain(self, request: Request) -> Response:
+        return await self._ask("explanations", request, explain=False)
+
+    async def _ask(self, what: str, request: Request, *, explain: bool) -> Response:
+        names = [str(name) for name in request.path_params.values()]
+        if not all(_NAME.fullmatch(name) for name in names):
+            raise GatewayError(404, "there is no such model, or no such version of it; see /models")
+        limits = self._limits
+        with self._memory.share() as share:
+            content = await read_body(request, share, most=limits.body, seconds=limits.upload)
+            body = await to_torchserve(content, request.headers.get("content-type"))
+            if self._asking >= limits.asking:
+                raise busy(f"{self._asking} requests wait for a model already; try again")
+            self._asking += 1
+            try:
+                with self._measures.asking.track_inprogress():
+                    answer = await self._upstream.predict(
+                        "/".join(["", what, *names]), body, explain=explain, seconds=limits.answer
+                    )
+            finally:
+                self._asking -= 1
+        return Response(answer.content, answer.status, media_type="application/json")
+
+
+def _one_of(files: dict[str, Asset], request: Request) -> Response:
+    asset = files.get(request.path_params["file"])
+    if asset is None:
+        raise GatewayError(404, "there is no such file")
+    return asset.response(request)
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return error.response()
+
+
+async def _refuse_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        reason = f"{request.method} is not for this path; use {allowed}"
+        return GatewayError(405, reason, error.headers).response()
+    reason = "there is no such path; /openapi.json lists those there are"
+    return GatewayError(error.status_code, reason, error.headers).response()

@@ -1,0 +1,113 @@
+"""uvicorn for the gateway, with what it lacks against slow and broken clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 10  # for a request's head, and for a connection to say anything at all
+_CONNECTIONS = 512
+_HEAD_BYTES = 16 * 1024
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 as uvicorn speaks it, with an end to waiting for a request's head.
+
+    h11 refuses what a proxy before us could read in another way: two lengths, a length beside
+    chunks, line ends of other kinds.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there; its request has to come."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of a request."""
+        super().data_received(data)
+        if self._between_requests():
+            self._expect_head()
+        else:
+            self._no_longer()
+
+    def on_response_complete(self) -> None:
+        """The next head may be in the buffer already, in part."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and self._between_requests():
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._no_longer()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets the form of every other error."""
+        reason = {"error": {"code": 400, "reason": "this is no HTTP/1.1 request"}}
+        body = json.dumps(reason).encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _no_longer(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is any free one.
+
+    Raises:
+        OSError: the address is taken, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+
+
+def serve(app: ASGIApp, listener: socket.socket, *, log_config: dict[str, Any] | None) -> None:
+    """Answer until a signal ends it."""
+    server(app, log_config=log_config).run(sockets=[listener])
+
+
+def server(app: ASGIApp, *, log_config: dict[str, Any] | None = None) -> uvicorn.Server:
+    """A server that does not run yet."""
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        # What a proxy says about a client is not used, so it need not be believed.
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=log_config,
+        limit_concurrency=_CONNECTIONS,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_keep_alive=HEAD_SECONDS,
+        timeout_graceful_shutdown=20,
+    )
+    return uvicorn.Server(config)
