@@ -117,7 +117,7 @@ def _promoted(folder: Path) -> Path | None:
 
 
 def default_state() -> Path:
-    """The folder of the server when none is named."""
+    """The state folder of those who name none."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "vea" / "serve"
 

@@ -20,7 +20,7 @@ from vea.web.upstream import TorchServeUpstream
 
 pytestmark = pytest.mark.integration
 
-# A schema cannot say what an image is: an allowed string of bytes may be refused as none. And a list
+# A schema cannot say what an image is: an allowed string of bytes may be refused as none. A list
 # that is too long is too large, which schemathesis does not know as a refusal of the list.
 _SETTINGS = """
 [parameters]

@@ -101,10 +101,9 @@ class TorchServe:
         cls.require_none(state)
         java_home = find_java_home()
         ports = ports or Ports.choose()
+        history, source = History(state), archive.resolve()
         capacity = Capacity.of_this_machine()
         chosen = workers or capacity.workers()
-        history = History(state)
-        source = archive.resolve()
         workplace = Workplace.at(state).prepare(
             source, config.name, ports, workers=chosen, keep=history.files()
         )

@@ -271,7 +271,7 @@ class Workplace:
             "grpc_management_port": ports.grpc_management,
             "load_models": f"{name}={file}",
             # No slash and no percent sign in the name: TorchServe refuses "..", but not "%2e%2e",
-            # and would leave the folder.
+            # and then leaves the folder.
             "allowed_urls": f"file://{store}/[A-Za-z0-9._-]+[.]mar",
             # The workflow endpoint loads code even with the model API off. It reads and writes only
             # below this path, and nothing can lie below a file, whoever asks.
