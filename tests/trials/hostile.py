@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from tests.trials.hostile_inputs import COUNT, Hostile, hostile_inputs
-from tests.trials.serving_load import real_photos, served
+from tests.trials.serving_clients import real_photos, served
 from vea.serving.server import TorchServe
 
 LIMIT = 60.0  # seconds; TorchServe ends a worker that takes 120

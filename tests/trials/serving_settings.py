@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.trials.serving_load import put_load, real_photos, served, table
+from tests.trials.serving_clients import put_load, real_photos, served, table
 
 REQUESTS = {1: 24, 8: 80, 32: 160}
 

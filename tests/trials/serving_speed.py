@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.trials.serving_load import Load, metrics, put_load, real_photos, served, table
+from tests.trials.serving_clients import Load, metrics, put_load, real_photos, served, table
 from vea.serving.capacity import Capacity
 
 

@@ -62,16 +62,16 @@ class Management:
             for entry in listed
         }
 
-    def register(self, file: str, *, timeout: float = _LOADING) -> None:
+    def register(self, file: str, *, workers: int = 1, timeout: float = _LOADING) -> None:
         """Load an archive of the models folder beside what is served; returns when it is loaded.
 
-        TorchServe itself takes a version back whose worker cannot start.
+        TorchServe itself takes a version back whose workers cannot start.
         """
         query = urlencode(
             {
                 "url": file,
                 "model_name": self.model,
-                "initial_workers": 1,
+                "initial_workers": workers,
                 "synchronous": "true",
             }
         )

@@ -161,7 +161,8 @@ class Versions:
         try:
             if there is None:
                 self._say(f"loading {archive.title} beside version {before.version}")
-                self.management.register(file)
+                workers = max(1, len(before.statuses))
+                self.management.register(file, workers=workers)
             self.management.wait_until_ready(version)
             self._say(f"asking version {version} about the bundled photos")
             rehearse(self.management, version, archive.digest)
