@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from vea.web.keys import KeyRing
 
 _PORT = 8000
+_WATCH_SECONDS = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -112,11 +116,43 @@ def _torchserve(folder: Path, archive: Path | None) -> Iterator[TorchServe]:
     archive = archive or newest_archive()
     typer.echo(f"starting TorchServe with {archive} ...", err=True)
     started = TorchServe.start(archive, folder)
+    with _ending_with(started):
+        try:
+            yield started
+        finally:
+            typer.echo("stopping TorchServe ...", err=True)
+            started.stop()
+
+
+@contextmanager
+def _ending_with(server: TorchServe) -> Iterator[None]:
+    """End this process too if ``server`` ends by itself, so that a supervisor starts both anew.
+
+    Raises:
+        ServingError: that happened.
+    """
+    from vea.serving.workplace import ServingError
+
+    over, gone = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_WATCH_SECONDS):
+            if not server.processes() and not over.is_set():
+                gone.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
     try:
-        yield started
+        yield
+    except KeyboardInterrupt:
+        if gone.is_set():
+            raise ServingError(
+                f"TorchServe ended by itself; {server.workplace.log} says why"
+            ) from None
+        raise
     finally:
-        typer.echo("stopping TorchServe ...", err=True)
-        started.stop()
+        over.set()
 
 
 def _run(
