@@ -17,6 +17,7 @@ from vea.web.upstream import TorchServeUpstream
 QUEUE_FULL = (503, {"code": 503, "type": "ServiceUnavailableException", "message": "no worker"})
 WORKER_DIED = (500, {"code": 500, "type": "InternalServerException", "message": "Worker died."})
 UNKNOWN = (404, {"code": 404, "type": "ModelNotFoundException", "message": "no such model"})
+OLD_KEY = (400, {"code": 400, "type": "InvalidKeyException", "message": "Token not valid"})
 NO_MEMORY = (507, {"code": 507, "type": "InternalServerException", "message": "Out of memory"})
 TOO_LARGE = (413, None)
 GOOD = (200, {"emotion": "awe"})

@@ -11,6 +11,7 @@ from torchserve_stub import (
     GOOD,
     HANG,
     NO_MEMORY,
+    OLD_KEY,
     QUEUE_FULL,
     TOO_LARGE,
     UNKNOWN,
@@ -177,7 +178,7 @@ def test_without_keys_other_sites_and_other_names_are_refused(
     assert len(stub.seen) == (expected == 200)
 
 
-@pytest.mark.parametrize("trouble", [QUEUE_FULL, WORKER_DIED, NO_MEMORY])
+@pytest.mark.parametrize("trouble", [QUEUE_FULL, WORKER_DIED, NO_MEMORY, OLD_KEY])
 def test_what_passes_is_tried_again(trouble: tuple[int, object]) -> None:
     with torchserve(trouble, trouble, GOOD) as stub, gateway(stub.upstream) as base:
         assert send(base, "POST", ASK, b"an image", RAW)[0] == 200

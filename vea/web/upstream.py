@@ -167,6 +167,9 @@ def _read(response: httpx2.Response) -> tuple[Answer | None, GatewayError]:
         raise GatewayError(404, "there is no such model, or no such version of it; see /models")
     if status == 413:
         raise GatewayError(413, "the body is larger than the model takes")
+    if status in (400, 401, 403):
+        # A server that has just been started anew has new keys; they are read for each request.
+        return None, GatewayError(502, "the server of the models refused the gateway's key")
     if status in (503, 507):
         return None, busy("the model is busy; try again in a moment")
     if status == 500:

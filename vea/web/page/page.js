@@ -188,8 +188,10 @@ function clear() {
   get("balance-words").replaceChildren();
   get("layers").disabled = true;
   get("emotion").className = "emotion";
-  get("emotion").replaceChildren("\u00a0");
-  get("polarity").textContent = "No answer for this one.";
+  const word = document.createElement("b");
+  word.textContent = "No answer";
+  get("emotion").replaceChildren(word);
+  get("polarity").textContent = "The message above says why.";
   drawWheel(get("wheel"));
 }
 

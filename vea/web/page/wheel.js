@@ -9,7 +9,7 @@ const MIKELS = [
 ];
 const RINGS = [0.25, 0.5, 1];
 const CENTRE = [230, 180];
-const RADIUS = 132;
+const NARROW = 340; // pixels of the screen; below, a smaller wheel leaves room for larger names
 
 export const isPositive = (label) => POSITIVE.has(label);
 export const polarityOf = (label) => (isPositive(label) ? "positive" : "negative");
@@ -30,6 +30,9 @@ export function svg(name, attributes = {}, text = null) {
 /** Draws the wheel into an svg of 460 by 360; without probabilities an empty one. */
 export function drawWheel(target, probabilities = null) {
   const labels = probabilities ? Object.keys(probabilities) : MIKELS;
+  const narrow = target.clientWidth > 0 && target.clientWidth < NARROW;
+  const radius = narrow ? 100 : 132;
+  target.classList.toggle("narrow", narrow);
   const step = (2 * Math.PI) / labels.length;
   const first = (-step * labels.filter(isPositive).length) / 2;
   const top = probabilities
@@ -40,19 +43,19 @@ export function drawWheel(target, probabilities = null) {
     const from = first + i * step;
     const share = probabilities ? probabilities[label] : 0;
     const side = polarityOf(label);
-    parts.push(svg("path", { d: sector(RADIUS, from, step), class: `ground ${side}` }));
+    parts.push(svg("path", { d: sector(radius, from, step), class: `ground ${side}` }));
     if (share > 0) {
-      const reach = RADIUS * Math.sqrt(share);
+      const reach = radius * Math.sqrt(share);
       const kind = `share ${side}${label === top ? " top" : ""}`;
       parts.push(svg("path", { d: sector(reach, from, step), class: kind }));
     }
   });
   for (const ring of RINGS) {
     const [cx, cy] = CENTRE;
-    parts.push(svg("circle", { cx, cy, r: RADIUS * Math.sqrt(ring), class: "ring" }));
+    parts.push(svg("circle", { cx, cy, r: radius * Math.sqrt(ring), class: "ring" }));
   }
   labels.forEach((label, i) => {
-    parts.push(...nameOf(label, first + (i + 0.5) * step, probabilities, label === top));
+    parts.push(...nameOf(label, first + (i + 0.5) * step, radius, probabilities, label === top));
   });
   target.replaceChildren(...parts);
   const words = probabilities
@@ -70,17 +73,17 @@ function sector(radius, from, step) {
   return `M${x} ${y}L${at(from)}A${radius} ${radius} 0 0 1 ${at(from + step)}Z`;
 }
 
-function nameOf(label, angle, probabilities, isTop) {
+function nameOf(label, angle, radius, probabilities, isTop) {
   const [across, down] = [Math.cos(angle), Math.sin(angle)];
-  const x = CENTRE[0] + (RADIUS + 12) * across;
-  const y = CENTRE[1] + (RADIUS + 12) * down + 10 * down;
+  const x = CENTRE[0] + (radius + 12) * across;
+  const y = CENTRE[1] + (radius + 12) * down + 14 * down;
   const anchor = across > 0.2 ? "start" : across < -0.2 ? "end" : "middle";
   const kind = isTop ? `name top ${polarityOf(label)}` : "name";
   const name = svg("text", { x, y: probabilities ? y - 2 : y + 5, "text-anchor": anchor, class: kind }, label);
   if (!probabilities) return [name];
   const number = svg(
     "text",
-    { x, y: y + 15, "text-anchor": anchor, class: isTop ? "number top" : "number" },
+    { x, y: y + (radius < 132 ? 19 : 15), "text-anchor": anchor, class: isTop ? "number top" : "number" },
     percent(probabilities[label]),
   );
   return [name, number];
