@@ -65,7 +65,7 @@ class ImageLimits:
     Attributes:
         max_bytes: encoded size in bytes.
         max_pixels: width times height; three bytes of memory each when decoded.
-        max_side: the longer side. A picture of one column and millions of rows is small as pixels, and
+        max_side: the longer side. A picture of one column and millions of rows has few pixels, and
             takes gigabytes to be brought to a square.
         max_passes: how often a progressive JPEG of ``max_pixels`` may go over its pixels; a smaller
             one may do so more often. Encoders write some ten scans, and a file of three thousand
