@@ -65,6 +65,8 @@ class ImageLimits:
     Attributes:
         max_bytes: encoded size in bytes.
         max_pixels: width times height; three bytes of memory each when decoded.
+        max_side: the longer side. A picture of one column and millions of rows has few pixels, and
+            takes gigabytes to be brought to a square.
         max_passes: how often a progressive JPEG of ``max_pixels`` may go over its pixels; a smaller
             one may do so more often. Encoders write some ten scans, and a file of three thousand
             would occupy a processor for many minutes.
@@ -72,6 +74,7 @@ class ImageLimits:
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 64_000_000
+    max_side: int = 65_535
     max_passes: int = 20
 
 
@@ -101,6 +104,12 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:
         width, height = header.size
         if width * height > limits.max_pixels:
             raise _too_many_pixels(limits, width, height)
+        if max(width, height) > limits.max_side:
+            raise ImageRefused(
+                413,
+                f"the image has {width}x{height} pixels; "
+                f"at most {limits.max_side} are accepted on a side",
+            )
         try:
             if header.format == "JPEG":
                 _require_few_scans(data, width * height, limits)

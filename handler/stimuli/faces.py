@@ -30,6 +30,7 @@ BACKENDS = ("hog", "cnn")
 FACE_SIDE = 48
 # A panorama is not enlarged beyond this many times its shorter side.
 _LONGEST_RATIO = 3
+_BAND = 1_000_000  # pixels that turn grey at a time
 
 Pixels = np.ndarray[Any, Any]
 
@@ -193,7 +194,10 @@ class _Cnn(_Detector):
 
 
 def _grey(image: torch.Tensor, size: list[int]) -> Pixels:
-    resized = transforms.resize(transforms.rgb_to_grayscale(image), size, antialias=True)
+    # In bands: the conversion computes in floats, a dozen times the bytes of the largest picture.
+    bands = image.split(max(1, _BAND // image.shape[-1]), dim=1)
+    grey = torch.cat([transforms.rgb_to_grayscale(band) for band in bands], dim=1)
+    resized = transforms.resize(grey, size, antialias=True)
     return np.ascontiguousarray(resized[0].numpy())
 
 

@@ -563,3 +563,10 @@ def test_pixels_are_told_from_the_header_alone() -> None:
     assert pixels_of(data) == WIDTH * HEIGHT
     assert pixels_of(data[:60]) == WIDTH * HEIGHT
     assert pixels_of(b"text") == 0
+
+
+def test_a_picture_of_one_column_and_millions_of_rows_is_refused() -> None:
+    # Brought to 224 columns before its rows are joined, it would take 53 GB.
+    with pytest.raises(ImageRefused, match="on a side") as caught:
+        decode(save(Image.new("L", (1, 1_000_000)), "PNG"))
+    assert caught.value.code == 413
