@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from handler.images import ImageLimits, pixels_of
 from handler.measures import Measures, stage
 from handler.prediction import Prediction, Refusal
 from handler.predictor import Predictor
@@ -20,6 +21,8 @@ from handler.requests import Asked
 
 MAX_OBJECTS = 100  # the most attended ones
 MAX_SIDE = 64  # rows and columns of a heat map
+# Pixels of all images of one request: five megabytes can hold 32 pictures of 64 million each.
+MAX_PIXELS = 4 * ImageLimits().max_pixels
 MAX_BYTES = 4_000_000  # TorchServe's worker dies of one answer of 6.5 MB
 
 _log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class Answerer:
             measures: takes what the batch cost and came to.
         """
         measures = measures or Measures()
+        requests = [_affordable(request) for request in requests]
         images = [
             image
             for request in requests
@@ -108,6 +112,23 @@ class Answerer:
             # One of them did it: the others shall not pay, and the server shall not restart.
             _log.warning("a batch of %d failed (%s); one by one", len(images), _line(error))
         return [one for image in images for one in self._score([image], explain, measures)]
+
+
+def _affordable(request: Asked | Refusal) -> Asked | Refusal:
+    """The request without the images that make it too much work for one."""
+    if isinstance(request, Refusal) or not request.many:
+        return request
+    spent = 0
+    images: list[bytes | Refusal] = []
+    for image in request.images:
+        pixels = pixels_of(image) if isinstance(image, bytes) else 0
+        if spent + pixels <= MAX_PIXELS:
+            spent += pixels
+            images.append(image)
+            continue
+        reason = f"with this image the request has more than {MAX_PIXELS} pixels: send it by itself"
+        images.append(Refusal(413, reason))
+    return replace(request, images=tuple(images))
 
 
 def capped(prediction: Prediction) -> Prediction:

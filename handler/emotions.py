@@ -122,6 +122,18 @@ def wheel(name: str) -> Wheel:
         raise ValueError(f"unknown wheel '{name}': expected one of {known}") from None
 
 
+def wheel_of(labels: tuple[str, ...]) -> Wheel:
+    """The wheel with exactly these labels.
+
+    Raises:
+        ValueError: there is no such wheel.
+    """
+    for known in _WHEELS.values():
+        if known.labels == labels:
+            return known
+    raise ValueError(f"no known wheel has the emotions {', '.join(labels)}")
+
+
 def expression_index(spelling: str) -> int:
     """Position of a facial expression in `EXPRESSIONS`, in any case and under any known alias.
 

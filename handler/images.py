@@ -3,19 +3,24 @@
 Plain JPEGs take torchvision's decoder, everything else Pillow. EXIF rotation is applied,
 transparency is laid on white, 16-bit greys are scaled, and of an animation the first frame counts.
 What cannot be read is refused with `ImageRefused`, which says why in words and as a status code.
+A hostile file costs no more than the largest honest one: pixels are counted before anything is
+decoded, and so are the scans of a JPEG; conversions go through a picture in bands.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+_BAND = 1_000_000  # pixels of a picture that are converted at a time
 # Only formats that hold photographs. Pillow knows many more (PostScript, fonts, video
 # containers), and each of them is a parser that a stranger's bytes would reach.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
@@ -60,10 +65,14 @@ class ImageLimits:
     Attributes:
         max_bytes: encoded size in bytes.
         max_pixels: width times height; three bytes of memory each when decoded.
+        max_passes: how often a progressive JPEG of ``max_pixels`` may go over its pixels; a smaller
+            one may do so more often. Encoders write some ten scans, and a file of three thousand
+            would occupy a processor for many minutes.
     """
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 64_000_000
+    max_passes: int = 20
 
 
 def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:
@@ -87,8 +96,38 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:
         raise ImageRefused(
             413, f"the image has {len(data)} bytes; at most {limits.max_bytes} are accepted"
         )
+    header = _open(data, limits)
+    with header:
+        width, height = header.size
+        if width * height > limits.max_pixels:
+            raise _too_many_pixels(limits, width, height)
+        try:
+            if header.format == "JPEG":
+                _require_few_scans(data, width * height, limits)
+                if header.mode in ("RGB", "L"):
+                    return _decode_jpeg(data)
+            return _decode_with_pillow(header)
+        except (MemoryError, ImageRefused):
+            raise
+        except Exception as error:  # likewise for damaged bodies
+            raise ImageRefused(
+                422, f"the {header.format} image is damaged or truncated: {_line(error)}"
+            ) from None
+
+
+def pixels_of(data: bytes, limits: ImageLimits | None = None) -> int:
+    """How many pixels an encoded image says that it has; 0 if it cannot be read."""
     try:
-        header = Image.open(io.BytesIO(data), formats=_readable_formats())
+        with _open(data, limits or ImageLimits()) as header:
+            return header.size[0] * header.size[1]
+    except ImageRefused:
+        return 0
+
+
+def _open(data: bytes, limits: ImageLimits) -> Image.Image:
+    """The header; raises: ImageRefused."""
+    try:
+        return Image.open(io.BytesIO(data), formats=_readable_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(limits) from None
     except UnidentifiedImageError:
@@ -97,20 +136,15 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:
         raise ImageRefused(415, _not_an_image(data)) from None
     except Exception as error:  # parsers of damaged headers raise nearly anything
         raise ImageRefused(422, f"the image header is damaged: {_line(error)}") from None
-    with header:
-        width, height = header.size
-        if width * height > limits.max_pixels:
-            raise _too_many_pixels(limits, width, height)
-        try:
-            if header.format == "JPEG" and header.mode in ("RGB", "L"):
-                return _decode_jpeg(data)
-            return _decode_with_pillow(header)
-        except MemoryError:
-            raise
-        except Exception as error:  # likewise for damaged bodies
-            raise ImageRefused(
-                422, f"the {header.format} image is damaged or truncated: {_line(error)}"
-            ) from None
+
+
+def _require_few_scans(data: bytes, pixels: int, limits: ImageLimits) -> None:
+    # Inside a scan a byte FF is followed by 00, so these two bytes are its beginning.
+    scans = data.count(b"\xff\xda")
+    if scans * pixels > limits.max_passes * limits.max_pixels:
+        raise ImageRefused(
+            413, f"the JPEG image has {scans} scans of {pixels} pixels, which takes too long"
+        )
 
 
 def _decode_jpeg(data: bytes) -> torch.Tensor:
@@ -122,7 +156,26 @@ def _decode_jpeg(data: bytes) -> torch.Tensor:
 def _decode_with_pillow(image: Image.Image) -> torch.Tensor:
     image.seek(0)
     image.load()
-    return torch.from_numpy(np.array(_to_rgb(_turned(image)))).permute(2, 0, 1).contiguous()
+    turned = _turned(image)
+    width, height = turned.size
+    scale = _scale_of_deep_grey(turned) if _is_deep(turned) else None
+    pixels = torch.empty((3, height, width), dtype=torch.uint8)
+    for top, band in _bands(turned):
+        rgb = _to_rgb(band) if scale is None else _grey_to_rgb(band, scale)
+        rows = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+        pixels[:, top : top + band.height] = rows
+    return pixels
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """A picture from top to bottom in pieces of a few million pixels, each with its first row."""
+    width, height = image.size
+    rows = max(1, _BAND // max(width, 1))
+    if rows >= height:
+        yield 0, image
+        return
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -133,8 +186,6 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _scale_deep_grey(image)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -142,18 +193,29 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scale_deep_grey(image: Image.Image) -> Image.Image:
-    # Pillow clips 16-bit grey to 8 bits; a photo would turn white.
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = float(values.max(initial=0.0))
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _scale_of_deep_grey(image: Image.Image) -> float:
+    """What brings its values to 0..255."""
     if image.mode.startswith("I;16"):
-        scale = 255.0 / 65535.0
-    elif image.mode == "F" and top <= 1.0:
-        scale = 255.0
-    else:  # 32-bit integers and unbounded floats do not say what white is
-        scale = 255.0 / 65535.0 if top > 255 else 1.0
-    grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+        return 255.0 / 65535.0
+    top = max(float(_values(band).max(initial=0.0)) for _, band in _bands(image))
+    if image.mode == "F" and top <= 1.0:
+        return 255.0
+    # 32-bit integers and unbounded floats do not say what white is.
+    return 255.0 / 65535.0 if top > 255 else 1.0
+
+
+def _grey_to_rgb(image: Image.Image, scale: float) -> Image.Image:
+    # Pillow clips 16-bit grey to 8 bits; a photo would turn white.
+    grey = np.clip(np.rint(_values(image) * scale), 0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
+
+
+def _values(image: Image.Image) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64))
 
 
 def _too_many_pixels(limits: ImageLimits, width: int = 0, height: int = 0) -> ImageRefused:

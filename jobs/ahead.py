@@ -14,8 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
 from handler.prediction import Refusal
 from jobs.fetch import Fetched
 from jobs.manifest import resolve
@@ -27,6 +25,14 @@ class Fetches(Protocol):
 
     def fetch(self, location: str) -> Fetched:
         """The encoded image at a location."""
+
+
+class Ready(Protocol):
+    """An image that the model can be given: pixels, or what a service has been asked."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,17 @@ class Arrived:
     """An image at the end of its way.
 
     Attributes:
-        image: pixels, or why there are none.
+        image: ready for the model, or why not.
         etag: of the object, where it has one.
     """
 
-    image: torch.Tensor | Refusal | Failure
+    image: Ready | Refusal | Failure
     etag: str | None = None
 
     @property
     def bytes(self) -> int:
-        """Of the pixels."""
-        return self.image.nbytes if isinstance(self.image, torch.Tensor) else 0
+        """That it holds when it is ready."""
+        return 0 if isinstance(self.image, Refusal | Failure) else self.image.nbytes
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Ahead:
 
     Args:
         fetcher: of the images.
-        decode: encoded image -> pixels, or why not.
+        decode: encoded image -> ready for the model, or why not.
         folder: what relative images are relative to.
         fetch_threads: that wait for images.
         decode_threads: that decode.
@@ -84,7 +90,7 @@ class Ahead:
     def __init__(
         self,
         fetcher: Fetches,
-        decode: Callable[[bytes], torch.Tensor | Refusal],
+        decode: Callable[[bytes], Ready | Refusal],
         *,
         folder: str,
         fetch_threads: int,

@@ -24,14 +24,20 @@ class PathColumnError(VeaError):
     """A path cannot be that of results; the message is one line for people."""
 
 
-def path_columns(location: str) -> list[str]:
-    """Names of the columns that a path gives, outermost first.
+def path_values(location: str) -> dict[str, str]:
+    """The columns that a path gives, and their values, outermost first.
 
     Args:
         location: a local path, which counts from the root, or ``s3://bucket/prefix``.
     """
     path = location if is_s3(location) else str(Path(location).absolute())
-    return [part.partition("=")[0] for part in path.split("/") if re.fullmatch(r"[^=]+=.+", part)]
+    parts = (part.partition("=") for part in path.split("/") if re.fullmatch(r"[^=]+=.+", part))
+    return {name: value for name, _, value in parts}
+
+
+def path_columns(location: str) -> list[str]:
+    """Names of the columns of `path_values`."""
+    return list(path_values(location))
 
 
 def refuse_varying(location: str, passed_through: Iterable[str]) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from handler.archive import read_card
-from handler.emotions import wheel
+from handler.emotions import Wheel, wheel
 from handler.errors import VeaError
 from handler.images import ImageLimits
 from handler.predictor import ModelIdentity, Predictor
 from jobs import chunks, sink
 from jobs.chunks import RunIdentity
+from jobs.endpoint import Endpoint
 from jobs.engine import Engine, InThisProcess
 from jobs.folders import open_folder
 from jobs.ledger import Ledger
@@ -46,7 +47,8 @@ class ScoreJob:
     Attributes:
         manifest: the list of images, a path or ``s3://bucket/key``; or a folder or prefix.
         out: folder of the result, a path or ``s3://bucket/prefix``.
-        model: an archive.
+        model: an archive; or none, and ``endpoint``.
+        endpoint: a service that scores; rows and the run's identity are the same either way.
         column: of the images, in lists with columns; found by its name if not given.
         keep: columns that pass through to the result; all if not given.
         chunk_size: images in a part.
@@ -63,7 +65,8 @@ class ScoreJob:
 
     manifest: str
     out: str
-    model: Path
+    model: Path | None = None
+    endpoint: Endpoint | None = None
     column: str | None = None
     keep: Sequence[str] | None = None
     chunk_size: int = chunks.DEFAULT_SIZE
@@ -104,8 +107,7 @@ def score_list(
             parts that are written by then stay, and the next start goes on from them.
     """
     share = _share(job)
-    config, _, digest = read_card(job.model)
-    model = ModelIdentity(config.name, config.version, digest)
+    model, emotions = _model(job)
     stop = StopRequest(grace)
     with closing(stop), stop.listen(), closing(S3(threads=16, policy=job.retry)) as s3:
         tally = Tally(job.max_error_share, on_progress)
@@ -116,11 +118,11 @@ def score_list(
                 location = str(freeze_listing(location, folder, s3))
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
                 sink.schema(
-                    wheel(config.network.wheel).labels, extra=images.extra, boxes=job.boxes
+                    emotions.labels, extra=images.extra, boxes=job.boxes
                 )  # refuses columns with our names before anything is claimed
-                identity = _identify(job, images, digest)
+                identity = _identify(job, images, model.digest)
                 worker = Worker(
-                    _from_anywhere(job),
+                    _from_anywhere(job, model),
                     identity.run_id,
                     images.folder,
                     images.extra,
@@ -149,9 +151,24 @@ def _share(job: ScoreJob) -> tuple[int, int]:
     return index, of
 
 
-def _from_anywhere(job: ScoreJob) -> ScoreJob:
+def _model(job: ScoreJob) -> tuple[ModelIdentity, Wheel]:
+    """What scores, and its emotions."""
+    if job.endpoint is not None and job.model is None:
+        return job.endpoint.identify()
+    if job.model is None or job.endpoint is not None:
+        raise VeaError("a job needs either an archive or an endpoint to score with")
+    config, _, digest = read_card(job.model)
+    return ModelIdentity(config.name, config.version, digest), wheel(config.network.wheel)
+
+
+def _from_anywhere(job: ScoreJob, model: ModelIdentity) -> ScoreJob:
     """The job for workers, which may be in another folder than the user is."""
     out = job.out if is_s3(job.out) else os.path.abspath(job.out)
+    if job.endpoint is not None:
+        file = job.endpoint.key_file
+        endpoint = replace(job.endpoint, expected=model, key_file=file and file.absolute())
+        return replace(job, endpoint=endpoint, out=out)
+    assert job.model is not None
     return replace(job, model=job.model.absolute(), out=out)
 
 

@@ -18,15 +18,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from handler.emotions import Wheel
 from handler.errors import VeaError
 from handler.images import ImageLimits
 from handler.prediction import ModelIdentity, Prediction, Refusal
-from jobs.ahead import Ahead, Coming, Failure, Fetches
+from jobs.ahead import Ahead, Coming, Failure, Fetches, Ready
 from jobs.sink import FACE_BOX, FAILED, OK, Row
 
 if TYPE_CHECKING:
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 _DECODE_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "damaged"}
 _KILLED = Failure("predict", "killed", "the process died while it worked on this image")
 _BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels; a batch may hold so many times its length
+
+Picture = TypeVar("Picture", bound=Ready)
 
 OnImages = Callable[[int, Mapping[str, int]], None]
 """Told after each batch: how many images it had, and how many failed of each
@@ -45,21 +45,29 @@ class ScoringFailed(VeaError):
     """The model itself fails, not one image; the message is one line for people."""
 
 
-class Scores(Protocol):
-    """What `handler.predictor.Predictor` offers, as far as jobs need it."""
+class Scores(Protocol[Picture]):
+    """What `handler.predictor.Predictor` offers, as far as jobs need it.
+
+    Its pictures are tensors; those of `jobs.endpoint.EndpointScores` are questions to a service.
+    """
 
     model: ModelIdentity
     wheel: Wheel
     batch_size: int
     limits: ImageLimits
 
-    def decode(self, data: bytes) -> torch.Tensor | Refusal:
-        """The pixels of an encoded image; called in several threads."""
+    def decode(self, data: bytes) -> Picture | Refusal:
+        """An encoded image made ready; called in several threads."""
 
     def predict_decoded(
-        self, images: Sequence[torch.Tensor | Refusal]
-    ) -> list[Prediction | Refusal]:
-        """One answer for each image, in order."""
+        self, images: Sequence[Picture | Refusal]
+    ) -> Sequence[Prediction | Refusal | Failure]:
+        """One answer for each image, in order.
+
+        Raises:
+            VeaError: the job cannot be done.
+            Exception: something about one of the images.
+        """
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class ChunkScorer:
 
     def __init__(
         self,
-        predictor: Scores,
+        predictor: Scores[Any],
         fetcher: Fetches,
         *,
         run_id: str,
@@ -158,6 +166,7 @@ class ChunkScorer:
         Raises:
             S3Error: no image can be had from S3.
             ScoringFailed: the model fails on every image of a batch.
+            VeaError: the service that scores is away, or serves another model by now.
         """
         rows: list[Row] = []
         began = busy = 0.0
@@ -194,7 +203,7 @@ class ChunkScorer:
     def _score(self, batch: _Batch) -> tuple[list[Row], float]:
         """The rows of a batch, and the seconds that the model took."""
         rows: list[Row] = []
-        pieces: list[tuple[Row, torch.Tensor | Refusal]] = []
+        pieces: list[tuple[Row, Ready | Refusal]] = []
         held, busy = 0, 0.0
         for position in batch.positions:
             coming = batch.coming.popleft()  # or its picture would stay as long as the batch
@@ -221,7 +230,7 @@ class ChunkScorer:
         self._ahead.free(held)
         return rows, busy
 
-    def _predict(self, pieces: Sequence[tuple[Row, torch.Tensor | Refusal]]) -> float:
+    def _predict(self, pieces: Sequence[tuple[Row, Ready | Refusal]]) -> float:
         """Complete rows with what the model says; returns its seconds."""
         if not pieces:
             return 0.0
@@ -229,6 +238,8 @@ class ChunkScorer:
         images = [image for _, image in pieces]
         try:
             answers = [self._row(answer) for answer in self._predictor.predict_decoded(images)]
+        except VeaError:
+            raise  # no image is to blame
         except Exception as error:
             # Something that the predictor does not foresee. One at a time shows whose fault it is.
             answers = [self._predict_alone(image) for image in images]
@@ -241,13 +252,15 @@ class ChunkScorer:
             row.update(answer)
         return seconds
 
-    def _predict_alone(self, image: torch.Tensor | Refusal) -> Row:
+    def _predict_alone(self, image: Ready | Refusal) -> Row:
         try:
             return self._row(self._predictor.predict_decoded([image])[0])
         except Exception as error:
             return _failed(Failure.of("predict", error))
 
-    def _row(self, answer: Prediction | Refusal) -> Row:
+    def _row(self, answer: Prediction | Refusal | Failure) -> Row:
+        if isinstance(answer, Failure):
+            return _failed(answer)
         if isinstance(answer, Refusal):
             kind = _DECODE_KINDS.get(answer.code, "refused")
             return _failed(Failure("decode", kind, answer.reason))

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import torch
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class LoadPredictor(Protocol):
     """What `handler.predictor.Predictor.load` offers."""
 
-    def __call__(self, path: Path, *, threads: int) -> Scores:
+    def __call__(self, path: Path, *, threads: int) -> Scores[Any]:
         """Read an archive; ``threads`` search for faces."""
 
 
@@ -63,7 +63,7 @@ class Worker:
         run_id: of the run.
         list_folder: what relative images are relative to.
         extra: columns that pass through from the list.
-        load: of the model.
+        load: of the model, where the job has an archive.
     """
 
     job: ScoreJob
@@ -78,7 +78,7 @@ class Worker:
         job = self.job
         with ExitStack() as stack:
             stack.enter_context(_torch_threads(job.threads))
-            predictor = self.load(job.model, threads=job.threads)
+            predictor = stack.enter_context(self._model())
             columns = sink.schema(predictor.wheel.labels, extra=self.extra, boxes=job.boxes)
             s3 = S3(threads=job.fetch_threads, policy=job.retry)
             fetcher = Fetcher(
@@ -99,6 +99,15 @@ class Worker:
             stack.enter_context(closing(s3))
             writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="vea-write"))
             yield PartMaker(scorer, open_folder(job.out, s3), columns, writer, on_images)
+
+    @contextmanager
+    def _model(self) -> Iterator[Scores[Any]]:
+        if self.job.endpoint is not None:
+            with self.job.endpoint.connect() as scores:
+                yield scores
+        else:
+            assert self.job.model is not None
+            yield self.load(self.job.model, threads=self.job.threads)
 
 
 class PartMaker:

@@ -48,6 +48,7 @@ def build_app() -> typer.Typer:
         detectron2,
         evaluate,
         explain,
+        models,
         predict,
         report,
         score,
@@ -68,7 +69,7 @@ def build_app() -> typer.Typer:
     )
     for module in (
         *(demo, predict, explain, data, cache, train, weights),
-        *(evaluate, ablate, serve, web, score, backfill, report, detectron2),
+        *(evaluate, ablate, serve, models, web, score, backfill, report, detectron2),
     ):
         module.register(app)
     return app

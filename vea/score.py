@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from vea.terminal import print_json
 
 if TYPE_CHECKING:
     from handler.prediction import ModelIdentity
+    from jobs.endpoint import Endpoint
     from jobs.engine import Engine
     from jobs.metrics import Metrics
     from jobs.run import ScoreJob
@@ -34,7 +36,12 @@ def register(app: typer.Typer) -> None:
 def score(
     manifest: options.Manifest,
     out: options.Out,
-    model: options.Model,
+    model: options.Model = None,
+    endpoint: options.EndpointUrl = None,
+    endpoint_model: options.EndpointModel = "vea-lite",
+    endpoint_version: options.EndpointVersion = None,
+    endpoint_key_file: options.EndpointKeyFile = None,
+    endpoint_concurrency: options.EndpointConcurrency = 16,
     date: options.Date = None,
     column: options.Column = None,
     keep: options.Keep = None,
@@ -42,6 +49,7 @@ def score(
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
     max_error_share: options.MaxErrorShare = 1.0,
+    delta: options.Delta = None,
     workers: options.Workers = None,
     threads: options.Threads = 1,
     device: options.Device = None,
@@ -75,22 +83,43 @@ def score(
     it says what it holds, and `_SUCCESS` is there when it is complete. S3 is reached with the usual
     AWS settings; AWS_ENDPOINT_URL_S3 names a server of your own.
 
+    **Through a service** that runs already, with the same rows, and a line and exit code 1 if it
+    changes to another model meanwhile:
+
+    `vea score photos.txt --out results --endpoint http://127.0.0.1:8080 --endpoint-key-file
+    ~/.local/state/vea/serve/key_file.json`
+
     **Exit codes**: 0 all images are through; 1 the job cannot be done, and a line says why; 2 wrong
     usage; 3 too many images failed; 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
-    from handler.archive import read_card
-    from handler.prediction import ModelIdentity
     from jobs.run import ScoreJob
     from jobs.tally import Stopped, TooManyFailed
 
+    if delta is not None:
+        from jobs.delta import require_delta
+
+        require_delta()
+    service = _endpoint(
+        endpoint, endpoint_model, endpoint_version, endpoint_key_file, endpoint_concurrency
+    )
+    if (model is None) == (service is None):
+        raise typer.BadParameter("give either an archive or --endpoint", param_hint="--model")
+    if service is not None:
+        if device or gpus_per_worker:
+            raise typer.BadParameter(
+                "the service has its own devices", param_hint="--device, --gpus-per-worker"
+            )
+        # One process is enough to wait.
+        workers = 0 if workers is None and ray is None else workers
     engine = _engine(ray, workers, threads, gpus_per_worker)
     index_of = _share(share)
-    config, _, digest = read_card(model)
-    identity = ModelIdentity(config.name, config.version, digest)
+    identity = _identity(model, service)
+    service = service and replace(service, expected=identity)
     job = ScoreJob(
         manifest=_fill(manifest, date, identity),
         out=_fill(out, date, identity),
         model=model,
+        endpoint=service,
         column=column,
         keep=None if keep is None else [name for name in keep if name],
         chunk_size=chunk_size,
@@ -118,10 +147,20 @@ def score(
             print_json(_unfinished(seen, str(error)))
         _complain(str(error))
         raise typer.Exit(error.exit_code) from None
+    if delta is not None and summary.complete:
+        _commit(job.out, _fill(delta, date, identity))
     if as_json:
         print_json(summary.to_dict())
     else:
         terminal_out().print(_table(summary))
+
+
+def _commit(out: str, table: str) -> None:
+    from jobs.delta import commit_run
+    from jobs.s3 import S3
+
+    with closing(S3(threads=4)) as s3:
+        commit_run(out, table, s3)
 
 
 def _run(
@@ -157,6 +196,31 @@ def _run(
         if metrics:
             metrics.ended(summary)
     return summary
+
+
+def _endpoint(
+    url: str | None, model: str, version: str | None, key_file: Path | None, concurrency: int
+) -> Endpoint | None:
+    """The service that scores, if one was named."""
+    if url is None:
+        return None
+    from jobs.endpoint import Endpoint
+
+    # Not an option: a command line is seen by everybody on the machine.
+    key = os.environ.get("VEA_ENDPOINT_KEY")
+    return Endpoint(url, model, version, key, key_file, concurrency)
+
+
+def _identity(model: Path | None, service: Endpoint | None) -> ModelIdentity:
+    """Which model scores."""
+    from handler.archive import read_card
+    from handler.prediction import ModelIdentity
+
+    if service is not None:
+        return service.identify()[0]
+    assert model is not None
+    config, _, digest = read_card(model)
+    return ModelIdentity(config.name, config.version, digest)
 
 
 def _engine(ray: str | None, workers: int | None, threads: int, gpus: float) -> Engine:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 _WORK, _IMAGES, _WATCH = "Who works", "Images and rows", "Watching and stopping"
+_SERVICE = "A service instead of a model"
 
 Manifest = Annotated[
     str,
@@ -16,7 +17,10 @@ Manifest = Annotated[
     ),
 ]
 Out = Annotated[str, typer.Option(help="Folder of the result: a path or s3://bucket/prefix.")]
-Model = Annotated[Path, typer.Option(help="The archive to score with (.mar or folder).")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="The archive to score with (.mar or folder); or give --endpoint."),
+]
 Date = Annotated[
     str | None,
     typer.Option(
@@ -73,6 +77,16 @@ MaxErrorShare = Annotated[
         min=0.0,
         max=1.0,
         help="Stop with exit code 3 as soon as a larger share of the images has failed.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+
+Delta = Annotated[
+    str | None,
+    typer.Option(
+        help="Commit the finished rows to this Delta Lake table too, a path or s3://bucket/prefix, "
+        "in place of those of the same night; needs the extra 'delta'.",
+        metavar="TABLE",
         rich_help_panel=_IMAGES,
     ),
 ]
@@ -134,6 +148,40 @@ Fetcher = Annotated[
         help="What fetches from S3; obstore takes less CPU and needs the extra 'fast'.",
         rich_help_panel=_WORK,
     ),
+]
+
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        help="Have a running service score, such as http://127.0.0.1:8080.",
+        metavar="URL",
+        rich_help_panel=_SERVICE,
+    ),
+]
+EndpointModel = Annotated[
+    str,
+    typer.Option(help="Name of its model.", metavar="NAME", rich_help_panel=_SERVICE),
+]
+EndpointVersion = Annotated[
+    str | None,
+    typer.Option(
+        help="Version of its model. [default: the service's own default]",
+        metavar="VERSION",
+        rich_help_panel=_SERVICE,
+    ),
+]
+EndpointKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="key_file.json of a TorchServe on this machine, whose key is renewed in time. "
+        "[default: the key in the variable VEA_ENDPOINT_KEY, if any]",
+        rich_help_panel=_SERVICE,
+    ),
+]
+EndpointConcurrency = Annotated[
+    int,
+    typer.Option(min=1, max=256, help="Images that are sent at a time.", rich_help_panel=_SERVICE),
 ]
 
 Grace = Annotated[

@@ -27,7 +27,11 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     archive: Annotated[
-        Path | None, typer.Argument(help="A .mar file. [default: newest in ./model_store]")
+        Path | None,
+        typer.Argument(
+            help="A .mar file. Its code will run. [default: what was promoted last on this server, "
+            "else the newest in ./model_store]"
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="For predictions.")] = _PORTS[0],
     management_port: Annotated[int, typer.Option(help="For workers and new keys.")] = _PORTS[1],
@@ -59,6 +63,7 @@ def serve(
     runs until Ctrl-C.
     """
     from vea.serving.server import TorchServe
+    from vea.serving.verification import verify
     from vea.serving.workplace import Ports
     from vea.store import newest_archive
 
@@ -68,10 +73,11 @@ def serve(
         _stop(folder)
         return
     if token:
-        typer.echo(_running(folder).client.token())
+        typer.echo(running_server(folder).client.token())
         return
-    archive = archive or newest_archive()
     TorchServe.require_none(folder)  # before it is blamed on a port
+    archive = archive or _promoted(folder) or newest_archive()
+    verify(archive)
     with signals_as_interrupt():
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
@@ -88,13 +94,36 @@ def serve(
             raise
 
 
+def _promoted(folder: Path) -> Path | None:
+    """What this server is to go on with; None if nobody ever promoted anything on it."""
+    from handler.archive import ArchiveError
+    from vea.serving.history import History
+    from vea.serving.verification import verify
+    from vea.serving.workplace import ServingError, Workplace
+
+    event = History(folder).promoted()
+    if event is None:
+        return None
+    kept = Workplace.at(folder).models / event.file
+    try:
+        verify(kept, digest=event.digest)
+    except ArchiveError as error:
+        raise ServingError(
+            f"{event.title} was served here last, but its archive cannot be used any more: "
+            f"{error}; name an archive: vea serve ARCHIVE"
+        ) from None
+    typer.echo(f"going on with {event.title}, the default since {event.at}", err=True)
+    return kept
+
+
 def default_state() -> Path:
-    """The folder of the server when none is named."""
+    """The state folder of those who name none."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "vea" / "serve"
 
 
-def _running(folder: Path) -> TorchServe:
+def running_server(folder: Path) -> TorchServe:
+    """The server in a state folder. Raises: ServingError: there is none."""
     from vea.serving.server import TorchServe
     from vea.serving.workplace import ServingError
 

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from handler.images import ImageLimits, ImageRefused, decode
+from handler.images import ImageLimits, ImageRefused, decode, pixels_of
 
 WIDTH, HEIGHT = 48, 32
 AVIF = features.check("avif")
@@ -521,3 +521,45 @@ def test_a_mutated_picture_gets_a_picture_or_a_refusal(
     for place, value in edits:
         data[min(int(place * reach), len(data) - 1)] = value
     is_answered(bytes(data[: int(keep * len(data))]))
+
+
+def progressive_with_scans(side: int, count: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = save(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + b"\xff\xd9"
+
+
+def test_a_jpeg_that_goes_over_its_pixels_thousands_of_times_is_refused_at_once() -> None:
+    # Without the limit this one takes minutes of a processor.
+    data = progressive_with_scans(4000, 3000)
+    began = time.process_time()
+    with pytest.raises(ImageRefused, match="scans") as caught:
+        decode(data)
+    assert caught.value.code == 413
+    assert time.process_time() - began < 5
+
+
+def test_an_ordinary_progressive_jpeg_is_read() -> None:
+    data = save(Image.new("RGB", (4000, 4000), "teal"), "JPEG", progressive=True)
+    assert data.count(b"\xff\xda") >= 8
+    assert decode(data).shape == (3, 4000, 4000)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "F", "I", "CMYK", "1"])
+def test_a_picture_converted_in_bands_is_the_same_as_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    values = np.random.default_rng(4).integers(0, 60_000, (37, 23)).astype(np.uint16)
+    image = Image.fromarray(values) if mode == "I;16" else picture().convert("RGBA").convert(mode)
+    data = save(image, "TIFF")
+    whole = decode(data)
+    monkeypatch.setattr("handler.images._BAND", 100)
+    assert torch.equal(decode(data), whole)
+
+
+def test_pixels_are_told_from_the_header_alone() -> None:
+    data = save(picture(), "PNG")
+    assert pixels_of(data) == WIDTH * HEIGHT
+    assert pixels_of(data[:60]) == WIDTH * HEIGHT
+    assert pixels_of(b"text") == 0

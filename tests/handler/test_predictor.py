@@ -252,3 +252,33 @@ def test_a_mar_predicts_what_its_folder_predicts(
 def test_a_path_without_an_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError):
         Predictor.load(tmp_path / "none.mar")
+
+
+def test_decoding_in_threads_changes_no_answer(
+    tiny_model: Path, files: list[bytes], alone: np.ndarray
+) -> None:
+    predictor = Predictor.load(tiny_model, batch_size=4, decoders=3)
+    batch = [*files[:5], BROKEN, *files[5:]]
+    answers = predictor.predict(batch)
+    assert isinstance(answers[5], Refusal)
+    np.testing.assert_allclose(probabilities(answers), alone, atol=1e-5)
+
+
+def test_large_pictures_are_scored_in_smaller_batches(
+    tiny_model: Path, files: list[bytes], alone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_archive(tiny_model)
+    predictor = Predictor(loaded, batch_size=8, limits=ImageLimits(max_pixels=96 * 64))
+    sizes = []
+    select = predictor.selector.select
+    monkeypatch.setattr(
+        predictor.selector, "select", lambda images: sizes.append(len(images)) or select(images)
+    )
+    np.testing.assert_allclose(probabilities(predictor.predict(files)), alone, atol=1e-5)
+    assert max(sizes) < 4
+
+
+def test_half_precision_is_for_gpus_only(tiny_model: Path, files: list[bytes]) -> None:
+    predictor = Predictor.load(tiny_model, half=True)
+    assert not predictor.half
+    assert isinstance(predictor.predict(files[:1])[0], Prediction)

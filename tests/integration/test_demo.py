@@ -1,5 +1,6 @@
 """`vea demo`, whole: a real S3 server, a real TorchServe, the shipped archive."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,24 @@ import psutil
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MARK = "VEA_TEST_STARTED_BY"  # what a process starts inherits it
+
+
+def started_by(process):
+    """The mark of a living process, if it has one."""
+    try:
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        return None if dead else process.environ().get(MARK)
+    except psutil.Error:
+        return None
 
 
 @pytest.mark.integration
 def test_the_demo_scores_serves_agrees_and_leaves_nothing_running(tmp_path):
-    before = {process.pid for process in psutil.process_iter()}
     done = subprocess.run(
         [sys.executable, "-m", "vea.main", "demo", "--to", str(tmp_path / "out")],
         cwd=REPOSITORY,
+        env={**os.environ, MARK: str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -39,12 +50,7 @@ def test_the_demo_scores_serves_agrees_and_leaves_nothing_running(tmp_path):
     assert page.count("data:image/jpeg;base64,") == 2 * (len(photos) - 1)
     assert 'src="http' not in page, "the page needs nothing from elsewhere"
 
-    names = ("java", "weed", "torchserve")
-    left = [
-        process
-        for process in psutil.process_iter(["name"])
-        if process.pid not in before and (process.info["name"] or "").startswith(names)
-    ]
+    left = [process for process in psutil.process_iter() if started_by(process) == str(tmp_path)]
     assert left == []
 
 

@@ -1,4 +1,4 @@
-"""The shipped archive behind one real TorchServe: what its clients can rely on."""
+"""The shipped model behind one real TorchServe: what its clients can rely on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import http.client
 import ipaddress
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,8 +20,9 @@ from torchserve_server import (
     ask,
     drawn_images,
     form,
+    json_request,
     real_photos,
-    shipped_archive,
+    todays_archive,
 )
 
 from handler.images import ImageLimits
@@ -33,18 +36,23 @@ REFUSED = range(400, 500)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return todays_archive(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterator[TorchServe]:
     state = tmp_path_factory.mktemp("serve")
     with pytest.MonkeyPatch.context() as patch:
         # The worst case for "the archive's own code runs": the checkout stands on the path.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), "."]))
-        with TorchServe.running(shipped_archive(), state) as running:
+        with TorchServe.running(archive, state) as running:
             yield running
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor.load(shipped_archive())
+def predictor(archive: Path) -> Predictor:
+    return Predictor.load(archive)
 
 
 @pytest.fixture(scope="module", params=["photos", "drawn"])
@@ -126,11 +134,47 @@ def test_a_form_with_one_file_is_an_image(server: TorchServe, image: bytes) -> N
     )
 
 
-def test_a_form_with_two_files_is_refused_rather_than_half_answered(
-    server: TorchServe, image: bytes
+def test_the_files_of_a_form_are_answered_in_their_order(
+    server: TorchServe, predictor: Predictor
 ) -> None:
-    body, headers = form([("one", image), ("two", image)])
+    one, other = drawn_images(2)
+    body, headers = form([("one", one), ("broken", b"no image"), ("other", other)])
+    status, answer = ask(server, body, headers)
+    assert status == 200
+    first, refused, last = answer["predictions"]
+    for found, expected in zip((first, last), predictor.predict([one, other]), strict=True):
+        assert_same(found, expected)
+    assert refused["error"]["code"] == 415
+
+
+def test_a_form_whose_files_share_a_name_is_refused_rather_than_half_answered(
+    server: TorchServe,
+) -> None:
+    body, headers = form([("photo", image) for image in drawn_images(2)])
     assert_refused(*ask(server, body, headers))
+
+
+def test_json_with_base64_is_answered_like_the_bytes(server: TorchServe, image: bytes) -> None:
+    _, plain = server.predict(image)
+    status, answer = ask(server, *json_request({"image": image}))
+    assert status == 200
+    assert answer.keys() == plain.keys()
+    assert answer["probabilities"] == pytest.approx(plain["probabilities"], abs=SAME)
+
+
+def test_many_images_in_one_document_get_one_answer_each(
+    server: TorchServe, predictor: Predictor
+) -> None:
+    images = drawn_images(12)
+    document = {"images": [*images[:5], "not base64!", *images[5:], None], "explain": True}
+    status, answer = ask(server, *json_request(document))
+    assert status == 200
+    said = answer["predictions"]
+    assert [i for i, one in enumerate(said) if "error" in one] == [5, 13]
+    found = [one for one in said if "error" not in one]
+    for one, expected in zip(found, predictor.predict(images), strict=True):
+        assert_same(one, expected)
+        assert_explained(one)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +183,10 @@ def test_a_form_with_two_files_is_refused_rather_than_half_answered(
         ("application/octet-stream", b"", 400),
         ("application/json", b"", 400),
         ("application/json", b'{"image": "aGVsbG8="}', 415),
-        ("application/json", b"[1, 2]", 415),
-        ("application/json", b'{"image": ', 415),
+        ("application/json", b'{"image": "%%%"}', 400),
+        ("application/json", b"[1, 2]", 400),
+        ("application/json; charset=utf-8", b'{"image": ', 400),
+        ("application/json", b"[" * 100_000, 400),
         ("text/plain", b"a photo of a sunset", 415),
         ("text/html", b"<html><body>not found</body></html>", 415),
         ("image/jpeg", b"<html><body>not found</body></html>", 415),
@@ -157,7 +203,9 @@ def test_what_is_no_image_is_refused_with_a_reason(
 
 def test_photos_up_to_the_size_limit_pass_the_front_end(server: TorchServe, image: bytes) -> None:
     limit = ImageLimits().max_bytes
-    assert server.predict(image.ljust(limit, b"\0"))[0] == 200
+    largest = image.ljust(limit, b"\0")
+    assert server.predict(largest)[0] == 200
+    assert ask(server, *json_request({"image": largest}))[0] == 200
     assert_refused(*server.predict(image.ljust(limit + 1, b"\0")))
 
 
@@ -242,13 +290,62 @@ def test_the_worker_runs_the_code_of_the_archive_not_of_the_checkout(server: Tor
     assert told["card"]["model"]["name"] == server.model == "vea-lite"
 
 
-def test_prometheus_can_read_how_often_the_model_was_asked(
-    server: TorchServe, image: bytes
-) -> None:
-    assert_still_answers(server, image)
+def metrics_of(server: TorchServe) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", server.ports.metrics, timeout=30)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
+    return text
+
+
+def metric(server: TorchServe, start: str) -> float:
+    """Sum of the metric's values over all its labels."""
+    lines = metrics_of(server).splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(start))
+
+
+def test_prometheus_can_read_how_often_the_model_was_asked(
+    server: TorchServe, image: bytes
+) -> None:
+    assert_still_answers(server, image)
+    text = metrics_of(server)
     counts = [line for line in text.splitlines() if line.startswith("ts_inference_requests_total{")]
     assert any(f'model_name="{server.model}"' in line for line in counts)
+
+
+def test_prometheus_can_read_what_the_handler_measures(server: TorchServe, image: bytes) -> None:
+    names = (
+        *("vea_decode_seconds_count", "vea_select_seconds_count", "vea_network_seconds_count"),
+        *("vea_whole_seconds_count", "vea_batch_size_sum", "vea_images_total"),
+        'vea_refusals_total{reason="not_an_image"',
+    )
+    # A counter shows once it has counted.
+    ask(server, b"no image")
+    assert_still_answers(server, image)
+    before = {name: metric(server, name) for name in names}
+    ask(server, b"no image")
+    assert_still_answers(server, image)
+    for name in names:
+        wait_until(lambda name=name: metric(server, name) > before[name])
+    assert metric(server, "vea_whole_seconds_sum") < 600
+
+
+def test_the_access_log_has_a_line_for_each_request_and_no_secrets(
+    server: TorchServe, image: bytes
+) -> None:
+    key = server.client.token()
+    path = f"{server.client.path}?name=private-holiday.jpg&key={key}"
+    status, _ = server.client.ask("POST", path, body=b"no image")
+    assert status == 415
+    log = server.workplace.access_log
+    wait_until(lambda: f'"POST {server.client.path} HTTP/1.1" 415' in log.read_text())
+    text = log.read_text()
+    assert "private-holiday" not in text
+    assert key not in text
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

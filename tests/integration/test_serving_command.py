@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
-from torchserve_server import drawn_images, shipped_archive, with_other_file
+from torchserve_server import drawn_images, shipped_archive, todays_archive, with_other_file
 from typer.testing import CliRunner, Result
 
 from handler.archive import ArchiveError
@@ -66,9 +66,12 @@ def test_a_detached_server_answers_the_printed_line_and_stops_whole(
     started = vea(
         *("serve", str(shipped_archive()), "--detach", "--state", str(state)),
         *("--port", str(ports.inference), "--management-port", str(ports.management)),
-        *("--metrics-port", str(ports.metrics)),
+        *("--metrics-port", str(ports.metrics), "--workers", "2"),
     )
     assert started.exit_code == 0, started.output
+    server = TorchServe.attach(state)
+    assert server is not None
+    assert server.client.workers() == ["READY", "READY"]
     members = left_over(state)
     assert {"java"} < {Path(process.cmdline()[0]).name for process in members}
 
@@ -174,7 +177,8 @@ print(json.dumps({"answer": json.loads(answer), "code": handler.__file__}))
 
 def test_the_archive_needs_neither_the_checkout_nor_what_trains_it(tmp_path: Path) -> None:
     folder = tmp_path / "unpacked"
-    with zipfile.ZipFile(shipped_archive()) as packed:
+    archive = todays_archive(tmp_path / "store")
+    with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
     image = tmp_path / "image.jpg"
     image.write_bytes(drawn_images(1)[0])
@@ -184,7 +188,7 @@ def test_the_archive_needs_neither_the_checkout_nor_what_trains_it(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert Path(told["code"]).is_relative_to(folder)
-    (expected,) = Predictor.load(shipped_archive()).predict([image.read_bytes()])
+    (expected,) = Predictor.load(archive).predict([image.read_bytes()])
     assert isinstance(expected, Prediction)
     assert told["answer"]["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
 

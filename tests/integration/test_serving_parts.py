@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vea.serving.capacity import Capacity
 from vea.serving.java import JavaMissing, find_java_home
 from vea.serving.log import ServerLog
 from vea.serving.workplace import Ports, ServingError, Workplace
@@ -150,12 +151,44 @@ def test_the_store_has_the_settings_that_the_command_writes(tmp_path: Path) -> N
     archive = tmp_path / "vea-lite-1.0.mar"
     archive.write_bytes(b"")
     ports = Ports(8080, 8081, 8082, 7070, 7071)
-    workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports)
+    workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports, workers=3)
     stored = Path(__file__).resolve().parents[2] / "model_store" / "config.properties"
     theirs, ours = (
         dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
         for path in (stored, workplace.settings)
     )
-    assert ours.pop("allowed_urls") == f"file://{workplace.models}/.*"
+    assert ours.pop("allowed_urls") == f"file://{workplace.models}/[A-Za-z0-9._-]+[.]mar"
     assert theirs.pop("allowed_urls") == "file:///nowhere"
+    assert ours.pop("default_workers_per_model") == "3"  # the machine's affair
+    # `vea models` adds versions to a server that `vea serve` started, and to no other.
+    assert ours.pop("enable_model_api") == "true"
+    assert theirs.pop("enable_model_api") == "false"
     assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("capacity", "workers", "threads"),
+    [
+        (Capacity(cores=2, memory=8_000_000_000), 2, 1),
+        (Capacity(cores=1, memory=500_000_000), 1, 1),
+        (Capacity(cores=64, memory=16_000_000_000), 8, 8),
+        (Capacity(cores=6, memory=8_000_000_000), 4, 1),
+        (Capacity(cores=32, memory=256_000_000_000, gpus=2), 2, 16),
+    ],
+)
+def test_workers_times_threads_is_at_most_the_number_of_cores(
+    capacity: Capacity, workers: int, threads: int
+) -> None:
+    assert capacity.workers() == workers
+    assert capacity.threads(workers) == threads
+    assert workers * threads <= capacity.cores
+
+
+def test_in_a_container_its_own_limits_count(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    found = Capacity.of_this_machine(cgroup=tmp_path)
+    assert (found.cores, found.memory) == (1, 1_000_000_000)
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert Capacity.of_this_machine(cgroup=tmp_path).memory > 1_000_000_000

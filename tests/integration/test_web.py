@@ -12,7 +12,6 @@ import pytest
 from gateway_server import gateway, reason, send, send_raw
 from torchserve_server import all_at_once, drawn_images, form
 
-from train.package import package
 from vea.serving.server import TorchServe
 from vea.web.keys import KeyRing, new_key
 
@@ -21,11 +20,8 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TorchServe]:
-    store = tmp_path_factory.mktemp("store")
-    archive = package(tiny_model, store, name="tiny", version="0.1", card={"summary": "random"})
-    with TorchServe.running(archive, tmp_path_factory.mktemp("serve")) as running:
-        yield running
+def server(tiny_server: TorchServe) -> TorchServe:
+    return tiny_server
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +156,20 @@ def test_figures_count_what_was_asked(base: str, image: bytes) -> None:
     assert b"secret" not in text
 
 
-def test_json_reaches_the_model_as_json(base: str, image: bytes) -> None:
-    document = json.dumps({"image": base64.b64encode(image).decode()}).encode()
+def test_json_may_hold_several_images_and_one_of_them_be_broken(base: str, image: bytes) -> None:
+    images = [base64.b64encode(content).decode() for content in (image, b"no image")]
+    document = json.dumps({"images": images}).encode()
     headers = {"Content-Type": "application/json; charset=utf-8"}
-    through = send(base, "POST", "/predictions/tiny", document, headers)
-    assert through[0] in (200, 415)  # the model of an archive packed before JSON was known says 415
+    status, answer, _ = send(base, "POST", "/predictions/tiny", document, headers)
+    assert status == 200
+    good, bad = answer["predictions"]
+    assert good["emotion"] in good["probabilities"]
+    assert bad["error"]["code"] == 415
+
+
+def test_a_wish_that_is_neither_true_nor_false_is_refused(base: str, image: bytes) -> None:
+    wish = {**RAW, "X-Explain": "maybe"}
+    assert send(base, "POST", "/predictions/tiny", image, wish)[0] == 400
 
 
 def test_nothing_that_is_sent_holds_a_key(base: str, server: TorchServe, image: bytes) -> None:

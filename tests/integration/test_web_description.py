@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from gateway_server import gateway, send
 
-from train.package import package
 from vea.serving.server import TorchServe
 from vea.web.application import build
 from vea.web.keys import KeyRing, new_key
@@ -20,8 +18,8 @@ from vea.web.upstream import TorchServeUpstream
 
 pytestmark = pytest.mark.integration
 
-# A schema cannot say what an image is: an allowed string of bytes may be refused as none. And a list
-# that is too long is too large, which schemathesis does not know as a refusal of the list.
+# A schema cannot say what an image is: an allowed string of bytes may be refused as none. And a
+# list that is too long is too large, which schemathesis does not know as a refusal of the list.
 _SETTINGS = """
 [parameters]
 "path.model" = "tiny"
@@ -35,23 +33,15 @@ expected-statuses = [400, 401, 404, 405, 413, 415, 422]
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TorchServe]:
-    store = tmp_path_factory.mktemp("store")
-    archive = package(tiny_model, store, name="tiny", version="0.1", card={"summary": "random"})
-    with TorchServe.running(archive, tmp_path_factory.mktemp("serve")) as running:
-        yield running
-
-
 def test_schemathesis_finds_nothing_that_the_description_does_not_say(
-    server: TorchServe, tmp_path: Path
+    tiny_server: TorchServe, tmp_path: Path
 ) -> None:
     (tmp_path / "schemathesis.toml").write_text(_SETTINGS)
-    with gateway(server.workplace.state) as base:
+    with gateway(tiny_server.workplace.state) as base:
         command = [
             *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", "schemathesis.toml", "run", f"{base}/openapi.json"),
-            *("--checks", "all", "--max-examples", "5", "--seed", "1", "--workers", "4"),
+            *("--checks", "all", "--max-examples", "5", "--seed", "1", "--exclude-method", "PUT"),
             *("--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure"),
         ]
         done = subprocess.run(
@@ -61,10 +51,10 @@ def test_schemathesis_finds_nothing_that_the_description_does_not_say(
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     cases = re.search(r"(\d+) generated", done.stdout)
     assert cases, done.stdout[-2000:]
-    assert int(cases[1]) > 300
+    assert int(cases[1]) > 200
     operations = re.search(r"Tested: (\d+)", done.stdout)
     assert operations
-    assert int(operations[1]) == 15
+    assert int(operations[1]) == 11
 
 
 @pytest.mark.parametrize("keyed", [False, True])
@@ -87,6 +77,11 @@ def test_every_route_is_described_and_nothing_else_is(keyed: bool, tmp_path: Pat
         if method != "parameters"
     }
     assert described == routes
+    for path, item in description["paths"].items():
+        # So what holds for the one in the test above holds for the other.
+        post, put = dict(item.get("post", {})), dict(item.get("put", {}))
+        post.pop("operationId", None), put.pop("operationId", None)
+        assert post == put, path
     secured = {
         path
         for path, item in description["paths"].items()
@@ -96,8 +91,8 @@ def test_every_route_is_described_and_nothing_else_is(keyed: bool, tmp_path: Pat
     assert bool(secured) == keyed
 
 
-def test_files_that_are_described_exist_and_no_others(server: TorchServe) -> None:
-    with gateway(server.workplace.state) as base:
+def test_files_that_are_described_exist_and_no_others(tiny_server: TorchServe) -> None:
+    with gateway(tiny_server.workplace.state) as base:
         _, description, _ = send(base, "GET", "/openapi.json")
         for path in ("/assets/{file}", "/samples/{file}"):
             (parameter,) = description["paths"][path]["parameters"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import tarfile
 import threading
 import zipfile
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from train.package import package
 from vea.serving.server import TorchServe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,6 +30,17 @@ def shipped_archive() -> Path:
     if not ARCHIVE.is_file():
         pytest.skip(f"the shipped archive {ARCHIVE.name} is not in model_store")
     return ARCHIVE
+
+
+def todays_archive(folder: Path) -> Path:
+    """The shipped model with today's code, in ``folder``."""
+    return package(shipped_archive(), folder, name="vea-lite", version="1.0", card={})
+
+
+def json_request(document: Any) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a JSON document, in which images are bytes."""
+    text = json.dumps(document, default=lambda image: base64.b64encode(image).decode())
+    return text.encode(), {"Content-Type": "application/json"}
 
 
 def real_photos(count: int) -> list[bytes]:

@@ -152,6 +152,27 @@ def test_torchserve_finds_its_handler_and_its_settings(mar: Path) -> None:
         assert f"{name}: {value}" in settings
 
 
+def test_an_archive_is_packed_anew_with_the_same_weights_and_todays_code(
+    mar: Path, tmp_path: Path, photo, encode
+) -> None:
+    old = tmp_path / "old.mar"
+    with zipfile.ZipFile(mar) as source, zipfile.ZipFile(old, "w") as changed:
+        for name in source.namelist():
+            yesterday = b"raise SystemExit" if name.endswith("service.py") else source.read(name)
+            changed.writestr(name, yesterday)
+    new = package(old, tmp_path / "out", name="small", version="1.3", card={})
+    with zipfile.ZipFile(mar) as one, zipfile.ZipFile(new) as other:
+        for name in ("weights.safetensors", "face_landmarks.dat", "service.py"):
+            assert one.read(name) == other.read(name)
+    assert read_card(new)[1]["metrics"] == {"accuracy": 0.125}
+    images = [encode(photo(seed), "PNG") for seed in range(3)]
+    before, after = Predictor.load(mar).predict(images), Predictor.load(new).predict(images)
+    assert after == before
+    assert package(old, tmp_path / "again", name="small", version="1.2", card={}).read_bytes() == (
+        mar.read_bytes()
+    )
+
+
 def test_serving_settings_can_be_given(tiny_model: Path, tmp_path: Path) -> None:
     mar = package(
         tiny_model, tmp_path, name="small", version="1", card={}, serving={"batchSize": 3}
@@ -160,8 +181,10 @@ def test_serving_settings_can_be_given(tiny_model: Path, tmp_path: Path) -> None
         assert packed.read("model-config.yaml").decode() == "batchSize: 3\n"
 
 
-def test_what_is_no_model_folder_is_refused(mar: Path, tmp_path: Path) -> None:
-    for model in (tmp_path, tmp_path / "nowhere", mar):
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.mar"
+    text.write_text("no archive")
+    for model in (tmp_path, tmp_path / "nowhere", text):
         with pytest.raises(ArchiveError) as caught:
             package(model, tmp_path / "out", name="small", version="1", card={})
         assert "\n" not in str(caught.value)

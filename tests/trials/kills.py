@@ -1,12 +1,14 @@
 """A night full of `kill -9`: drivers and workers die at random, and no row may be lost or doubled.
 
     python -m tests.trials.kills --photos 2000 --kills 50
+    python -m tests.trials.kills --photos 1000 --kills 12 --ray
 
 Photos lie on a real S3 server, the model is the shipped one, every start is `vea score` as a user
-types it. One undisturbed run comes first; then the same job is started, killed and started again,
-into one folder after another, until there were enough kills. Each finished folder must hold the
-same bytes as the undisturbed one. `--ray` does the same on two Ray nodes and kills a whole node now
-and then. Prints the counts as JSON; exit code 1 if anything differs.
+types it. One undisturbed run of two processes comes first; then the same job is started, killed and
+started again, into one folder after another, until there were enough kills. Each finished folder
+must hold the same bytes as the undisturbed one. With `--ray` the disturbed runs work on a Ray
+cluster of two nodes, and among what is killed is a whole node now and then. Prints the counts as
+JSON; exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,6 @@ from tests.trials.many_photos import BUCKET, data_files, many_photos, upload
 
 ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))
 RESULTS = "results"
-# Seconds after a start at which something dies: while the model loads, in a chunk, between chunks.
-_LATEST = 12.0
 
 
 def score(server: S3Server, out: str, options: list[str]) -> subprocess.Popen[bytes]:
@@ -60,25 +61,71 @@ def finish(process: subprocess.Popen[bytes]) -> int:
     return process.returncode
 
 
-def kill_something(process: subprocess.Popen[bytes], dice: random.Random) -> str | None:
-    """Kill the driver or one of its workers; None if it has ended before."""
-    try:
-        driver = psutil.Process(process.pid)
-        workers = [child for child in driver.children(recursive=True) if _scores(child)]
-        victim, what = driver, "driver"
-        if workers and dice.random() < 0.5:
-            victim, what = dice.choice(workers), "worker"
-        if process.poll() is not None:
+class Processes:
+    """What can be killed where `vea score` starts processes: its own, and theirs.
+
+    Args:
+        latest: seconds after a start, or after another kill, in which something dies: while the
+            model loads, in a chunk, between chunks.
+    """
+
+    latest = 12.0
+    options: tuple[str, ...] = ("--workers", "2")
+
+    def kill(self, process: subprocess.Popen[bytes], dice: random.Random) -> str | None:
+        """Kill the driver or one of its workers; None if it has ended before."""
+        try:
+            workers = self.workers(psutil.Process(process.pid))
+            if process.poll() is not None:
+                return None
+            if workers and dice.random() < 0.5:
+                dice.choice(workers).send_signal(signal.SIGKILL)
+                return "worker"
+            process.kill()
+        except psutil.NoSuchProcess:
             return None
-        victim.send_signal(signal.SIGKILL)
-    except psutil.NoSuchProcess:
-        return None
-    return what
+        return "driver"
+
+    def workers(self, driver: psutil.Process) -> list[psutil.Process]:
+        """Those that score."""
+        # Python's resource tracker is a child too, and nobody would miss it.
+        children = driver.children(recursive=True)
+        return [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
 
 
-def _scores(child: psutil.Process) -> bool:
-    # Python's resource tracker is a child too, and nobody would miss it.
-    return "resource_tracker" not in " ".join(child.cmdline())
+class RayNodes(Processes):
+    """What can be killed on a cluster of two nodes: also a node, which is replaced by another."""
+
+    latest = 25.0
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster  # noqa: PLC0415 - an extra
+
+        head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._nodes = [self._add() for _ in range(2)]
+        self.options = ("--ray", self._cluster.address)
+
+    def _add(self) -> Any:
+        return self._cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+
+    def kill(self, process: subprocess.Popen[bytes], dice: random.Random) -> str | None:
+        """Kill the driver, an actor or a node; None if the driver has ended before."""
+        if dice.random() < 0.25 and process.poll() is None:
+            lost = self._nodes.pop(dice.randrange(len(self._nodes)))
+            self._cluster.remove_node(lost, allow_graceful=False)
+            self._nodes.append(self._add())
+            return "node"
+        return super().kill(process, dice)
+
+    def workers(self, driver: psutil.Process) -> list[psutil.Process]:
+        """The actors, wherever they are."""
+        found = psutil.process_iter(["cmdline"])
+        return [one for one in found if "ray::_Actor" in " ".join(one.info["cmdline"] or ())]
+
+    def close(self) -> None:
+        """End the cluster."""
+        self._cluster.shutdown()
 
 
 def rows_of(files: dict[str, bytes]) -> dict[str, Any]:
@@ -89,14 +136,18 @@ def rows_of(files: dict[str, bytes]) -> dict[str, Any]:
     return {"rows": len(positions), "positions": len(set(positions))}
 
 
-def trial(server: S3Server, options: list[str], *, photos: int, kills: int, seed: int) -> bool:
+def trial(
+    server: S3Server, victims: Processes, chunk_size: int, *, photos: int, kills: int, seed: int
+) -> bool:
     """All of it; prints what happened and says whether all was well."""
+    plain = ["--chunk-size", str(chunk_size), *Processes.options]
+    options = ["--chunk-size", str(chunk_size), *victims.options]
     dice = random.Random(seed)
     client = server.client()
     listed = upload(server, many_photos(photos))
     client.put_object(Bucket=BUCKET, Key="list.txt", Body="\n".join(listed).encode())
     began = time.monotonic()
-    if finish(score(server, f"s3://{RESULTS}/undisturbed", options)) != 0:
+    if finish(score(server, f"s3://{RESULTS}/undisturbed", plain)) != 0:
         return False
     alone = time.monotonic() - began
     expected = data_files(client, RESULTS, "undisturbed/")
@@ -107,9 +158,9 @@ def trial(server: S3Server, options: list[str], *, photos: int, kills: int, seed
         starts += 1
         while process.poll() is None and killed.total() < kills:
             try:
-                process.wait(dice.uniform(0.0, _LATEST))
+                process.wait(dice.uniform(0.0, victims.latest))
             except subprocess.TimeoutExpired:
-                what = kill_something(process, dice)
+                what = victims.kill(process, dice)
                 killed.update([what] if what else [])
         if killed.total() == kills and process.poll() is None:
             process.wait()
@@ -144,14 +195,27 @@ def main() -> int:
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--options", default="--chunk-size 50 --workers 2", help="of vea score")
+    parser.add_argument("--chunk-size", type=int, default=50)
+    parser.add_argument("--ray", action="store_true", help="on two Ray nodes")
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="vea-kills-") as folder,
         embedded_s3(Path(folder), buckets=[BUCKET, RESULTS]) as server,
+        ExitStack() as stack,
     ):
-        options = given.options.split()
-        well = trial(server, options, photos=given.photos, kills=given.kills, seed=given.seed)
+        victims = Processes()
+        if given.ray:
+            # Ray's machines reach S3 by themselves.
+            os.environ.update(server.environment, RAY_USAGE_STATS_ENABLED="0")
+            victims = stack.enter_context(closing(RayNodes()))
+        well = trial(
+            server,
+            victims,
+            given.chunk_size,
+            photos=given.photos,
+            kills=given.kills,
+            seed=given.seed,
+        )
     return 0 if well else 1
 
 

@@ -4,14 +4,17 @@
 
 All ways score the same photos on the same S3 server with the same archive, one way after the
 other, several rounds; wall and CPU seconds are the medians of the rounds and the loading of the
-model is part of them. Ratios are to the plain loop. The way `ray-data` is left out where Ray Data
-is not installed.
+model is part of them. `vea-2` is two processes, `vea-ray-2` two actors on a Ray that is started
+with the command, `ray-data` Ray Data's `map_batches` with the same predictor. Ratios are to the
+plain loop. What needs Ray is left out where it is not installed. `busy` is the share of the chunks'
+time in which the model worked.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -99,18 +102,21 @@ def ray_data(keys: list[str], out: str) -> None:
     ray.shutdown()
 
 
-def vea_score(out: str, workers: int) -> None:
-    """The command as it is."""
-    subprocess.run(
+def vea_score(way: str, out: str) -> None:
+    """The command as it is; prints the share of time in which the model worked."""
+    _, *ray, workers = way.split("-")
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "vea.main", "score", f"s3://{BUCKET}/list.txt"),
             *("--out", f"s3://{RESULTS}/{out}", "--model", str(ARCHIVE)),
-            *("--workers", str(workers), "--chunk-size", "100"),
+            *("--workers", workers, "--chunk-size", "100", "--json"),
+            *(("--ray", "auto") if ray else ()),
         ],
         check=True,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    print(json.loads(done.stdout)["busy_share"])
 
 
 def measured(way: str, server: S3Server, out: str) -> dict[str, float]:
@@ -118,7 +124,9 @@ def measured(way: str, server: S3Server, out: str) -> dict[str, float]:
     environment = {**os.environ, **server.environment, "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-m", "tests.trials.throughput", "--one", way, "--out", out]
     began = time.monotonic()
-    process = subprocess.Popen(command, env=environment)
+    tells = way.startswith("vea-")
+    stdout = subprocess.PIPE if tells else subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, stdout=stdout, text=True)
     watched: dict[int, float] = {}
     while process.poll() is None:
         try:
@@ -132,7 +140,9 @@ def measured(way: str, server: S3Server, out: str) -> dict[str, float]:
         time.sleep(0.2)
     if process.returncode:
         raise SystemExit(f"{way} failed with {process.returncode}")
-    return {"wall": time.monotonic() - began, "cpu": sum(watched.values())}
+    wall = time.monotonic() - began
+    busy = float(process.communicate()[0].split()[-1]) if tells else math.nan
+    return {"wall": wall, "cpu": sum(watched.values()), "busy": busy}
 
 
 def run_one(way: str, out: str) -> None:
@@ -142,7 +152,7 @@ def run_one(way: str, out: str) -> None:
         listed = client.get_object(Bucket=BUCKET, Key="list.txt")["Body"].read().decode()
         (plain_loop if way == "plain" else ray_data)(listed.split("\n"), out)
     else:
-        vea_score(out, workers=int(way.removeprefix("vea-")))
+        vea_score(way, out)
 
 
 def main() -> None:
@@ -156,9 +166,10 @@ def main() -> None:
     if given.one:
         run_one(given.one, given.out)
         return
-    ways = ["plain", "vea-1", f"vea-{os.cpu_count()}"]
-    if find_spec("ray") and find_spec("ray.data"):
-        ways.append("ray-data")
+    cores = os.cpu_count()
+    ways = ["plain", "vea-1", f"vea-{cores}"]
+    if find_spec("ray"):
+        ways += ["vea-ray-1", f"vea-ray-{cores}", "ray-data"]
     with (
         tempfile.TemporaryDirectory(prefix="vea-throughput-") as folder,
         embedded_s3(Path(folder), buckets=[BUCKET, RESULTS]) as server,
@@ -179,6 +190,8 @@ def main() -> None:
             "cpu_seconds": round(cpu, 1),
             "photos_per_second": round(given.photos / wall, 1),
         }
+        if way.startswith("vea-"):
+            table[way]["busy"] = round(statistics.median(run["busy"] for run in runs), 2)
     for row in table.values():
         row["times_the_plain_loop"] = round(table["plain"]["seconds"] / row["seconds"], 2)
     print(json.dumps({"photos": given.photos, "ways": table}, indent=2))

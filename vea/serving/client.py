@@ -1,24 +1,26 @@
 """Questions to a TorchServe on this machine, with its access keys.
 
-TorchServe writes its keys beside it and lets them expire; the client reads them there, and asks
-for a new one in time. It speaks HTTP directly: a proxy in the environment must not see the keys.
+What its users ask is `handler.client`'s; here is what starts, watches and manages a server: single
+requests without retries, whose status counts, and the management port.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
-from vea.serving.workplace import HOST, Ports, ServingError
+import httpx2
 
-Service = Literal["inference", "management"]
-_MARGIN = timedelta(seconds=60)
+import handler.client
+from handler.client.connections import settings
+from handler.client.errors import EndpointError
+from handler.client.keys import KeyFile, Purpose
+from handler.client.steps import Ask, send
+from handler.client.sync import drive
+from vea.serving.workplace import HOST, Ports, ServingError
 
 
 class Client:
@@ -33,11 +35,31 @@ class Client:
     def __init__(self, *, keys: Path, ports: Ports, model: str) -> None:
         self.keys = keys
         self.ports = ports
+        self.model = model
         name = quote(model, safe="")
         self.path = f"/predictions/{name}"
         self.explanations_path = f"/explanations/{name}"
         self._management_path = f"/models/{name}"
-        self._renewing = threading.Lock()
+        self._urls: dict[Purpose, str] = {
+            "inference": f"http://{HOST}:{ports.inference}",
+            "management": f"http://{HOST}:{ports.management}",
+        }
+        self._keys = {
+            purpose: KeyFile(keys, purpose=purpose, management=self._urls["management"])
+            for purpose in self._urls
+        }
+        # No connection outlives its answer: nobody would close it.
+        self._http = httpx2.Client(**settings(None))
+
+    def patient(self, **options: Any) -> handler.client.Client:
+        """A client for predictions, which sends again what may have been lost.
+
+        Args:
+            options: of `handler.client.Client`.
+        """
+        return handler.client.Client(
+            self._urls["inference"], model=self.model, keys=self._keys["inference"], **options
+        )
 
     def predict(
         self, image: bytes, *, explain: bool = False, timeout: float = 120.0
@@ -75,19 +97,16 @@ class Client:
         )
         return [worker["status"] for worker in answer[0]["workers"]] if status == 200 else []
 
-    def token(self, service: Service = "inference") -> str:
+    def token(self, service: Purpose = "inference") -> str:
         """A key that is valid for at least a minute; asks for a new one if it must.
 
         Raises:
             ServingError: there is no key file, or the server gives no new key.
         """
-        with self._renewing:
-            entry = self._read_keys()[service]
-            expires = datetime.fromisoformat(entry["expiration time"])
-            if expires - datetime.now(UTC) < _MARGIN:
-                self._renew(service)
-                entry = self._read_keys()[service]
-            return entry["key"]
+        try:
+            return drive(self._keys[service].current(), self._http)
+        except EndpointError as error:
+            raise ServingError(str(error)) from None
 
     def ask(
         self,
@@ -96,54 +115,26 @@ class Client:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        service: Service = "inference",
+        service: Purpose = "inference",
         timeout: float = 120.0,
     ) -> tuple[int, Any]:
         """One request with the service's key; ``headers`` may replace the key.
 
         Returns:
             HTTP status and the JSON document; ``{}`` if the answer is none.
+
+        Raises:
+            OSError: no server answers.
+            ServingError: there is no valid key.
         """
         sent = dict(headers or {})
-        sent.setdefault("Authorization", f"Bearer {self.token(service)}")
-        return self._send(method, path, body, sent, service, timeout)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        service: Service,
-        timeout: float,
-    ) -> tuple[int, Any]:
-        port = self.ports.inference if service == "inference" else self.ports.management
-        connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
-        try:
-            connection.request(method, path, body=body, headers=dict(headers))
-            response = connection.getresponse()
-            text = response.read()
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"the server broke off its answer: {error!r}") from None
-        finally:
-            connection.close()
-        try:
-            return response.status, json.loads(text)
-        except ValueError:
-            return response.status, {}
-
-    def _read_keys(self) -> dict[str, dict[str, str]]:
-        try:
-            keys = json.loads(self.keys.read_text())
-        except (OSError, ValueError) as error:
-            raise ServingError(
-                f"no access keys of a running server in {self.keys}: {error}"
-            ) from None
-        return keys
-
-    def _renew(self, service: Service) -> None:
-        # TorchServe writes the new key into its file; only the API key may ask for one.
-        headers = {"Authorization": f"Bearer {self._read_keys()['API']['key']}"}
-        status, _ = self._send("GET", f"/token?type={service}", None, headers, "management", 30.0)
-        if status != 200:
-            raise ServingError(f"the server gives no new {service} key (status {status})")
+        if "Authorization" not in sent:
+            sent["Authorization"] = f"Bearer {self.token(service)}"
+        question = Ask(method, f"{self._urls[service]}{path}", timeout, sent, body)
+        reply = drive(send(question), self._http)
+        if reply.timed_out:
+            raise TimeoutError(reply.failure)
+        if reply.status == 0:
+            raise ConnectionError(reply.failure)
+        document = reply.document()
+        return reply.status, {} if document is None else document

@@ -26,8 +26,10 @@ import psutil
 from PIL import Image
 
 from handler.archive import read_card
+from train.whole_files import whole_file
 from vea.serving.capacity import Capacity
 from vea.serving.client import Client
+from vea.serving.history import History
 from vea.serving.java import find_java_home
 from vea.serving.log import ServerLog
 from vea.serving.workplace import STATE_VARIABLE, Ports, ServingError, Workplace
@@ -95,14 +97,15 @@ class TorchServe:
             raise ServingError(
                 f"{archive} is a folder; TorchServe needs a .mar: make one with `vea package`"
             )
-        config, _, _ = read_card(archive)
+        config, _, digest = read_card(archive)
         cls.require_none(state)
         java_home = find_java_home()
         ports = ports or Ports.choose()
+        history, source = History(state), archive.resolve()
         capacity = Capacity.of_this_machine()
         chosen = workers or capacity.workers()
         workplace = Workplace.at(state).prepare(
-            archive.resolve(), config.name, ports, workers=chosen
+            source, config.name, ports, workers=chosen, keep=history.files()
         )
         environment = workplace.environment(java_home, threads=capacity.threads(chosen))
         process = _launch(workplace, environment)
@@ -122,6 +125,14 @@ class TorchServe:
         except BaseException:  # also Ctrl-C: nothing may stay behind
             server.stop()
             raise
+        history.record(
+            "start",
+            model=config.name,
+            version=config.version,
+            digest=digest,
+            file=source.name,
+            source=source,
+        )
         return server
 
     @classmethod
@@ -205,6 +216,11 @@ class TorchServe:
             time.sleep(_POLL)
         self.workplace.clear()
 
+    def record_version(self, version: str) -> None:
+        """Remember, for those who attach later, which version is the default now."""
+        self.version = version
+        self._write_record()
+
     def _owns(self, process: psutil.Process) -> bool:
         try:
             # The variable tells ours from a stranger's that was given the same number later.
@@ -224,7 +240,8 @@ class TorchServe:
             "version": self.version,
             "scratch": str(self.workplace.scratch),
         }
-        self.workplace.record.write_text(json.dumps(record, indent=2) + "\n")
+        with whole_file(self.workplace.record) as partial:
+            partial.write_text(json.dumps(record, indent=2) + "\n")
 
     def _wait_until_it_answers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -165,7 +166,13 @@ class Workplace:
         return self.state / "models"
 
     def prepare(
-        self, archive: Path, name: str, ports: Ports, *, workers: int | None = None
+        self,
+        archive: Path,
+        name: str,
+        ports: Ports,
+        *,
+        workers: int | None = None,
+        keep: Collection[str] = (),
     ) -> Workplace:
         """Make the folder ready for a start that serves ``archive`` as ``name``.
 
@@ -175,6 +182,7 @@ class Workplace:
             ports: where to listen.
             workers: of the model; TorchServe's own choice if not given. An archive's own
                 ``minWorkers`` goes before.
+            keep: names of archives of earlier starts that stay.
 
         Returns:
             This workplace, with its scratch folder elsewhere if its own path is too long.
@@ -194,7 +202,10 @@ class Workplace:
             if len(os.fsencode(self.scratch)) > _SOCKET_PATH:
                 ready = Workplace(self.state, Path(tempfile.mkdtemp(prefix="vea-")))
             ready.scratch.mkdir(exist_ok=True)
-            self.models.mkdir()
+            self.models.mkdir(exist_ok=True)
+            for other in self.models.iterdir():
+                if other.name not in {archive.name, *keep}:
+                    other.unlink()
             _place(archive, self.models / archive.name)
             log_settings = _LOG_SETTINGS.format(
                 log=escape(str(self.log)), access=escape(str(self.access_log))
@@ -206,8 +217,8 @@ class Workplace:
         return ready
 
     def clear(self) -> None:
-        """Remove what is of no use once the server is gone; its log stays."""
-        for folder in (self.models, self.scratch, self.state / "logs"):
+        """Remove what is of no use once the server is gone; log, history and archives stay."""
+        for folder in (self.scratch, self.state / "logs"):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.keys, self.record):
             file.unlink(missing_ok=True)
@@ -259,13 +270,14 @@ class Workplace:
             "grpc_management_address": HOST,
             "grpc_management_port": ports.grpc_management,
             "load_models": f"{name}={file}",
-            # No slash and no percent sign in the name: neither leads out of the folder again.
+            # No slash and no percent sign in the name: TorchServe refuses "..", but not "%2e%2e",
+            # and then leaves the folder.
             "allowed_urls": f"file://{store}/[A-Za-z0-9._-]+[.]mar",
             # The workflow endpoint loads code even with the model API off. It reads and writes only
             # below this path, and nothing can lie below a file, whoever asks.
             "workflow_store": os.devnull,
             "disable_token_authorization": "false",
-            "enable_model_api": "false",
+            "enable_model_api": "true",
             "metrics_mode": "prometheus",
             "model_metrics_auto_detect": "true",
             "disable_system_metrics": "true",
@@ -292,6 +304,9 @@ def _is_free(port: int) -> bool:
 
 
 def _place(archive: Path, target: Path) -> None:
+    if archive == target:
+        return
+    target.unlink(missing_ok=True)
     try:
         os.link(archive, target)
     except OSError:  # another file system, or one without links

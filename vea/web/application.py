@@ -29,7 +29,6 @@ from vea.web.security import Guard
 from vea.web.upstream import Upstream
 
 _NAME = re.compile(NAME)
-_YES = ("true", "1", "yes")
 _SEND = ["POST", "PUT"]  # curl -T puts, and TorchServe does not mind
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -145,8 +144,10 @@ class _Gateway:
         return Response(self._description, media_type="application/json")
 
     async def _predict(self, request: Request) -> Response:
-        explain = request.headers.get("x-explain", "").strip().lower() in _YES
-        return await self._ask("predictions", request, explain=explain)
+        wish = request.headers.get("x-explain", "false")
+        if wish not in ("true", "false"):
+            raise GatewayError(400, "the header X-Explain must be true or false")
+        return await self._ask("predictions", request, explain=wish == "true")
 
     async def _explain(self, request: Request) -> Response:
         return await self._ask("explanations", request, explain=False)

@@ -21,7 +21,7 @@ _TYPES = {
 }
 # In the page's order; the last one is there to be refused.
 SAMPLES = (
-    *("astronaut.jpg", "cat.webp", "flower.jpg", "clock.jpg", "palace.jpg", "coffee.jpg"),
+    *("astronaut.jpg", "cat.webp", "flower.jpg", "palace.jpg", "clock.jpg", "coffee.jpg"),
     *("rocket.jpg", "cameraman.png", "grace_hopper.jpg", "broken.jpg"),
 )
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from vea.serving.client import Service
+from handler.client.keys import Purpose
 from vea.serving.server import TorchServe
 from vea.serving.workplace import HOST, ServingError
 from vea.web.bodies import Body
@@ -120,7 +120,7 @@ class TorchServeUpstream:
             raise GatewayError(502, "the server of the models gave no sensible answer") from None
 
     async def _send(
-        self, method: str, path: str, service: Service, deadline: float, **parts: Any
+        self, method: str, path: str, service: Purpose, deadline: float, **parts: Any
     ) -> httpx2.Response:
         server = await self._running()
         ports = server.ports

@@ -1,0 +1,65 @@
+"""A service's JSON document -> `Prediction` and `ModelIdentity`: the way back of ``to_dict``."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+from PIL import Image
+
+from handler.client.errors import EndpointError
+from handler.client.exchange import Answer
+from handler.prediction import AttendedObject, Face, ModelIdentity, Prediction
+
+
+def model_of(answer: Answer) -> ModelIdentity:
+    """Which archive made a prediction."""
+    model = answer["model"]
+    return ModelIdentity(model["name"], model["version"], model["digest"])
+
+
+def prediction_of(answer: Answer) -> Prediction:
+    """The prediction in an answer; objects and activation only if they were asked for.
+
+    Raises:
+        EndpointError: the answer is of another form than this program's.
+    """
+    try:
+        polarity, face, size = answer["polarity"], answer["face"], answer["image_size"]
+        probability = polarity["probability"]
+        positive = probability if polarity["label"] == "positive" else 1.0 - probability
+        covered = answer.get("activation_box")
+        rows = answer.get("activation")
+        return Prediction(
+            emotion=answer["emotion"],
+            probabilities=answer["probabilities"],
+            p_positive=positive,
+            polarity=polarity["label"],
+            face_count=face["count"],
+            face=_face(face) if face["found"] else None,
+            objects=tuple(_object(item) for item in answer.get("objects", ())),
+            activation=tuple(tuple(row) for row in rows) if rows else None,
+            width=size["width"],
+            height=size["height"],
+            activation_box=tuple(covered) if covered else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EndpointError(
+            f"the service answers in another form than this program knows ({error!r}): "
+            "are both of the same version?"
+        ) from None
+
+
+def _face(face: dict[str, Any]) -> Face:
+    crop = face.get("crop")
+    pixels = Image.open(io.BytesIO(base64.b64decode(crop))).tobytes() if crop else None
+    x1, y1, x2, y2 = face["box"]
+    return Face((x1, y1, x2, y2), face["score"], pixels)
+
+
+def _object(item: dict[str, Any]) -> AttendedObject:
+    x1, y1, x2, y2 = item["box"]
+    return AttendedObject(
+        item["label"], item["score"], (x1, y1, x2, y2), item["attention"], item.get("attribute")
+    )

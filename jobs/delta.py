@@ -1,0 +1,171 @@
+"""A finished run becomes one commit of a Delta Lake table, for those who keep results in one.
+
+The folder of a run stays what it is; the table gets a copy of its rows. The commit replaces
+whatever the table holds for the same night (the columns that the folder's path gives, such as
+``dt``; the run itself if the path gives none), so a night that was scored anew is there once. Delta
+keeps run and night as an application transaction: each is committed once, however often its command
+is started.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError
+
+from handler.errors import VeaError
+from jobs import sink
+from jobs.folders import Folder, open_folder
+from jobs.ledger import MANIFEST, SUCCESS
+from jobs.path_columns import path_values
+from jobs.s3 import S3, S3Location, is_s3
+from jobs.s3_errors import one_line
+
+_ATTEMPTS = 5
+
+
+class DeltaCommitError(VeaError):
+    """The rows cannot be committed; the message is one line for people."""
+
+
+def require_delta() -> None:
+    """Raises: DeltaCommitError: the package is missing; better told before a night."""
+    _deltalake()
+
+
+def commit_run(out: str, table: str, s3: S3) -> bool:
+    """Commit the rows of the finished run in ``out`` to a Delta table, unless they are there.
+
+    Args:
+        out: folder of the run, a path or ``s3://bucket/prefix``.
+        table: of all nights, likewise; made if there is none.
+        s3: for both.
+
+    Returns:
+        Whether there was anything to commit.
+
+    Raises:
+        DeltaCommitError: the run is not finished, or the table does not take its rows.
+    """
+    deltalake = _deltalake()
+    folder = open_folder(out, s3)
+    manifest = _manifest(folder)
+    options = _storage_options(table, s3)
+    constants = path_values(folder.location)
+    for name, value in constants.items():
+        if not name.isidentifier() or "'" in value:
+            raise DeltaCommitError(
+                f"the folder '{name}={value}' in {folder.location} cannot be a partition of a "
+                "Delta table: expected letters, digits and '_', and a value without quotes"
+            )
+    same_night = constants or {"run_id": manifest["run_id"]}
+    # The same list, scored for two nights, is one run; and yet there are two commits to make.
+    night = "/".join(f"{name}={value}" for name, value in constants.items())
+    run = deltalake.Transaction(app_id=f"vea:{manifest['run_id']}:{night}", version=1)
+    refused: Exception
+    for _ in range(_ATTEMPTS):
+        try:
+            reader = _rows(folder, manifest, constants)
+            deltalake.DeltaTable.create(
+                table,
+                reader.schema,
+                mode="ignore",  # if there is one
+                partition_by=list(same_night),
+                storage_options=options,
+            )
+            # What is looked at here is what is written to: Delta refuses a commit if another one
+            # of the same transaction has come between.
+            found = deltalake.DeltaTable(table, storage_options=options)
+            if found.transaction_version(run.app_id) is not None:
+                return False
+            deltalake.write_deltalake(
+                found,
+                reader,
+                mode="overwrite",
+                predicate=" and ".join(f"{k} = '{v}'" for k, v in same_night.items()),
+                partition_by=list(same_night),
+                schema_mode="merge",  # another list may have brought other columns
+                commit_properties=deltalake.CommitProperties(
+                    custom_metadata={"vea_run": manifest["run_id"]}, app_transactions=[run]
+                ),
+            )
+            return True
+        except deltalake.exceptions.CommitFailedError as error:
+            refused = error  # somebody else has committed meanwhile: perhaps this very run
+        except (deltalake.exceptions.DeltaError, OSError, ValueError) as error:
+            raise _refused(table, error) from None
+    raise _refused(table, refused)
+
+
+def _deltalake() -> Any:
+    try:
+        import deltalake  # noqa: PLC0415 - an extra
+        import deltalake.exceptions  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise DeltaCommitError(
+            "--delta needs a package that is missing: pip install 'vea[delta]'"
+        ) from None
+    return deltalake
+
+
+def _manifest(folder: Folder) -> dict[str, Any]:
+    if SUCCESS not in folder.list():
+        raise DeltaCommitError(f"{folder.location} holds no finished run: there is no {SUCCESS}")
+    manifest: dict[str, Any] = json.loads(folder.read(MANIFEST))
+    return manifest
+
+
+def _rows(
+    folder: Folder, manifest: Mapping[str, Any], constants: Mapping[str, str]
+) -> pa.RecordBatchReader:
+    """All rows, file by file, with the columns that the folder's path gives."""
+    names = [file["name"] for file in manifest["files"]]
+    first = _read(folder, names[0], constants)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first.to_batches()
+        for name in names[1:]:
+            yield from _read(folder, name, constants).to_batches()
+
+    return pa.RecordBatchReader.from_batches(first.schema, batches())
+
+
+def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
+    table = sink.read_part(folder.read(name))
+    for column, value in constants.items():
+        filled = pa.array([value] * table.num_rows, pa.string())
+        table = table.append_column(pa.field(column, pa.string()), filled)
+    return table
+
+
+def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
+    """What makes Delta reach S3 as everything else here does."""
+    if not is_s3(table):
+        return None
+    bucket = S3Location.parse(f"{table.rstrip('/')}/_").bucket
+    connection = s3.connection()
+    try:
+        key, secret, token = connection.credentials()
+        virtual = not connection.bucket_url(bucket).endswith(f"/{bucket}")
+    except BotoCoreError as error:
+        raise _refused(table, error) from None
+    options = {
+        "AWS_ENDPOINT_URL": connection.endpoint,
+        "AWS_REGION": connection.region,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": str(virtual).lower(),
+        "AWS_ALLOW_HTTP": "true",  # as boto3: the endpoint that the user sets decides
+        # A commit is the creation of a log entry that nobody else may have created.
+        "AWS_CONDITIONAL_PUT": "etag",
+    }
+    return {**options, "AWS_SESSION_TOKEN": token} if token else options
+
+
+def _refused(table: str, error: Exception) -> DeltaCommitError:
+    return DeltaCommitError(
+        f"the Delta table {table} does not take the run: {one_line(str(error))}"
+    )

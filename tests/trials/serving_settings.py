@@ -1,0 +1,71 @@
+"""Which settings serve this machine best: workers, threads, batch, delay.
+
+    python -m tests.trials.serving_settings --photos photos.tar.gz
+
+Starts one server after the other, sends real photos from 1, 8 and 32 clients, prints a markdown
+table. CPU is that of the server's processes, front end and workers, and stays true on a machine
+that others use too; the times do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.trials.serving_clients import put_load, real_photos, served, table
+
+REQUESTS = {1: 24, 8: 80, 32: 160}
+
+
+def candidates(cores: int) -> list[tuple[int, int, int, int]]:
+    """Workers, threads, batch size, delay in milliseconds."""
+    half = max(cores // 2, 1)
+    return [
+        (1, cores, 8, 10),
+        (cores, 1, 1, 10),
+        (cores, 1, 4, 10),
+        (cores, 1, 8, 10),
+        (cores, 1, 8, 50),
+        (cores, cores, 8, 10),
+        *([(half, 2, 8, 10)] if cores > 2 else []),
+    ]
+
+
+def main() -> None:
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description="Servers with different settings, side by side.")
+    parser.add_argument("--photos", type=Path, help="tar file of JPEG photos")
+    parser.add_argument("--share", type=float, default=1.0, help="of the requests")
+    given = parser.parse_args()
+    photos = real_photos(given.photos)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="vea-settings-") as folder:
+        for number, (workers, threads, batch, delay) in enumerate(candidates(os.cpu_count() or 1)):
+            settings = {"batchSize": batch, "maxBatchDelay": delay}
+            place = Path(folder, str(number))
+            with served(place, workers=workers, threads=threads, **settings) as server:
+                put_load(server, photos, clients=8, requests=16)  # the code's first run
+                row = [f"{workers} x {threads}", batch, delay]
+                for clients, requests in REQUESTS.items():
+                    count = max(int(requests * given.share), clients)
+                    load = put_load(server, photos, clients=clients, requests=count)
+                    if set(load.statuses) != {200}:
+                        raise SystemExit(f"{row}: statuses {sorted(set(load.statuses))}")
+                    row += [
+                        f"{load.per_second:.1f}",
+                        f"{load.percentile(0.5) * 1e3:.0f} / {load.percentile(0.99) * 1e3:.0f}",
+                        f"{load.cpu / count * 1e3:.0f}",
+                    ]
+                print(row, file=sys.stderr)
+                rows.append(row)
+    heads = ["workers x threads", "batch", "delay ms"]
+    for clients in REQUESTS:
+        heads += [f"{clients} clients: req/s", "p50 / p99 ms", "CPU ms/req"]
+    print(table(heads, rows))
+
+
+if __name__ == "__main__":
+    main()
