@@ -19,6 +19,7 @@ from torchserve_server import drawn_images
 from handler.images import ImageLimits
 from train.package import default_serving, package
 from vea.serving.server import TorchServe
+from vea.web.server import HEAD_SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +63,7 @@ FORBIDDEN = [
     "POST /predictions/tiny/..%5c..%5cmodels",
     "POST /predictions/tiny%0d%0aX:%20y",
     "POST /predictions/tiny%00",
+    "POST /predictions/tiny%0a",
     "POST /predictions/%252e%252e/models",
     "POST /predictions/..",
     "POST /predictions/tiny/..",
@@ -172,6 +174,10 @@ def test_limits_fit_those_of_the_server_behind(torchserve: TorchServe) -> None:
     text = (FOLDER / "snippets" / "vea-proxy.conf").read_text()
     (patience,) = re.findall(r"proxy_read_timeout (\d+)s;", text)
     assert int(patience) > default_serving()["responseTimeout"]
+    # The gateway must not close a kept connection in the moment in which nginx uses it again.
+    text = (FOLDER / "sites-available" / "vea-web.conf").read_text()
+    (kept,) = re.findall(r"keepalive_timeout (\d+)s;", text)
+    assert int(kept) < HEAD_SECONDS
 
 
 def test_what_is_allowed_reaches_the_service_as_it_was_matched(
