@@ -4,9 +4,9 @@
 
 Good photos of several sizes and formats through the client, damaged ones, bodies just under and
 over the limit, clients that send a byte now and then; a promotion and a rollback, and a worker
-killed with SIGKILL every minute. Every answer is compared with the in-process predictor's of the version
-that answered. Prints counts, latencies and memory as JSON; exit code 1 if an answer was wrong, a
-good request was lost, a bad one was not refused with its reason, or memory grew.
+killed with SIGKILL every minute. Every answer is compared with the in-process predictor's of the
+version that answered. Prints counts, latencies and memory as JSON; exit code 1 if an answer was
+wrong, a good request was lost, a bad one was not refused with its reason, or memory grew.
 """
 
 from __future__ import annotations
