@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from other_versions import other_version
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from handler.archive import ArchiveError
@@ -32,15 +33,36 @@ def store(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(store: Path) -> dict[str, tuple[Any, Any]]:
-    """Of both archives to each bundled photo, one photo at a time."""
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled photos, small, and the broken one as it is."""
+    folder = tmp_path_factory.mktemp("photos")
+    for photo in bundled_photos():
+        if photo.name == "broken.jpg":
+            shutil.copy(photo, folder)
+            continue
+        with Image.open(photo) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail((96, 96))
+        small.save(folder / f"{photo.stem}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def document(store: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the command writes of all photos."""
+    return compared(store, photos, tmp_path_factory.mktemp("json") / "c.json")
+
+
+@pytest.fixture(scope="module")
+def answers(store: Path, photos: Path) -> dict[str, tuple[Any, Any]]:
+    """Of both archives to each photo, one photo at a time."""
     both = [Predictor.load(store / f"tiny-{version}.mar") for version in ("1.0", "2.0")]
     return {
         str(photo): (
             both[0].predict([photo.read_bytes()])[0],
             both[1].predict([photo.read_bytes()])[0],
         )
-        for photo in bundled_photos()
+        for photo in sorted(photos.iterdir())
     }
 
 
@@ -55,9 +77,8 @@ def compared(store: Path, images: Path, target: Path, *options: object) -> dict[
 
 
 def test_the_photos_whose_answer_changes_are_named_with_both_answers(
-    store: Path, answers: dict[str, tuple[Any, Any]], tmp_path: Path
+    document: dict[str, Any], answers: dict[str, tuple[Any, Any]]
 ) -> None:
-    document = compared(store, bundled_photos()[0].parent, tmp_path / "c.json")
     predicted = {p: pair for p, pair in answers.items() if isinstance(pair[0], Prediction)}
     changed = {p for p, (a, b) in predicted.items() if a.emotion != b.emotion}
     assert changed, "the shift is large enough to change something"
@@ -80,9 +101,9 @@ def test_the_photos_whose_answer_changes_are_named_with_both_answers(
 
 
 def test_how_far_probabilities_move_is_measured_over_all_photos(
-    store: Path, answers: dict[str, tuple[Any, Any]], tmp_path: Path
+    document: dict[str, Any], answers: dict[str, tuple[Any, Any]]
 ) -> None:
-    movement = compared(store, bundled_photos()[0].parent, tmp_path / "c.json")["movement"]
+    movement = document["movement"]
     moved = [
         [abs(b.probabilities[label] - p) for label, p in a.probabilities.items()]
         for a, b in answers.values()
@@ -97,9 +118,9 @@ def test_how_far_probabilities_move_is_measured_over_all_photos(
     assert movement["per_emotion"]["amusement"]["max"] == pytest.approx(max(first), abs=1e-4)
 
 
-def test_an_archive_and_itself_agree_and_stand_in_ci(store: Path, tmp_path: Path) -> None:
+def test_an_archive_and_itself_agree_and_stand_in_ci(store: Path, photos: Path) -> None:
     same, other = store / "tiny-1.0.mar", store / "tiny-2.0.mar"
-    options = ("--images", bundled_photos()[0].parent, "--max-changed", "0")
+    options = ("--images", photos, "--max-changed", "0")
     shown = vea("compare", same, same, *options)
     assert shown.exit_code == 0
     assert "changed answers: 0 of" in shown.stdout
@@ -148,9 +169,9 @@ def test_labels_of_other_emotions_judge_the_polarity(
 
 
 @pytest.mark.parametrize("name", ["list.txt", "list.csv"])
-def test_a_list_of_photos_will_do(store: Path, tmp_path: Path, name: str) -> None:
-    shutil.copy(bundled_photos()[0], tmp_path / "one.jpg")
-    absolute = bundled_photos()[2]
+def test_a_list_of_photos_will_do(store: Path, photos: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(photos / "clock.png", tmp_path / "one.jpg")
+    absolute = photos / "coffee.png"
     heading = "image\n" if name.endswith(".csv") else ""
     (tmp_path / name).write_text(f"{heading}one.jpg\n{absolute}\nmissing.jpg\n")
     document = compared(store, tmp_path / name, tmp_path / "c.json")
@@ -158,9 +179,10 @@ def test_a_list_of_photos_will_do(store: Path, tmp_path: Path, name: str) -> Non
     assert document["refused"] == {"first": 1, "second": 1}
 
 
-def test_what_cannot_be_compared_is_told_before_the_work(store: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_told_before_the_work(
+    store: Path, photos: Path, tmp_path: Path
+) -> None:
     one, two = store / "tiny-1.0.mar", store / "tiny-2.0.mar"
-    photos = bundled_photos()[0].parent
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("s3://bucket/photo.jpg\n")
     cases = [

@@ -122,17 +122,17 @@ class TorchServe:
             server._wait_until_it_answers(timeout)
             if workers is not None:
                 server._scale(workers, timeout)
+            history.record(
+                "start",
+                model=config.name,
+                version=config.version,
+                digest=digest,
+                file=source.name,
+                source=source,
+            )
         except BaseException:  # also Ctrl-C: nothing may stay behind
             server.stop()
             raise
-        history.record(
-            "start",
-            model=config.name,
-            version=config.version,
-            digest=digest,
-            file=source.name,
-            source=source,
-        )
         return server
 
     @classmethod
