@@ -307,6 +307,8 @@ def test_the_log_holds_no_key(server: TorchServe) -> None:
         request(server.ports.inference, "POST", server.client.path, key(server, name), b"no image")
         request(server.ports.management, "GET", "/models", key(server, name))
     server.client.ask("GET", "/token?type=inference", headers=key(server, "API"))
-    text = server.workplace.log.read_text()
-    assert text
+    logs = sorted(server.workplace.state.glob("*.log"))
+    assert {server.workplace.log, server.workplace.access_log} <= set(logs)
+    text = "".join(log.read_text() for log in logs)
+    assert server.client.path in text
     assert not any(secret in text for secret in keys)
