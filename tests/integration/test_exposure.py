@@ -241,10 +241,33 @@ def test_grpc_asks_for_the_same_keys(server: TorchServe, name: str, tmp_path: Pa
         assert ("grpc-status: 0" in ended) == (name == needed), ended
 
 
-def call_grpc(port: int, method: str, headers: dict[str, str], folder: Path) -> str:
-    """Headers and trailers of a call whose message is empty; skips without a curl for HTTP/2."""
+def test_grpc_registers_no_model_from_outside_the_models_folder(
+    server: TorchServe, archive: Path, tmp_path: Path
+) -> None:
+    stranger = tmp_path / "stranger.mar"
+    shutil.copy(archive, stranger)
+    store = server.workplace.models
+    up = "/".join([".."] * len(store.parts[1:]))
+    before = sorted(store.iterdir())
+    method = "org.pytorch.serve.grpc.management.ManagementAPIsService/RegisterModel"
+    for address in (stranger.as_uri(), f"file://{store}/{up}{stranger}"):
+        url = address.encode()
+        size = bytes([len(url) & 0x7F | 0x80, len(url) >> 7])  # as protobuf writes 128 to 16383
+        content = bytes([9 << 3 | 2]) + size + url
+        ended = call_grpc(
+            server.ports.grpc_management, method, key(server, "management"), tmp_path, content
+        )
+        assert "grpc-status: 0" not in ended
+        assert "allowed" in ended, ended  # and not for want of a key, or of sense
+    assert sorted(store.iterdir()) == before
+
+
+def call_grpc(
+    port: int, method: str, headers: dict[str, str], folder: Path, content: bytes = b""
+) -> str:
+    """Headers and trailers of a call with one message; skips without a curl for HTTP/2."""
     message = folder / "message"
-    message.write_bytes(bytes(5))  # not compressed, no bytes
+    message.write_bytes(b"\0" + len(content).to_bytes(4, "big") + content)  # not compressed
     sent = {"Content-Type": "application/grpc", "TE": "trailers", **headers}
     command = [
         *("curl", "--silent", "--max-time", "30", "--http2-prior-knowledge"),
@@ -284,6 +307,8 @@ def test_the_log_holds_no_key(server: TorchServe) -> None:
         request(server.ports.inference, "POST", server.client.path, key(server, name), b"no image")
         request(server.ports.management, "GET", "/models", key(server, name))
     server.client.ask("GET", "/token?type=inference", headers=key(server, "API"))
-    text = server.workplace.log.read_text()
-    assert text
+    logs = sorted(server.workplace.state.glob("*.log"))
+    assert {server.workplace.log, server.workplace.access_log} <= set(logs)
+    text = "".join(log.read_text() for log in logs)
+    assert server.client.path in text
     assert not any(secret in text for secret in keys)
