@@ -8,7 +8,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from handler.client.options import probe_image
 from handler.service import VisualEmotionService
 
 PAUSE = b"#vea-test pause"  # half a second
@@ -19,11 +18,6 @@ LARGE = b"#vea-test large"  # an answer of 7 MB
 
 
 class MarkedService(VisualEmotionService):
-    def initialize(self, context):
-        super().initialize(context)
-        # The first prediction takes many times as long, which a short time limit does not forgive.
-        self.predictor.predict([probe_image()])
-
     def handle(self, rows, context):
         bodies = [bytes(row.get("body") or b"") for row in rows]
         if any(body.endswith(PAUSE) for body in bodies):

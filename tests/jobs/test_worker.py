@@ -30,6 +30,7 @@ def photos(tmp_path, jpeg):
 @pytest.fixture
 def worker(photos, archive, predictor, tmp_path):
     job = SimpleNamespace(
+        endpoint=None,
         model=archive,
         out=str(tmp_path / "out"),
         threads=1,
