@@ -7,7 +7,6 @@ does nothing.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -28,8 +27,7 @@ class Measures:
     """Of one batch.
 
     Attributes:
-        seconds: of each stage: ``decode`` is the work of all threads together, ``select``,
-            ``network`` and ``whole`` are by the clock.
+        seconds: of each stage by the clock: ``decode``, ``select``, ``network`` and ``whole``.
         images: that were sent, in all requests of the batch.
         faces: images in which a face was found.
         refusals: images and requests refused, by reason.
@@ -42,12 +40,10 @@ class Measures:
         self.faces = 0
         self.received = 0
         self.refusals: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     def add(self, stage: str, seconds: float) -> None:
-        """Note that a stage took so long; safe in threads."""
-        with self._lock:
-            self.seconds[stage] += seconds
+        """Note that a stage took so long."""
+        self.seconds[stage] += seconds
 
     def refused(self, code: int) -> None:
         """Note a refusal with this status."""

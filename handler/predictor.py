@@ -9,9 +9,7 @@ neighbours do not notice.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,6 @@ class Predictor:
         batch_size: images a forward pass; by default what suits the device and the object source.
         limits: what an image may cost.
         half: networks compute in half precision where the device is a GPU.
-        decoders: threads that decode images in `predict`; with one, its caller's thread does.
     """
 
     def __init__(
@@ -52,7 +49,6 @@ class Predictor:
         batch_size: int | None = None,
         limits: ImageLimits | None = None,
         half: bool = False,
-        decoders: int = 1,
     ) -> None:
         self.model = ModelIdentity(archive.config.name, archive.config.version, archive.digest)
         self.card = archive.card
@@ -68,10 +64,6 @@ class Predictor:
         best = source.cpu_batch if self.device.type == "cpu" else source.gpu_batch
         self.batch_size = batch_size or best
         self.half = half and self.device.type == "cuda"
-        self._ahead = decoders
-        self._decoders = (
-            ThreadPoolExecutor(decoders, thread_name_prefix="decode") if decoders > 1 else None
-        )
 
     @classmethod
     def load(
@@ -82,7 +74,6 @@ class Predictor:
         batch_size: int | None = None,
         threads: int | None = None,
         half: bool = False,
-        decoders: int = 1,
     ) -> Predictor:
         """Read an archive (folder or ``.mar``).
 
@@ -92,13 +83,12 @@ class Predictor:
             batch_size: images a forward pass.
             threads: that search for faces; as many as there are processors if not given.
             half: networks compute in half precision where the device is a GPU.
-            decoders: threads that decode images in `predict`.
 
         Raises:
             ArchiveError: there is no archive of this format at ``path``.
         """
         archive = load_archive(Path(path), face_threads=threads or os.cpu_count() or 1)
-        return cls(archive, device=device, batch_size=batch_size, half=half, decoders=decoders)
+        return cls(archive, device=device, batch_size=batch_size, half=half)
 
     def predict(
         self,
@@ -174,17 +164,8 @@ class Predictor:
             with stage(measures, "decode"):
                 return self.decode(data)
 
-        if self._decoders is None:
-            yield from map(decode_one, images)
-            return
-        # A few ahead, not all: decoded pictures are the largest thing in memory.
-        ahead: deque[Future[torch.Tensor | Refusal]] = deque()
-        for data in images:
-            ahead.append(self._decoders.submit(decode_one, data))
-            if len(ahead) > self._ahead:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        # Lazily: decoded pictures are the largest thing in memory.
+        yield from map(decode_one, images)
 
     def _score(
         self,

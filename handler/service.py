@@ -46,7 +46,6 @@ class VisualEmotionService:
             properties["model_dir"],
             device=device,
             threads=threads,
-            decoders=threads,
             half=bool(own.get("half", False)),
         )
         warm_up(predictor, largest=int(properties.get("batch_size") or 1))

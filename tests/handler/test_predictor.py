@@ -254,16 +254,6 @@ def test_a_path_without_an_archive_is_refused(tmp_path: Path) -> None:
         Predictor.load(tmp_path / "none.mar")
 
 
-def test_decoding_in_threads_changes_no_answer(
-    tiny_model: Path, files: list[bytes], alone: np.ndarray
-) -> None:
-    predictor = Predictor.load(tiny_model, batch_size=4, decoders=3)
-    batch = [*files[:5], BROKEN, *files[5:]]
-    answers = predictor.predict(batch)
-    assert isinstance(answers[5], Refusal)
-    np.testing.assert_allclose(probabilities(answers), alone, atol=1e-5)
-
-
 def test_large_pictures_are_scored_in_smaller_batches(
     tiny_model: Path, files: list[bytes], alone: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
