@@ -184,6 +184,22 @@ def test_workers_times_threads_is_at_most_the_number_of_cores(
     assert workers * threads <= capacity.cores
 
 
+@pytest.mark.parametrize(
+    ("memory", "heap"),
+    [(1_000_000_000, 512), (8_000_000_000, 1000), (256_000_000_000, 4096)],
+)
+def test_the_front_end_has_room_for_its_queue_where_there_is_memory(
+    memory: int, heap: int, tmp_path: Path
+) -> None:
+    found = Capacity(cores=2, memory=memory).heap()
+    assert found == heap
+    archive = tmp_path / "vea-lite-1.0.mar"
+    archive.write_bytes(b"")
+    ports = Ports(8080, 8081, 8082, 7070, 7071)
+    workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports, heap=found)
+    assert f"-Xmx{heap}m" in workplace.settings.read_text()
+
+
 def test_in_a_container_its_own_limits_count(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("100000 100000\n")
     (tmp_path / "memory.max").write_text("1000000000\n")

@@ -58,6 +58,13 @@ class Capacity:
         """Threads of each of so many workers."""
         return max(1, self.cores // workers)
 
+    def heap(self) -> int:
+        """Megabytes of TorchServe's front end, which ends when they are used up.
+
+        A full queue of the largest bodies, 100 of 29 MB, is as much as it can be made to hold.
+        """
+        return max(512, min(4096, self.memory // 8_000_000))
+
 
 def _words(file: Path) -> list[str]:
     try:

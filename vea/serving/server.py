@@ -105,7 +105,12 @@ class TorchServe:
         capacity = Capacity.of_this_machine()
         chosen = workers or capacity.workers()
         workplace = Workplace.at(state).prepare(
-            source, config.name, ports, workers=chosen, keep=history.files()
+            source,
+            config.name,
+            ports,
+            workers=chosen,
+            heap=capacity.heap(),
+            keep=history.files(),
         )
         environment = workplace.environment(java_home, threads=capacity.threads(chosen))
         process = _launch(workplace, environment)

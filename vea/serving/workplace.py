@@ -172,6 +172,7 @@ class Workplace:
         ports: Ports,
         *,
         workers: int | None = None,
+        heap: int = 512,
         keep: Collection[str] = (),
     ) -> Workplace:
         """Make the folder ready for a start that serves ``archive`` as ``name``.
@@ -182,6 +183,7 @@ class Workplace:
             ports: where to listen.
             workers: of the model; TorchServe's own choice if not given. An archive's own
                 ``minWorkers`` goes before.
+            heap: megabytes of the front end, where requests wait with their bodies.
             keep: names of archives of earlier starts that stay.
 
         Returns:
@@ -211,7 +213,7 @@ class Workplace:
                 log=escape(str(self.log)), access=escape(str(self.access_log))
             )
             self.log_settings.write_text(log_settings)
-            self.settings.write_text(self._properties(archive.name, name, ports, workers))
+            self.settings.write_text(self._properties(archive.name, name, ports, workers, heap))
         except OSError as error:
             raise ServingError(f"cannot use {self.state} for the server: {error}") from None
         return ready
@@ -257,7 +259,9 @@ class Workplace:
             environment["OMP_NUM_THREADS"] = str(threads)
         return environment
 
-    def _properties(self, file: str, name: str, ports: Ports, workers: int | None) -> str:
+    def _properties(
+        self, file: str, name: str, ports: Ports, workers: int | None, heap: int
+    ) -> str:
         # The value is a comma-separated list of regular expressions: a dot stands for any character
         # of the path that would mean something there.
         store = re.sub(r"[^A-Za-z0-9/_-]", ".", str(self.models))
@@ -285,7 +289,7 @@ class Workplace:
             # log a traceback for each that is malformed.
             "decode_input_request": "false",
             "max_request_size": MAX_REQUEST_BYTES,
-            "vmargs": "-Xmx512m -XX:+ExitOnOutOfMemoryError",
+            "vmargs": f"-Xmx{heap}m -XX:+ExitOnOutOfMemoryError",
         }
         if workers is not None:
             values["default_workers_per_model"] = workers
