@@ -10,7 +10,7 @@ from handler.errors import VeaError
 from jobs.processes import Processes
 from jobs.run import ScoreJob, score_list
 
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 
 
 def job(listed, out, chunk_size=4):

@@ -41,11 +41,12 @@ def listing(tmp_path):
 
 
 def files_of(out):
+    """What readers can see; who is killed while it writes leaves a hidden file for the sweep."""
     found = [path for path in Path(out).rglob("*") if path.is_file()]
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in found
-        if path.name != "_manifest.json"
+        if path.name != "_manifest.json" and not path.name.startswith(".")
     }
 
 

@@ -18,7 +18,7 @@ from vea.main import build_app
 
 pytestmark = pytest.mark.integration
 
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 # Without the environment's width, tables and errors would be cut differently everywhere.
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
@@ -52,7 +52,7 @@ def test_processes_score_and_every_option_reaches_them(listed, tmp_path):
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout)
     assert (summary["rows"], summary["ok"], summary["failed"]) == (2, 1, 1)
-    out = tmp_path / "out" / "dt=2026-11-23" / "model=vea-lite-1.0"
+    out = tmp_path / "out" / "dt=2026-11-23" / "model=vea-lite-1.1"
     assert summary["out"] == str(out)
     frame = pandas.read_parquet(out / "images-00000.parquet")
     assert frame["id"].tolist() == ["007", "008"]

@@ -27,7 +27,7 @@ from vea import score
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration
 
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 
 
 def jpeg(seed):

@@ -21,7 +21,7 @@ from train.package import package
 from vea.serving.server import TorchServe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ARCHIVE = REPOSITORY / "model_store" / "vea-lite-1.0.mar"
+ARCHIVE = REPOSITORY / "model_store" / "vea-lite-1.1.mar"
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "photos.tar.gz"
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from handler.predictor import Predictor
 
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 
 
 class CountingPredictor:

@@ -44,7 +44,7 @@ from vea.serving.management import Management
 from vea.serving.server import TorchServe
 from vea.serving.versions import Versions
 
-SHIPPED = Path(__file__).parents[2] / "model_store" / "vea-lite-1.0.mar"
+SHIPPED = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 _FLAT = 1.25  # the last third's memory may be that much of the first third's
 _LONG = 300.0  # seconds; until then Java takes what it is given, and growth means nothing
 _SAMPLE = 1.0  # seconds between looks at the memory
