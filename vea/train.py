@@ -49,7 +49,7 @@ def train(
 
         vea evaluate runs/lite/model --data FI --json evaluation.json
 
-        vea package runs/lite/model --name vea-lite --version 1.1 --evaluation evaluation.json
+        vea package runs/lite/model --name vea-lite --version 2.0 --evaluation evaluation.json
 
     The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe:
 
