@@ -11,6 +11,7 @@ import http.client
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,17 @@ class Container:
             except psutil.Error:
                 continue
         return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+    def asking(self) -> int:
+        """How many requests the gateway is at work on, by its own count."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {self.key}"})
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        (count,) = re.findall(r"^vea_web_asking (\S+)$", text, re.MULTILINE)
+        return int(float(count))
 
     def ask(self, method: str, path: str, body: bytes | None = None, key: str = "") -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -277,13 +289,10 @@ def test_sigterm_ends_it_after_the_requests_under_way_and_leaves_nothing(
 
 
 def until_they_are_read(container: Container, under_way: list[Future[int]]) -> None:
-    """Wait until every request has a connection to the gateway, or its answer."""
+    """Wait until the gateway is at work on every request that has no answer yet."""
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        connections = psutil.net_connections("tcp")
-        theirs = [c for c in connections if c.raddr and c.raddr.port == container.port]
-        if len(theirs) >= sum(not answer.done() for answer in under_way):
-            return
+    while container.asking() < sum(not answer.done() for answer in under_way):
+        assert time.monotonic() < deadline, container.log.read_text()
         time.sleep(0.01)
 
 
