@@ -118,7 +118,7 @@ def same(one: StimuliCache, other: StimuliCache) -> bool:
 
 def alike(one: StimuliCache, other: StimuliCache) -> bool:
     """As `same`, but for roundings: with other numbers of threads sums have another order."""
-    rows = list(range(one.rows))
+    rows = [row for row in range(one.rows) if row not in one.refused]
     left, right = parts(one.stimuli(rows)), parts(other.stimuli(rows))
     return one.refused == other.refused and all(
         torch.allclose(value.float(), right[name].float(), rtol=2e-3, atol=2e-3)
@@ -526,7 +526,8 @@ def test_two_programs_may_fill_the_same_cache_at_once(
     del selections[:]
     filled = build(photos, root)
     assert (filled.selected, selections) == (0, [])
-    assert same(filled, build(photos, tmp_path / "alone"))
+    # Bits depend on how many threads each of them had.
+    assert alike(filled, build(photos, tmp_path / "alone"))
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from vea.serving.versions import Versions
 SHIPPED = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 _FLAT = 1.25  # the last third's memory may be that much of the first third's
 _LONG = 300.0  # seconds; until then Java takes what it is given, and growth means nothing
+_PATIENCE = 120.0  # seconds for a promoted version to answer
 _SAMPLE = 1.0  # seconds between looks at the memory
 _SLOW_BYTE = 0.5  # seconds between a slow client's bytes
 
@@ -281,6 +282,10 @@ def _switch(server: TorchServe, second: Path, tally: Tally, seconds: float) -> N
             tally.add(what)
         except VeaError as error:
             tally.fault(f"{what}: {error}")
+        # A worker that was killed at the switch may be long in coming back on a busy machine.
+        end = time.monotonic() + _PATIENCE
+        while len(tally.versions) < 2 and time.monotonic() < end:
+            time.sleep(0.1)
     time.sleep(seconds / 3)
 
 

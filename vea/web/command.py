@@ -116,12 +116,13 @@ def _torchserve(folder: Path, archive: Path | None) -> Iterator[TorchServe]:
     archive = archive or newest_archive()
     typer.echo(f"starting TorchServe with {archive} ...", err=True)
     started = TorchServe.start(archive, folder)
-    with _ending_with(started):
-        try:
+    try:
+        with _ending_with(started):
             yield started
-        finally:
-            typer.echo("stopping TorchServe ...", err=True)
-            started.stop()
+    finally:
+        # Nobody watches any more: this end of TorchServe is no surprise.
+        typer.echo("stopping TorchServe ...", err=True)
+        started.stop()
 
 
 @contextmanager
