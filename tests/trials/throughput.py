@@ -109,7 +109,7 @@ def vea_score(way: str, out: str) -> None:
         [
             *(sys.executable, "-m", "vea.main", "score", f"s3://{BUCKET}/list.txt"),
             *("--out", f"s3://{RESULTS}/{out}", "--model", str(ARCHIVE)),
-            *("--workers", workers, "--chunk-size", "100", "--json"),
+            *("--workers", workers, "--chunk-size", "50", "--json"),
             *(("--ray", "auto") if ray else ()),
         ],
         check=True,
