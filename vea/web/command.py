@@ -166,7 +166,7 @@ def _run(
     from vea.web.upstream import TorchServeUpstream
 
     limits = Limits(body=_body_limit(folder), asking=most_waiting, answer=seconds)
-    upstream = TorchServeUpstream(lambda: TorchServe.attach(folder), connections=most_waiting)
+    upstream = TorchServeUpstream(lambda: TorchServe.attach(folder), most=most_waiting)
     app = build(upstream, keys=keys, limits=limits)
     try:
         listener = listen(host, port)

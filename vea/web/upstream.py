@@ -1,29 +1,39 @@
 """The gateway's one way to TorchServe: it alone holds the keys.
 
 A request goes out with a content type, perhaps the wish to be explained, and the key; nothing that
-a client sent beside its image goes with it. TorchServe says 503 while its queue is full, and 500
-when a worker dies under a batch. Neither is the request's fault: both are tried again in time.
+a client sent beside its image goes with it. What TorchServe's answers mean, and which requests are
+worth sending again, the gateway knows from the Python client (`handler.client`); what it does not
+share is where the server is, which it looks up anew when it is gone, and what it tells a client.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx2
 
+from handler.client import connections
+from handler.client.exchange import is_about_the_key, is_breakdown, is_passing, kind_of
 from handler.client.keys import Purpose
+from handler.client.retry import RetryPolicy, retry_after
+from handler.client.steps import Ask, Reply
 from vea.serving.server import TorchServe
 from vea.serving.workplace import HOST, ServingError
 from vea.web.bodies import Body
 from vea.web.errors import GatewayError, busy
 
-_ATTEMPTS_PER_BODY = 3  # an image on which three workers died will kill the fourth
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts
+# An image on which three workers died will kill the fourth. The deadline is each request's own.
+_PATIENCE = RetryPolicy(breakdowns=3, longest=2.0)
+_PROBLEMS = {  # by TorchServe's status, 0 where it gave no answer: ours, and what we say
+    0: (502, "the server of the models cannot be reached"),
+    404: (404, "there is no such model, or no such version of it; see /models"),
+    413: (413, "the body is larger than the model takes"),
+    500: (502, "the model's worker died on this request"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,16 +75,14 @@ class TorchServeUpstream:
 
     Args:
         find: the running server, or None.
-        connections: most at a time.
+        most: connections at a time.
     """
 
-    def __init__(self, find: Callable[[], TorchServe | None], *, connections: int = 64) -> None:
+    def __init__(self, find: Callable[[], TorchServe | None], *, most: int = 64) -> None:
         self._find = find
         self._server: TorchServe | None = None
         self._finding = asyncio.Lock()
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        # A proxy in the environment must not see the keys.
-        self._http = httpx2.AsyncClient(trust_env=False, limits=limits, follow_redirects=False)
+        self._http = httpx2.AsyncClient(**connections.settings(most))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -82,62 +90,67 @@ class TorchServeUpstream:
 
     async def predict(self, path: str, body: Body, *, explain: bool, seconds: float) -> Answer:
         """See `Upstream.predict`."""
-        deadline = time.monotonic() + seconds
+        until = time.monotonic() + seconds
         headers = {"Content-Type": body.content_type} | ({"X-Explain": "true"} if explain else {})
-        deaths, pause = 0, _FIRST_PAUSE
+        tries = breakdowns = 0
         while True:
-            try:
-                response = await self._send(
-                    "POST", path, "inference", deadline, headers=headers, content=body.content
-                )
-                answer, problem = _read(response)
-                if answer is not None:
-                    return answer
-                deaths += response.status_code == 500
-            except httpx2.TimeoutException:
-                raise _too_late(seconds) from None
-            except (httpx2.TransportError, ServingError, OSError):
-                problem = GatewayError(502, "the server of the models cannot be reached")
-                self._server = None
-            if deaths == _ATTEMPTS_PER_BODY:
-                raise problem
-            if time.monotonic() + pause > deadline:
-                raise problem
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            reply = await self._send("POST", path, "inference", until, headers, body.content)
+            if _is_of_the_model(reply):
+                return Answer(reply.status, reply.body)
+            if reply.timed_out:
+                raise _too_late(seconds)
+            # A server that has just been started anew has new keys; they are read each time.
+            if not (is_passing(reply) or is_about_the_key(reply)):
+                raise _problem(reply)
+            tries += 1
+            breakdowns += is_breakdown(reply)
+            wait = _PATIENCE.wait(tries, retry_after(reply.headers.get("retry-after")))
+            if breakdowns == _PATIENCE.breakdowns or time.monotonic() + wait > until:
+                raise _problem(reply)
+            await asyncio.sleep(wait)
 
     async def manage(self, path: str, *, seconds: float) -> tuple[int, Any]:
         """See `Upstream.manage`; only ever GET."""
-        try:
-            response = await self._send("GET", path, "management", time.monotonic() + seconds)
-            return response.status_code, response.json()
-        except httpx2.TimeoutException:
-            raise _too_late(seconds) from None
-        except (httpx2.TransportError, ServingError, OSError):
-            self._server = None
-            raise GatewayError(502, "the server of the models cannot be reached") from None
-        except ValueError:
-            raise GatewayError(502, "the server of the models gave no sensible answer") from None
+        reply = await self._send("GET", path, "management", time.monotonic() + seconds)
+        if reply.timed_out:
+            raise _too_late(seconds)
+        document = reply.document()
+        if document is None:
+            raise _problem(reply)
+        return reply.status, document
 
     async def _send(
-        self, method: str, path: str, service: Purpose, deadline: float, **parts: Any
-    ) -> httpx2.Response:
-        server = await self._running()
-        ports = server.ports
-        port = ports.inference if service == "inference" else ports.management
-        # Reads a file, and asks for a new key shortly before the old one expires.
-        token = await asyncio.to_thread(server.client.token, service)
-        headers = {**parts.pop("headers", {}), "Authorization": f"Bearer {token}"}
-        left = max(deadline - time.monotonic(), 0.01)
-        request = self._http.build_request(
-            method, f"http://{HOST}:{port}{path}", headers=headers, timeout=left, **parts
-        )
+        self,
+        method: str,
+        path: str,
+        service: Purpose,
+        until: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        left = max(until - time.monotonic(), 0.01)
         try:
-            # httpx counts its timeouts anew with every piece it reads.
+            server = await self._running()
+            ports = server.ports
+            port = ports.inference if service == "inference" else ports.management
+            # Reads a file, and asks for a new key shortly before the old one expires.
+            token = await asyncio.to_thread(server.client.token, service)
+            keyed = {**(headers or {}), "Authorization": f"Bearer {token}"}
+            ask = Ask(method, f"http://{HOST}:{port}{path}", left, keyed, body)
+            # httpx2 counts its timeouts anew with every piece it reads.
             async with asyncio.timeout(left):
-                return await self._http.send(request)
+                response = await self._http.request(**connections.arguments(ask))
+            return connections.reply_of(response)
         except TimeoutError:
-            raise httpx2.ReadTimeout("too late", request=request) from None
+            return Reply(0, failure="the server of the models is slow", timed_out=True)
+        except httpx2.TransportError as error:
+            reply = connections.failure_of(error)
+            if not reply.timed_out:
+                self._server = None
+            return reply
+        except (ServingError, OSError) as error:
+            self._server = None
+            return Reply(0, failure=str(error))
 
     async def _running(self) -> TorchServe:
         async with self._finding:
@@ -148,33 +161,22 @@ class TorchServeUpstream:
             return self._server
 
 
-def _read(response: httpx2.Response) -> tuple[Answer | None, GatewayError]:
-    """The model's answer, or what to say if trying again is of no use either.
+def _is_of_the_model(reply: Reply) -> bool:
+    """Whether the model itself speaks: a prediction, or a refusal with its reason."""
+    document = reply.document()
+    if document is None or kind_of(reply) is not None:
+        return False
+    return reply.status < 500 or "error" in document
 
-    Raises:
-        GatewayError: trying again would change nothing.
-    """
-    status = response.status_code
-    try:
-        document = json.loads(response.content)
-    except ValueError:
-        document = None
-    own = isinstance(document, dict) and "type" in document and "message" in document
-    nonsense = GatewayError(502, f"the server of the models gave no sensible answer ({status})")
-    if document is not None and not own and (status < 500 or "error" in document):
-        return Answer(status, response.content), nonsense
-    if status == 404:
-        raise GatewayError(404, "there is no such model, or no such version of it; see /models")
-    if status == 413:
-        raise GatewayError(413, "the body is larger than the model takes")
-    if status in (400, 401, 403):
-        # A server that has just been started anew has new keys; they are read for each request.
-        return None, GatewayError(502, "the server of the models refused the gateway's key")
-    if status in (503, 507):
-        return None, busy("the model is busy; try again in a moment")
-    if status == 500:
-        return None, GatewayError(502, "the model's worker died on this request")
-    raise nonsense
+
+def _problem(reply: Reply) -> GatewayError:
+    """What to say to a client where no model answered."""
+    if is_about_the_key(reply):
+        return GatewayError(502, "the server of the models refused the gateway's key")
+    if reply.status in (503, 507):
+        return busy("the model is busy; try again in a moment")
+    nonsense = (502, f"the server of the models gave no sensible answer ({reply.status})")
+    return GatewayError(*_PROBLEMS.get(reply.status, nonsense))
 
 
 def _too_late(seconds: float) -> GatewayError:
