@@ -5,47 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx2
 
-from handler.client import connections
+from handler.client.connections import arguments, failure_of, reply_of, settings
 from handler.client.errors import Refused
-from handler.client.exchange import Answer, Exchange
-from handler.client.keys import Keys
-from handler.client.options import keys_from, probe_image
-from handler.client.retry import RetryPolicy
+from handler.client.exchange import Answer
+from handler.client.options import Configured, probe_image
 from handler.client.steps import Ask, Reply, Result, Steps
 
 
-class AsyncClient:
-    """Asks one service about one model; arguments and errors as for `Client`."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str,
-        version: str | None = None,
-        key: str | None = None,
-        key_file: Path | None = None,
-        keys: Keys | None = None,
-        timeout: float = 60.0,
-        concurrency: int = 16,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        self._exchange = Exchange(
-            url,
-            model=model,
-            version=version,
-            keys=keys_from(key, key_file, keys),
-            timeout=timeout,
-            policy=policy or RetryPolicy(),
-        )
-        self.concurrency = concurrency
-        self._http = httpx2.AsyncClient(**connections.settings(2 * concurrency))
+class AsyncClient(Configured[httpx2.AsyncClient]):
+    """Asks one service about one model; its arguments are those of `Configured`."""
 
     async def predict(self, image: bytes, *, explain: bool = False) -> Answer:
         """As `Client.predict`."""
@@ -96,6 +69,9 @@ class AsyncClient:
         """Close."""
         await self.close()
 
+    def _open(self, connections: int) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(**settings(connections))
+
     async def _run(self, steps: Steps[Result]) -> Result:
         reply: Reply | None = None
         try:
@@ -115,9 +91,9 @@ class AsyncClient:
 
     async def _send(self, ask: Ask) -> Reply:
         try:
-            return connections.reply_of(await self._http.request(**connections.arguments(ask)))
+            return reply_of(await self._http.request(**arguments(ask)))
         except httpx2.TransportError as error:
-            return connections.failure_of(error)
+            return failure_of(error)
 
 
 async def _one_by_one(images: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -3,12 +3,66 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from PIL import Image
 
 from handler.client.errors import EndpointError
+from handler.client.exchange import Exchange
 from handler.client.keys import FixedKey, KeyFile, Keys
+from handler.client.retry import RetryPolicy
+
+Http = TypeVar("Http")
+
+
+class Configured(ABC, Generic[Http]):
+    """A client before its calls: all that `Client` and `AsyncClient` are told.
+
+    Args:
+        url: of the service, ``http://127.0.0.1:8080``.
+        model: the model's name there.
+        version: one of its versions; the default one if not given.
+        key: access key; at most one of this, ``key_file`` and ``keys``.
+        key_file: TorchServe's ``key_file.json``, for a service on this machine.
+        keys: any other source of keys.
+        timeout: seconds for one try.
+        concurrency: requests at a time in `predict_many`; the service makes batches of them.
+        policy: how patient to be.
+
+    Raises:
+        EndpointError: ``url`` is no address, or more than one key is given.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        version: str | None = None,
+        key: str | None = None,
+        key_file: Path | None = None,
+        keys: Keys | None = None,
+        timeout: float = 60.0,
+        concurrency: int = 16,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._exchange = Exchange(
+            url,
+            model=model,
+            version=version,
+            keys=keys_from(key, key_file, keys),
+            timeout=timeout,
+            policy=policy or RetryPolicy(),
+        )
+        self.concurrency = concurrency
+        # Some for others that ask while `predict_many` does.
+        self._http = self._open(2 * concurrency)
+
+    @abstractmethod
+    def _open(self, connections: int) -> Http:
+        """At most so many connections."""
 
 
 def keys_from(key: str | None, key_file: Path | None, keys: Keys | None) -> Keys:

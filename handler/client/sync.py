@@ -6,63 +6,20 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx2
 
-from handler.client import connections
+from handler.client.connections import arguments, failure_of, reply_of, settings
 from handler.client.errors import Refused
-from handler.client.exchange import Answer, Exchange
-from handler.client.keys import Keys
-from handler.client.options import keys_from, probe_image
-from handler.client.retry import RetryPolicy
+from handler.client.exchange import Answer
+from handler.client.options import Configured, probe_image
 from handler.client.steps import Ask, Reply, Result, Steps
 
 
-class Client:
-    """Asks one service about one model.
-
-    Args:
-        url: of the service, ``http://127.0.0.1:8080``.
-        model: the model's name there.
-        version: one of its versions; the default one if not given.
-        key: access key; at most one of this, ``key_file`` and ``keys``.
-        key_file: TorchServe's ``key_file.json``, for a service on this machine.
-        keys: any other source of keys.
-        timeout: seconds for one try.
-        concurrency: requests at a time in `predict_many`; the service makes batches of them.
-        policy: how patient to be.
-
-    Raises:
-        EndpointError: ``url`` is no address, or more than one key is given.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str,
-        version: str | None = None,
-        key: str | None = None,
-        key_file: Path | None = None,
-        keys: Keys | None = None,
-        timeout: float = 60.0,
-        concurrency: int = 16,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        self._exchange = Exchange(
-            url,
-            model=model,
-            version=version,
-            keys=keys_from(key, key_file, keys),
-            timeout=timeout,
-            policy=policy or RetryPolicy(),
-        )
-        self.concurrency = concurrency
-        # Some for other threads that ask while `predict_many` does.
-        self._http = httpx2.Client(**connections.settings(2 * concurrency))
+class Client(Configured[httpx2.Client]):
+    """Asks one service about one model; its arguments are those of `Configured`."""
 
     def predict(self, image: bytes, *, explain: bool = False) -> Answer:
         """Score one encoded image.
@@ -142,6 +99,9 @@ class Client:
         """Close."""
         self.close()
 
+    def _open(self, connections: int) -> httpx2.Client:
+        return httpx2.Client(**settings(connections))
+
     def _run(self, steps: Steps[Result]) -> Result:
         return drive(steps, self._http)
 
@@ -167,6 +127,6 @@ def drive(steps: Steps[Result], http: httpx2.Client) -> Result:
 
 def _send(ask: Ask, http: httpx2.Client) -> Reply:
     try:
-        return connections.reply_of(http.request(**connections.arguments(ask)))
+        return reply_of(http.request(**arguments(ask)))
     except httpx2.TransportError as error:
-        return connections.failure_of(error)
+        return failure_of(error)
