@@ -29,6 +29,10 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "nginx"
 WEB, PREDICTIONS = "vea.example.org", "predictions.example.org"
+# Otherwise the tests, all from one address, would meet the limits that only some of them are about.
+UNLIMITED = {"rate=10r/s": "rate=9000r/s", "rate=30r/s": "rate=9000r/s"}
+# With this, a test can come from any address, as through a load balancer that nginx trusts.
+FROM_ANYWHERE = "set_real_ip_from 127.0.0.1; real_ip_header X-Client;"
 SITES = {WEB: "vea-web.conf", PREDICTIONS: "vea-predictions.conf"}
 
 _MAIN = """
@@ -322,3 +326,24 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError(f"nginx does not listen: {log.read_text()}")
+
+
+def rest(connection: ssl.SSLSocket) -> bytes:
+    """Everything until the other side ends; fails if it does not."""
+    received = b""
+    try:
+        while piece := connection.recv(65536):
+            received += piece
+    except TimeoutError:
+        raise AssertionError("the connection was left open") from None
+    except (ConnectionError, ssl.SSLError):
+        pass
+    return received
+
+
+def until(condition: object, *, seconds: float = 30.0) -> None:
+    """Wait until ``condition()`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
