@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from train.datasets.splitting import shuffled_photos
+
 
 def stratified_folds(
     labels: Sequence[int], digests: Sequence[str], *, folds: int, seed: int
@@ -31,16 +33,11 @@ def stratified_folds(
     Returns:
         0 to folds - 1, one for each photo.
     """
-    emotion_of: dict[str, int] = {}
-    for label, digest in zip(labels, digests, strict=True):
-        emotion_of.setdefault(digest, label)
     copies = Counter(digests)
     chooser = random.Random(seed)
     in_all = [0] * folds
     fold_of: dict[str, int] = {}
-    for emotion in sorted(set(emotion_of.values())):
-        photos = [digest for digest, label in emotion_of.items() if label == emotion]
-        chooser.shuffle(photos)
+    for photos in shuffled_photos(labels, digests, chooser):
         photos.sort(key=lambda digest: -copies[digest])  # the bulky ones while there is room
         of_emotion = [0] * folds
         # Which of several equally empty folds is filled first is chance too.

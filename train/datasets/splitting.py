@@ -9,7 +9,7 @@ nearly the same (cropped, re-encoded) are not looked for.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _SHARES = {"train": 0.80, "val": 0.05}
 
@@ -39,7 +39,7 @@ def random_split(labels: Sequence[int], digests: Sequence[str], seed: int) -> li
         ``train``, ``val`` or ``test`` for each image.
     """
     chosen: dict[str, str] = {}
-    for photos in _shuffled_photos(labels, digests, seed):
+    for photos in shuffled_photos(labels, digests, random.Random(seed)):
         sizes = split_sizes(len(photos))
         names = [name for name, size in sizes.items() for _ in range(size)]
         chosen.update(zip(photos, names, strict=True))
@@ -52,22 +52,21 @@ def validation_part(labels: Sequence[int], digests: Sequence[str], seed: int) ->
     5 in 85, as in the paper's split, but one of each emotion that has two different photos.
     """
     chosen: set[str] = set()
-    for photos in _shuffled_photos(labels, digests, seed):
+    for photos in shuffled_photos(labels, digests, random.Random(seed)):
         share = _SHARES["val"] / (_SHARES["train"] + _SHARES["val"])
         size = max(1, round(share * len(photos))) if len(photos) > 1 else 0
         chosen.update(photos[:size])
     return [digest in chosen for digest in digests]
 
 
-def _shuffled_photos(labels: Sequence[int], digests: Sequence[str], seed: int) -> list[list[str]]:
+def shuffled_photos(
+    labels: Sequence[int], digests: Sequence[str], chooser: random.Random
+) -> Iterator[list[str]]:
     """Different photos of each emotion, shuffled; copies under two emotions count for the first."""
     emotion_of: dict[str, int] = {}
     for label, digest in zip(labels, digests, strict=True):
         emotion_of.setdefault(digest, label)
-    chooser = random.Random(seed)
-    groups = []
     for emotion in sorted(set(emotion_of.values())):
         photos = [digest for digest, label in emotion_of.items() if label == emotion]
         chooser.shuffle(photos)
-        groups.append(photos)
-    return groups
+        yield photos
