@@ -67,7 +67,8 @@ def _curves(study: Study, rows: Sequence[RowSummary]) -> Figure:
         _curve(panels[0], x, [row.accuracy for row in members], colour, label)
         _curve(panels[1], x, [row.difference for row in members], colour, label)
         _curve(panels[2], x, [row.hard for row in members], colour, label)
-    labels = ("accuracy", f"difference from {study.reference}", "hard false examples")
+    difference = f"difference from {study.axis} = {study.reference}"
+    labels = ("accuracy", difference, "hard false examples")
     for axes, label in zip(panels, labels, strict=True):
         axes.set_ylabel(f"{label}, per cent" if axes is not panels[1] else f"{label}, points")
         axes.spines[["top", "right"]].set_visible(False)
