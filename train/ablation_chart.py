@@ -12,6 +12,7 @@ from train.ablation import Study
 from train.ablation_summary import Figures, RowSummary
 
 _INK, _SOFT, _NOTE = "#222222", "#9a9a9a", "#666666"
+_ASIDE = 0.06  # between series, on the axis of the study
 _COLOURS = ("#3b6ea5", "#c8761d")  # blue and orange: apart for every kind of eye
 
 
@@ -62,8 +63,11 @@ def _curves(study: Study, rows: Sequence[RowSummary]) -> Figure:
     series: dict[str, list[RowSummary]] = {}
     for row in rows:
         series.setdefault(study.points[row.name][0], []).append(row)
-    for colour, (label, members) in zip(_COLOURS, series.items(), strict=False):
-        x = [study.points[row.name][1] for row in members]
+    for number, (colour, (label, members)) in enumerate(
+        zip(_COLOURS, series.items(), strict=False)
+    ):
+        aside = _ASIDE * (number - (len(series) - 1) / 2)  # so that bars do not cover each other
+        x = [study.points[row.name][1] + aside for row in members]
         _curve(panels[0], x, [row.accuracy for row in members], colour, label)
         _curve(panels[1], x, [row.difference for row in members], colour, label)
         _curve(panels[2], x, [row.hard for row in members], colour, label)
