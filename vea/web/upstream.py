@@ -116,7 +116,7 @@ class TorchServeUpstream:
             raise _too_late(seconds)
         document = reply.document()
         if document is None:
-            raise _problem(reply)
+            raise _problem(reply) if reply.status == 0 else _nonsense(reply)
         return reply.status, document
 
     async def _send(
@@ -128,29 +128,28 @@ class TorchServeUpstream:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Reply:
-        left = max(until - time.monotonic(), 0.01)
         try:
             server = await self._running()
             ports = server.ports
             port = ports.inference if service == "inference" else ports.management
             # Reads a file, and asks for a new key shortly before the old one expires.
             token = await asyncio.to_thread(server.client.token, service)
-            keyed = {**(headers or {}), "Authorization": f"Bearer {token}"}
-            ask = Ask(method, f"http://{HOST}:{port}{path}", left, keyed, body)
+        except (httpx2.TransportError, ServingError, OSError) as error:
+            self._server = None
+            return Reply(0, failure=str(error))
+        left = max(until - time.monotonic(), 0.01)
+        keyed = {**(headers or {}), "Authorization": f"Bearer {token}"}
+        ask = Ask(method, f"http://{HOST}:{port}{path}", left, keyed, body)
+        try:
             # httpx2 counts its timeouts anew with every piece it reads.
             async with asyncio.timeout(left):
                 response = await self._http.request(**connections.arguments(ask))
             return connections.reply_of(response)
-        except TimeoutError:
+        except (TimeoutError, httpx2.TimeoutException):
             return Reply(0, failure="the server of the models is slow", timed_out=True)
         except httpx2.TransportError as error:
-            reply = connections.failure_of(error)
-            if not reply.timed_out:
-                self._server = None
-            return reply
-        except (ServingError, OSError) as error:
             self._server = None
-            return Reply(0, failure=str(error))
+            return connections.failure_of(error)
 
     async def _running(self) -> TorchServe:
         async with self._finding:
@@ -175,8 +174,13 @@ def _problem(reply: Reply) -> GatewayError:
         return GatewayError(502, "the server of the models refused the gateway's key")
     if reply.status in (503, 507):
         return busy("the model is busy; try again in a moment")
-    nonsense = (502, f"the server of the models gave no sensible answer ({reply.status})")
-    return GatewayError(*_PROBLEMS.get(reply.status, nonsense))
+    if reply.status in _PROBLEMS:
+        return GatewayError(*_PROBLEMS[reply.status])
+    return _nonsense(reply)
+
+
+def _nonsense(reply: Reply) -> GatewayError:
+    return GatewayError(502, f"the server of the models gave no sensible answer ({reply.status})")
 
 
 def _too_late(seconds: float) -> GatewayError:
