@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 from nginx_server import FROM_ANYWHERE, UNLIMITED, Nginx, Recorder
 
-from train.package import package
-from vea.serving.server import TorchServe
-
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
@@ -37,12 +34,4 @@ def limited(recorder: Recorder, tmp_path: Path) -> Iterator[Nginx]:
         changes={"rate=10r/s": "rate=1r/s", "burst=40": "burst=4"},
         extra=FROM_ANYWHERE,
     ) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def torchserve(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
-    folder = tmp_path_factory.mktemp("mar")
-    archive = package(tiny_model, folder, name="tiny", version="0.1", card={})
-    with TorchServe.running(archive, tmp_path_factory.mktemp("serve")) as running:
         yield running

@@ -27,43 +27,43 @@ def key(server: TorchServe) -> dict[str, str]:
 
 
 def test_a_photo_passes_to_the_model_and_its_answer_back(
-    torchserve: TorchServe, tmp_path: Path
+    tiny_server: TorchServe, tmp_path: Path
 ) -> None:
     image = drawn_images(1)[0]
-    with Nginx.running(tmp_path / "nginx", torchserve=torchserve.ports.inference) as nginx:
+    with Nginx.running(tmp_path / "nginx", torchserve=tiny_server.ports.inference) as nginx:
         for path in ("/predictions/tiny", "/predictions/tiny/0.1", "/explanations/tiny"):
-            answer = nginx.ask(PREDICTIONS, "POST", path, body=image, headers=key(torchserve))
+            answer = nginx.ask(PREDICTIONS, "POST", path, body=image, headers=key(tiny_server))
             assert answer.status == 200, answer.body
             assert b'"probabilities"' in answer.body
             assert (b'"activation"' in answer.body) == path.startswith("/explanations")
         assert nginx.ask(PREDICTIONS, "POST", "/predictions/tiny", body=image).status == 400
         shown = (nginx.prefix / "vea.log").read_text()
         assert shown.count('"path":"/predictions/tiny"') == 2
-        assert torchserve.client.token() not in shown
+        assert tiny_server.client.token() not in shown
 
 
 def test_the_largest_photo_passes_and_what_is_larger_does_not(
-    torchserve: TorchServe, tmp_path: Path
+    tiny_server: TorchServe, tmp_path: Path
 ) -> None:
     image = drawn_images(1)[0]
-    with Nginx.running(tmp_path / "nginx", torchserve=torchserve.ports.inference) as nginx:
+    with Nginx.running(tmp_path / "nginx", torchserve=tiny_server.ports.inference) as nginx:
         for size, status in ((20 * MIB, 200), (21 * MIB, 413), (30 * MIB, 413)):
             answer = nginx.ask(
                 PREDICTIONS,
                 "POST",
                 "/predictions/tiny",
                 body=image.ljust(size, b"\0"),
-                headers=key(torchserve),
+                headers=key(tiny_server),
             )
             assert answer.status == status, size
             if status == 413:
                 assert answer.reason
 
 
-def test_limits_fit_those_of_the_server_behind(torchserve: TorchServe) -> None:
+def test_limits_fit_those_of_the_server_behind(tiny_server: TorchServe) -> None:
     text = (FOLDER / "snippets" / "vea-server.conf").read_text()
     (limit,) = re.findall(r"client_max_body_size (\d+)m;", text)
-    (taken,) = re.findall(r"max_request_size=(\d+)", torchserve.workplace.settings.read_text())
+    (taken,) = re.findall(r"max_request_size=(\d+)", tiny_server.workplace.settings.read_text())
     assert int(taken) <= int(limit) * MIB
     assert ImageLimits().max_bytes < int(limit) * MIB
     text = (FOLDER / "snippets" / "vea-proxy.conf").read_text()
