@@ -211,28 +211,46 @@ def compare(
         ArchiveError: one of them is no archive.
         VeaError: they answer with different emotions.
     """
-    answers: list[list[Answer]] = []
-    models: list[ModelIdentity] = []
-    wheels: list[Wheel] = []
-    for path in (first, second):
-        predictor = Predictor.load(path, device=device)
-        models.append(predictor.model)
-        wheels.append(predictor.wheel)
-        if set(predictor.wheel.labels) != set(wheels[0].labels):
-            raise VeaError(
-                f"{path} tells {', '.join(predictor.wheel.labels)}, {first} "
-                f"{', '.join(wheels[0].labels)}: only archives of the same emotions can be compared"
-            )
+    predictors = [Predictor.load(path, device=device) for path in (first, second)]
+    theirs, ours = predictors[0].wheel.labels, predictors[1].wheel.labels
+    if set(ours) != set(theirs):
+        raise VeaError(
+            f"{second} tells {', '.join(ours)}, {first} {', '.join(theirs)}: "
+            "only archives of the same emotions can be compared"
+        )
+    return compare_predictors(
+        (predictors[0], predictors[1]),
+        images,
+        names=(first.name, second.name),
+        labels=labels,
+        label_wheel=label_wheel,
+        on_progress=on_progress,
+    )
 
-        def report(done: int, total: int, what: str = path.name) -> None:
+
+def compare_predictors(
+    predictors: tuple[Predictor, Predictor],
+    images: Sequence[str],
+    *,
+    names: tuple[str, str],
+    labels: Sequence[int] | None = None,
+    label_wheel: Wheel | None = None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Comparison:
+    """As `compare`, for two that are loaded, and called ``names`` while they are asked."""
+    answers: list[list[Answer]] = []
+    for name, predictor in zip(names, predictors, strict=True):
+
+        def report(done: int, total: int, what: str = name) -> None:
             on_progress(what, done, total)
 
         answers.append(
             [_light(a) for a in predict_files(predictor, list(images), on_progress=report)]
         )
     known: Sequence[int | None] = labels if labels is not None else [None] * len(images)
-    pairs = [Pair(*row) for row in zip(images, answers[0], answers[1], known, strict=True)]
-    return Comparison((models[0], models[1]), wheels[0], pairs, label_wheel or wheels[0])
+    pairs = [Pair(*row) for row in zip(images, *answers, known, strict=True)]
+    first, second = predictors
+    return Comparison((first.model, second.model), first.wheel, pairs, label_wheel or first.wheel)
 
 
 def _light(answer: Answer) -> Answer:

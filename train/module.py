@@ -12,6 +12,7 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
+from torch.distributions import Beta
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -21,6 +22,7 @@ from handler.response import polarity_log_probabilities
 from handler.stimuli.stimuli import Stimuli
 from train.augment import derived_seed
 from train.losses import HierarchicalCrossEntropy
+from train.mixup import mix
 from train.recipe import RecipeError
 from train.training_config import TrainingConfig
 
@@ -70,13 +72,21 @@ class EmotionModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """One step; logs the loss and the running accuracy."""
         stimuli, target = batch
+        labels = [(target, 1.0)]
+        if self.config.mixup:
+            order = torch.randperm(len(target), device=target.device)
+            share = float(Beta(self.config.mixup, self.config.mixup).sample())
+            share = max(share, 1 - share)  # of two photos, the one that the accuracy is told of
+            stimuli = mix(stimuli, order, share)
+            labels = [(target, share), (target[order], 1 - share)]
         response = self.network(stimuli)
         log_probabilities = response.log_probabilities
-        loss = self._smoothed_loss(log_probabilities, target)
+        loss = self._loss_of_blend(log_probabilities, labels)
         for alone, present in response.alone:
             if self.config.branch_weight and present.any():
-                loss = loss + self.config.branch_weight * self._smoothed_loss(
-                    alone[present], target[present]
+                theirs = [(label[present], share) for label, share in labels]
+                loss = loss + self.config.branch_weight * self._loss_of_blend(
+                    alone[present], theirs
                 )
         hits = (log_probabilities.argmax(1) == target).float().mean()
         shown: dict[str, Any] = {"prog_bar": True, "batch_size": len(target), "sync_dist": True}
@@ -136,6 +146,13 @@ class EmotionModule(lightning.LightningModule):
         """Stimuli are not a type that Lightning knows how to move."""
         stimuli, target = batch
         return stimuli.to(device), target.to(device)
+
+    def _loss_of_blend(
+        self, log_probabilities: torch.Tensor, labels: list[tuple[torch.Tensor, float]]
+    ) -> torch.Tensor:
+        """The loss is linear in the label: that of a blend is the blend of both losses."""
+        losses = [share * self._smoothed_loss(log_probabilities, label) for label, share in labels]
+        return torch.stack(losses).sum()
 
     def _smoothed_loss(self, log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The loss of the smoothed label: it is linear in the label, polarities included."""

@@ -16,7 +16,15 @@ _WHOLE = {
     **{"epochs": 1, "batch_size": 1, "crop": 1, "step_epochs": 1},
     **{"freeze_stages": 0, "early_stopping": 0, "checkpoint_every": 0},
 }
-_NUMBERS = ("lr_backbone", "lr", "weight_decay", "polarity_weight", "branch_weight", "step_factor")
+_NUMBERS = (
+    "lr_backbone",
+    "lr",
+    "weight_decay",
+    "polarity_weight",
+    "branch_weight",
+    "step_factor",
+    "mixup",
+)
 _SHARES = ("label_smoothing", "ema")
 _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
@@ -50,6 +58,8 @@ class TrainingConfig:
             together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
             does the work and the others stay weak.
         label_smoothing: share of the label that is spread evenly over the wheel.
+        mixup: blend the photos of a batch in pairs, by a share drawn from Beta(mixup, mixup); 0
+            blends none. 0.2 leaves most photos nearly as they are, 1 draws every share alike.
         freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
             stem with them; 0 trains all.
         ema: decay of the running average of the weights that is validated and kept in their
@@ -82,6 +92,7 @@ class TrainingConfig:
     polarity_weight: float = 1.0
     branch_weight: float = 0.0
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     freeze_stages: int = 0
     ema: float = 0.0
     early_stopping: int = 0

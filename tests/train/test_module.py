@@ -15,6 +15,7 @@ from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
 from train.losses import HierarchicalCrossEntropy
+from train.mixup import mix
 from train.module import EmotionModule, frozen_stages
 from train.recipe import RecipeError, load_recipe
 from train.training_config import TrainingConfig
@@ -179,6 +180,30 @@ def test_a_smoothed_label_is_smooth_over_emotions_and_over_polarities(
     )
     expected = -(label * log_p).sum(1).mean() - polarity * (halves * log_halves).sum(1).mean()
     assert float(made._smoothed_loss(log_p, target)) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("branch_weight", [0.0, 0.5])
+def test_a_blend_is_judged_by_both_of_its_labels(
+    monkeypatch: pytest.MonkeyPatch, branch_weight: float
+) -> None:
+    drawn = {"share": 0.3, "order": torch.tensor([1, 2, 0])}
+    monkeypatch.setattr("train.module.Beta.sample", lambda _: torch.tensor(drawn["share"]))
+    monkeypatch.setattr("torch.randperm", lambda *_, **__: drawn["order"])
+    made = module(mixup=0.2, branch_weight=branch_weight)
+    made.network.train()
+    seen, target = stimuli(torch.tensor([1, 0, 1])), torch.tensor([0, 3, 6])
+    found = float(made.training_step((seen, target), 0))
+    # The larger share of 0.3 and 0.7 is the photo's own.
+    blend = mix(seen, drawn["order"], 0.7)
+    response = made.network(blend)
+    answers = [(response.log_probabilities, torch.ones(3, dtype=torch.bool), 1.0)]
+    answers += [(alone, present, branch_weight) for alone, present in response.alone]
+    expected = sum(
+        weight * share * float(made.loss(answer[here], label[here]))
+        for answer, here, weight in answers
+        for label, share in ((target, 0.7), (target[drawn["order"]], 0.3))
+    )
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_validation_measures_the_plain_loss() -> None:

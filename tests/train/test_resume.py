@@ -143,7 +143,7 @@ KILLED = [
 ]
 HARDER = [KILLED[i] for i in (3, 4, 6, 8, 10)]
 ALL = {"keep": "best", "ema": 0.5, "early_stopping": 2, "optimizer": "adam", "schedule": "step"}
-ALL |= {"step_epochs": 1, "label_smoothing": 0.1, "epochs": 6}
+ALL |= {"step_epochs": 1, "label_smoothing": 0.1, "mixup": 0.5, "epochs": 6}
 STAGES = {"freeze_stages": 2, "epochs": 2}
 
 

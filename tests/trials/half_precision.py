@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 
 from handler.predictor import Predictor
-from train.comparison import Comparison, Pair
-from train.evaluate import predict_files
+from train.comparison import Comparison, compare_predictors
 
 ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))
 
@@ -26,9 +25,7 @@ def compare_precisions(archive: Path, images: list[str], device: str) -> Compari
     """One archive's answers in single precision beside those in half."""
     single, half = (Predictor.load(archive, device=device) for _ in range(2))
     half.half = True  # on a CPU too, where the archive's setting would have no effect
-    answers = [predict_files(predictor, images) for predictor in (single, half)]
-    pairs = [Pair(*row) for row in zip(images, *answers, strict=True)]
-    return Comparison((single.model, half.model), single.wheel, pairs, single.wheel)
+    return compare_predictors((single, half), images, names=("single", "half"))
 
 
 def main() -> None:
