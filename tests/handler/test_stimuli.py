@@ -33,6 +33,11 @@ def grid() -> GridObjects:
     return GridObjects(size=96, count=5)
 
 
+def _area(box: list[int]) -> int:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
+
+
 # --- objects ------------------------------------------------------------------------------------
 
 
@@ -88,6 +93,45 @@ def test_the_cells_come_most_confident_first(grid: GridObjects) -> None:
 def test_a_grid_smaller_than_the_count_yields_all_its_cells() -> None:
     found = GridObjects(size=64, count=10).select([noise(64, 64)])
     assert int(found.mask.sum()) == 4
+
+
+def test_windows_of_a_level_overlap_and_reach_from_edge_to_edge() -> None:
+    torch.manual_seed(2)
+    found = GridObjects(size=224, count=14, levels=[1, 2, 3]).select([noise(224, 224)])
+    boxes = sorted((found.boxes[0] / 32).round().int().tolist(), key=_area, reverse=True)
+    assert boxes[0] == [0, 0, 7, 7]
+    by_level = {2: (boxes[1:5], (0, 3), 4), 3: (boxes[5:], (0, 2, 4), 3)}
+    for found_here, starts, length in by_level.values():
+        expected = [[x, y, x + length, y + length] for y in starts for x in starts]
+        assert sorted(found_here) == sorted(expected)
+
+
+def test_a_window_is_the_mean_of_its_cells_and_named_by_that() -> None:
+    torch.manual_seed(2)
+    grid = GridObjects(size=160, count=5, levels=[1, 2])
+    image = noise(160, 160)
+    found = grid.select([image])
+    with torch.inference_mode():
+        cells = grid.backbone(image[None])[0]  # Fx5x5
+    for place in range(5):
+        left, top, right, bottom = (found.boxes[0, place] / 32).round().int().tolist()
+        mean = cells[:, top:bottom, left:right].mean(dim=(1, 2))
+        assert torch.allclose(found.features[0, place], mean, atol=1e-5)
+        confidences = grid.backbone.classifier(mean).softmax(0)
+        assert found.labels[0, place] == confidences.argmax()
+        assert float(found.scores[0, place]) == pytest.approx(float(confidences.max()), rel=1e-4)
+
+
+def test_more_windows_than_cells_are_still_windows() -> None:
+    found = GridObjects(size=64, count=20, levels=[1, 3]).select([noise(64, 64)])
+    assert int(found.mask.sum()) == 10
+    assert torch.isfinite(found.features).all()
+
+
+@pytest.mark.parametrize("levels", [[0], [1, -2], [1.5], ["all"]])
+def test_levels_that_are_no_counts_are_refused(levels: list[object]) -> None:
+    with pytest.raises(ValueError, match=r"levels are .* whole numbers"):
+        GridObjects(size=64, levels=levels)
 
 
 def test_the_object_source_stays_frozen_whatever_mode_is_asked_for(

@@ -1,10 +1,13 @@
-"""Objects without a detector: cells of a frozen backbone's feature map.
+"""Objects without a detector: places of a frozen backbone's feature map.
 
 Jiang et al. ("In Defense of Grid Features for Visual Question Answering", CVPR 2020) found that
 the cells of a convolutional feature map serve as well as detected regions where a network reasons
-over objects, at a fraction of the cost. Each cell is named and ranked by the backbone's own
-ImageNet classifier applied at that cell; the N most confident cells are the object stimulus, as the
-paper ranks proposals by confidence (Sec. III-A).
+over objects, at a fraction of the cost. A place is one cell of the map, or a window of them, whose
+feature is their mean: on each level l, l x l overlapping windows cover the picture (Tolias et al.,
+"Particular Object Retrieval with Integral Max-Pooling of CNN Activations", ICLR 2016), so that
+things of all sizes have a window that fits. Each place is named and ranked by the backbone's own
+ImageNet classifier applied there; the N most confident are the object stimulus, as the paper ranks
+proposals by confidence (Sec. III-A).
 """
 
 from __future__ import annotations
@@ -26,23 +29,36 @@ IMAGENET_CATEGORIES: tuple[str, ...] = tuple(
 
 
 class GridObjects(ObjectSource):
-    """Feature-map cells as objects.
+    """Places of a feature map as objects.
 
     Args:
         backbone: name of the frozen backbone.
         size: side in pixels of the square image that the backbone sees.
-        count: N, how many cells to keep.
+        count: N, how many places to keep.
+        levels: how many windows lie side by side on each level, as in ``[1, 3]`` for the whole
+            picture and 3 x 3 windows; none: the single cells.
+
+    Raises:
+        ValueError: a level is not a whole number of at least 1.
     """
 
     vocabulary: Sequence[str] = IMAGENET_CATEGORIES
 
     def __init__(
-        self, *, backbone: str = "tf_efficientnet_lite0", size: int = 224, count: int = 10
+        self,
+        *,
+        backbone: str = "tf_efficientnet_lite0",
+        size: int = 224,
+        count: int = 10,
+        levels: Sequence[int] = (),
     ) -> None:
+        if not all(isinstance(level, int) and level >= 1 for level in levels):
+            raise ValueError(f"levels are {list(levels)}: expected whole numbers of at least 1")
         super().__init__()
         self.backbone = Backbone(backbone, classes=len(IMAGENET_CATEGORIES))
         self.size = size
         self.count = count
+        self.levels = tuple(levels)
         self.feature_size = self.backbone.feature_size
         self.eval().requires_grad_(False)
 
@@ -52,34 +68,67 @@ class GridObjects(ObjectSource):
 
     @torch.inference_mode()
     def select(self, images: Sequence[torch.Tensor]) -> Objects:
-        """The ``count`` most confident cells of each image (uint8, 3xHxW, any sizes)."""
+        """The ``count`` most confident places of each image (uint8, 3xHxW, any sizes)."""
         side = [self.size, self.size]
         batch = torch.stack([transforms.resize(i, side, antialias=True) for i in images])
         maps = self.backbone(batch.to(self.backbone.mean.device))  # BxFxhxw
-        rows, columns = maps.shape[-2:]
-        cells = maps.flatten(2).transpose(1, 2)  # Bx(hw)xF
+        windows = self._windows(*maps.shape[-2:]).to(maps.device)  # Kx4
+        places = _means(maps, windows)  # BxKxF
         assert self.backbone.classifier is not None
-        confidence, labels = self.backbone.classifier(cells).softmax(-1).max(-1)  # Bx(hw)
-        count = min(self.count, rows * columns)
-        scores, kept = confidence.topk(count, dim=1)  # BxN
-        features = cells.gather(1, kept.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))
+        confidence, labels = self.backbone.classifier(places).softmax(-1).max(-1)  # BxK
+        scores, kept = confidence.topk(min(self.count, len(windows)), dim=1)  # BxN
+        features = places.gather(1, kept.unsqueeze(-1).expand(-1, -1, places.shape[-1]))
         return Objects(
             features=features,
-            boxes=_cell_boxes(kept, rows, columns, images),
+            boxes=_boxes(windows[kept], maps.shape[-2:], images),
             scores=scores,
             labels=labels.gather(1, kept),
             mask=torch.ones_like(kept, dtype=torch.bool),
         )
 
+    def _windows(self, rows: int, columns: int) -> torch.Tensor:
+        """All places of a map, int64, Kx4, xyxy in cells, right and bottom exclusive."""
+        if not self.levels:
+            return _grid(_starts(rows, 1, rows), 1, _starts(columns, 1, columns), 1)
+        levels = []
+        for level in self.levels:
+            # Windows of a level overlap by half, and together reach from edge to edge.
+            height, width = (max(2 * side // (level + 1), 1) for side in (rows, columns))
+            levels.append(
+                _grid(_starts(rows, height, level), height, _starts(columns, width, level), width)
+            )
+        return torch.cat(levels)
 
-def _cell_boxes(
-    kept: torch.Tensor, rows: int, columns: int, images: Sequence[torch.Tensor]
+
+def _starts(side: int, length: int, count: int) -> torch.Tensor:
+    """Where ``count`` windows of ``length`` cells begin, spread evenly over ``side`` cells."""
+    return torch.linspace(0, side - length, count).round().long()
+
+
+def _grid(top: torch.Tensor, height: int, left: torch.Tensor, width: int) -> torch.Tensor:
+    y, x = torch.meshgrid(top, left, indexing="ij")
+    return torch.stack([x, y, x + width, y + height], dim=-1).flatten(0, 1)
+
+
+def _means(maps: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Maps (BxFxhxw) averaged over each window (Kx4), BxKxF."""
+    rows, columns = maps.shape[-2:]
+    y = torch.arange(rows, device=maps.device)
+    x = torch.arange(columns, device=maps.device)
+    left, top, right, bottom = windows.unsqueeze(-1).unbind(1)  # Kx1 each
+    inside_y, inside_x = (y >= top) & (y < bottom), (x >= left) & (x < right)  # Kxh, Kxw
+    inside = (inside_y.unsqueeze(2) & inside_x.unsqueeze(1)).flatten(1).to(maps.dtype)  # Kx(hw)
+    shares = inside / inside.sum(dim=1, keepdim=True)
+    return torch.einsum("kc,bfc->bkf", shares, maps.flatten(2))
+
+
+def _boxes(
+    windows: torch.Tensor, cells: torch.Size, images: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Cells (BxN, row-major indices) -> boxes in the pixels of the images as decoded, BxNx4."""
-    row, column = kept // columns, kept % columns
-    cells = torch.stack([column, row, column + 1, row + 1], dim=-1).float()
+    """Windows (BxNx4, in cells) -> boxes in the pixels of the images as decoded, BxNx4."""
+    rows, columns = cells
     steps = [
         [i.shape[-1] / columns, i.shape[-2] / rows, i.shape[-1] / columns, i.shape[-2] / rows]
         for i in images
     ]
-    return cells * torch.tensor(steps, device=kept.device).unsqueeze(1)
+    return windows.float() * torch.tensor(steps, device=windows.device).unsqueeze(1)
