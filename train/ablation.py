@@ -142,8 +142,20 @@ def full_model(recipe: Recipe) -> Variant:
     )
 
 
-def build_study(name: str, full: Variant) -> Study:
+def object_counts(recipe: Recipe) -> tuple[int, ...]:
+    """The numbers of objects that can be told apart: a grid of windows has no more than those."""
+    levels = recipe.selector.objects.get("levels") or ()
+    windows = sum(level**2 for level in levels)
+    return tuple(count for count in COUNTS if not windows or count <= windows)
+
+
+def build_study(name: str, full: Variant, counts: Sequence[int] = COUNTS) -> Study:
     """The study called ``name`` (one of `STUDIES`) around a full model.
+
+    Args:
+        name: of the study.
+        full: the full model.
+        counts: N of the rows of the study of objects.
 
     Raises:
         AblationError: there is no such study.
@@ -164,10 +176,10 @@ def build_study(name: str, full: Variant) -> Study:
         return Study(
             name,
             "Accuracy by N, the number of objects (Fig. 11)",
-            {str(count): _with_objects(full, count) for count in COUNTS},
-            reference="10",
+            {str(count): _with_objects(full, count) for count in counts},
+            reference="10" if 10 in counts else str(max(counts)),
             axis="N",
-            points={str(count): ("", count) for count in COUNTS},
+            points={str(count): ("", count) for count in counts},
             paper={"10": "72.42"},
         )
     if name == "steps":
@@ -186,9 +198,9 @@ def build_study(name: str, full: Variant) -> Study:
     raise AblationError(f"unknown study '{name}': expected one of {', '.join(STUDIES)}")
 
 
-def largest_count(full: Variant) -> int:
+def largest_count(full: Variant, counts: Sequence[int] = COUNTS) -> int:
     """How many objects of a photo must be known for every study around ``full``."""
-    return max(*COUNTS, full.objects)
+    return max(*counts, full.objects)
 
 
 def _branches(full: Variant) -> Study:

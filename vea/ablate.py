@@ -70,7 +70,7 @@ def ablate(
     `--set` sets values of the recipe, and those of the trainings: `--set ablation.epochs=8`.
     """
     from handler import emotions
-    from train.ablation import build_study, full_model, largest_count
+    from train.ablation import build_study, full_model, largest_count, object_counts
     from train.ablation_frozen import build_features
     from train.ablation_report import short_table, write_report
     from train.ablation_runs import run_study
@@ -83,7 +83,8 @@ def ablate(
     config = load_ablation_config([value for value in values if value.startswith(_OWN)])
     chosen = load_recipe(recipe, [value for value in values if not value.startswith(_OWN)])
     full = full_model(chosen)
-    asked = build_study(study.value, full)
+    counts = object_counts(chosen)
+    asked = build_study(study.value, full, counts)
     asked.select(only or ())  # a row that does not exist is told before an hour of work
     folder = run or Path("runs", f"ablation-{chosen.name}")
     with progress_bars() as on_progress:
@@ -95,7 +96,7 @@ def ablate(
         features = build_features(
             chosen,
             {name: dataset.split(name) for name in ("train", split)},
-            count=largest_count(full),
+            count=largest_count(full, counts),
             cache_root=cache or cache_home(),
             workers=workers,
             on_progress=on_progress,

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas
 import pytest
@@ -14,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from handler.errors import VeaError
+from tests.shipped import ARCHIVE
 from vea.main import build_app
 
 pytestmark = pytest.mark.integration
 
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 # Without the environment's width, tables and errors would be cut differently everywhere.
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 

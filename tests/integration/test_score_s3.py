@@ -8,7 +8,6 @@ import io
 import json
 import os
 import uuid
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -22,12 +21,11 @@ from handler.images import ImageLimits
 from handler.predictor import Predictor
 from jobs.embedded_s3 import embedded_s3
 from jobs.s3 import S3, S3Location
+from tests.shipped import ARCHIVE
 from vea import score
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration
-
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 
 
 def jpeg(seed):

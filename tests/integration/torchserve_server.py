@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.shipped import ARCHIVE, REPOSITORY
 from train.package import package
 from vea.serving.server import TorchServe
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-ARCHIVE = REPOSITORY / "model_store" / "vea-lite-1.1.mar"
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "photos.tar.gz"
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from handler.predictor import Predictor
-
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
+from tests.shipped import ARCHIVE
 
 
 class CountingPredictor:

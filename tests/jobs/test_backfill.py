@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from handler.errors import VeaError
+from tests.shipped import ARCHIVE
 from vea.main import build_app
 
-ARCHIVE = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 TEMPLATES = ["lists/{date}.txt", "--out", "out/dt={date}", "--model", str(ARCHIVE)]
 
 # Stands in for the Python that runs `vea score`: notes how it was called, then does as it is told

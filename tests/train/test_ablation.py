@@ -17,6 +17,7 @@ from train.ablation import (
     build_study,
     full_model,
     largest_count,
+    object_counts,
 )
 from train.ablation_features import FeatureBatch
 from train.ablation_network import AblationNetwork, MeanObjects, Sizes
@@ -70,6 +71,24 @@ def test_the_objects_go_from_none_to_20_as_in_figure_11() -> None:
     assert all(v.objects == int(n) for n, v in study.rows.items() if n != "0")
     assert study.rows[study.reference].objects == 10
     assert largest_count(Variant()) == 20
+
+
+@pytest.mark.parametrize(
+    ("levels", "rows", "reference"),
+    [
+        ("[1, 3]", ["0", "1", "2", "4", "6", "8", "10"], "10"),
+        ("[1, 2]", ["0", "1", "2", "4"], "4"),
+        ("[]", ["0", "1", "2", "4", "6", "8", "10", "12", "16", "20"], "10"),
+    ],
+)
+def test_no_row_asks_for_more_windows_than_a_grid_has(
+    levels: str, rows: list[str], reference: str
+) -> None:
+    counts = object_counts(load_recipe("lite", [f"selector.objects.levels={levels}"]))
+    study = build_study("objects", Variant(), counts)
+    assert [*study.rows] == rows
+    assert study.reference == reference
+    assert largest_count(Variant(objects=4), counts) == int(rows[-1])
 
 
 def test_t_and_the_feed_are_taken_together() -> None:

@@ -37,7 +37,7 @@ def refusal(name: str, *overrides: str) -> str:
 
 
 def test_the_light_recipe_and_the_papers_travel_with_the_program() -> None:
-    assert {"lite", "paper"} <= set(SHIPPED)
+    assert {"lite", "lite0", "paper"} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -45,10 +45,11 @@ def test_every_shipped_recipe_loads_under_its_own_name(name: str) -> None:
     assert load_recipe(name).name == name
 
 
-def test_the_shipped_lite_recipe_fits_together() -> None:
-    recipe = load_recipe("lite")
+@pytest.mark.parametrize(("name", "expression"), [("lite", "fer2013-w32"), ("lite0", "random")])
+def test_the_shipped_light_recipes_fit_together(name: str, expression: str) -> None:
+    recipe = load_recipe(name)
     assert recipe.network.wheel == "mikels-8"
-    assert recipe.initial == {"global": "imagenet", "objects": "imagenet", "expression": "random"}
+    assert recipe.initial == {"global": "imagenet", "objects": "imagenet", "expression": expression}
     assert isinstance(recipe.training.crop_scale, tuple)
     network = StimuliAwareNetwork(recipe.network)
     source = build_object_source(recipe.selector.objects)
@@ -62,7 +63,8 @@ def test_the_lite_recipe_trains_as_the_shipped_model_was() -> None:
         *("adamw", "one_cycle"),
         "random_resized_crop",
     )
-    assert (training.label_smoothing, training.ema, training.early_stopping) == (0, 0, 0)
+    assert (training.label_smoothing, training.mixup) == (0.1, 0.2)
+    assert (training.ema, training.early_stopping) == (0, 0)
     assert (training.keep, training.precision) == ("last", "32")
     assert training.colour
     assert training.calibrate

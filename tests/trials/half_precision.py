@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 
 from handler.predictor import Predictor
+from tests.shipped import ARCHIVE
 from train.comparison import Comparison, compare_predictors
-
-ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))
 
 
 def compare_precisions(archive: Path, images: list[str], device: str) -> Comparison:

@@ -32,9 +32,9 @@ import psutil
 import pyarrow.parquet as pq
 
 from jobs.embedded_s3 import S3Server, embedded_s3
+from tests.shipped import ARCHIVE
 from tests.trials.many_photos import BUCKET, data_files, many_photos, upload
 
-ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))
 RESULTS = "results"
 
 

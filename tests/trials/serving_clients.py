@@ -16,11 +16,9 @@ from typing import Any
 
 import psutil
 
+from tests.shipped import ARCHIVE, REPOSITORY
 from train.package import default_serving, package
 from vea.serving.server import TorchServe
-
-REPOSITORY = Path(__file__).parents[2]
-ARCHIVE = max(REPOSITORY.glob("model_store/vea-lite-*.mar"))
 
 
 def real_photos(packed: Path | None) -> list[bytes]:

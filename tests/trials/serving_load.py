@@ -38,13 +38,13 @@ from handler.errors import VeaError
 from handler.images import ImageLimits
 from handler.predictor import Predictor
 from tests.other_versions import other_version
+from tests.shipped import ARCHIVE
 from tests.trials.load_photos import Expected, damaged, expected_answers, good_photos
 from train.package import package
 from vea.serving.management import Management
 from vea.serving.server import TorchServe
 from vea.serving.versions import Versions
 
-SHIPPED = Path(__file__).parents[2] / "model_store" / "vea-lite-1.1.mar"
 _FLAT = 1.25  # the last third's memory may be that much of the first third's
 _LONG = 300.0  # seconds; until then Java takes what it is given, and growth means nothing
 _PATIENCE = 120.0  # seconds for a promoted version to answer
@@ -338,7 +338,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vea-load-") as folder:
         # The shipped model with today's code, and the same with another classifier's bias.
-        first = package(SHIPPED, Path(folder), name="vea-lite", version="1.0", card={})
+        first = package(ARCHIVE, Path(folder), name="vea-lite", version="1.0", card={})
         second = other_version(first, Path(folder, "vea-lite-2.0.mar"), version="2.0", shift=0.5)
         report = trial(
             first,
