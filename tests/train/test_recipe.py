@@ -37,7 +37,7 @@ def refusal(name: str, *overrides: str) -> str:
 
 
 def test_the_light_recipe_and_the_papers_travel_with_the_program() -> None:
-    assert {"lite", "lite0", "paper"} <= set(SHIPPED)
+    assert {"lite", "lite-objects", "lite0", "paper"} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -55,6 +55,14 @@ def test_the_shipped_light_recipes_fit_together(name: str, expression: str) -> N
     source = build_object_source(recipe.selector.objects)
     assert source.feature_size == recipe.network.object_features
     assert network.response.classifier.out_features == 8
+
+
+def test_models_of_lite_and_lite_objects_can_be_joined() -> None:
+    whole, objects = load_recipe("lite"), load_recipe("lite-objects")
+    assert whole.selector == objects.selector
+    assert whole.network.wheel == objects.network.wheel
+    assert whole.network.global_backbone
+    assert objects.network.global_backbone is None
 
 
 def test_the_lite_recipe_trains_as_the_shipped_model_was() -> None:
