@@ -1,4 +1,4 @@
-"""`vea train`, `vea join` and `vea package`: data set -> weights -> archive."""
+"""`vea train` and `vea package`: data set -> weights -> archive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ EXPRESSION = "expression"  # kind of the recipes that school Expression-Net alon
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train)
-    app.command("join")(join)
     app.command("package")(package)
 
 
@@ -109,50 +108,6 @@ def _train_expression(
     out().print(f"the trunk is in {result.trunk}; a recipe starts from it with")
     out().print(
         f"init: {{expression: {result.trunk}}}, network: {{expression_width: {chosen.width}}}"
-    )
-
-
-def join(
-    models: Annotated[
-        list[Path],
-        typer.Argument(help="Model folders or .mar files, two or more.", metavar="MODEL..."),
-    ],
-    data: Data,
-    run: Annotated[Path, typer.Option(help="Folder for the joined model.")] = Path(
-        "runs", "joined"
-    ),
-    cache: CacheFolder = None,
-    workers: Workers = None,
-) -> None:
-    """Make one model of several: each branch from the last model that has it.
-
-    For branches that were trained apart, each for as long as it needs. What they say is added, each
-    with a temperature fitted on the validation split of the data set:
-
-        vea train --recipe lite --data FI
-
-        vea train --recipe lite --data FI --run runs/objects --set network.global_backbone=null
-
-        vea join runs/lite/model runs/objects/model --data FI --run runs/joined
-
-    takes Global-Net from the first and the other branches from the second.
-    """
-    from train.joining import join as join_models
-
-    with progress_bars() as on_progress:
-        joined = join_models(
-            models,
-            data,
-            run / "model",
-            cache_root=cache or cache_home(),
-            workers=workers,
-            on_progress=on_progress,
-        )
-    found = joined.calibration
-    out().print(
-        f"val accuracy {found.accuracy_before:.1%}; with calibrated branches "
-        f"{found.accuracy_cross_validated:.1%} (cross-validated); the model is in {joined.model}",
-        soft_wrap=True,
     )
 
 
