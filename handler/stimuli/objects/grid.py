@@ -73,7 +73,8 @@ class GridObjects(ObjectSource):
         batch = torch.stack([transforms.resize(i, side, antialias=True) for i in images])
         maps = self.backbone(batch.to(self.backbone.mean.device))  # BxFxhxw
         windows = self._windows(*maps.shape[-2:]).to(maps.device)  # Kx4
-        places = _means(maps, windows)  # BxKxF
+        # Single cells are what they are; only windows have anything to average.
+        places = _means(maps, windows) if self.levels else maps.flatten(2).transpose(1, 2)  # BxKxF
         assert self.backbone.classifier is not None
         confidence, labels = self.backbone.classifier(places).softmax(-1).max(-1)  # BxK
         scores, kept = confidence.topk(min(self.count, len(windows)), dim=1)  # BxN
