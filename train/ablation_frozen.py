@@ -93,7 +93,7 @@ def build_features(
             workers=max(workers or 1, 1),
             on_progress=partial(tell, "stimuli"),
         )
-        dataset = StimuliDataset(cache, table["path"], table["label"], selector.config)
+        dataset = StimuliDataset(cache, table["path"], table["label"].tolist(), selector.config)
         if not len(dataset):
             raise CacheError(f"not one photo of the split '{split}' could be read")
         sets[split] = _feature_set(
@@ -167,7 +167,7 @@ def _feature_set(
         )["faces"]
         made_by.append(identity)
     return FeatureSet(
-        labels=torch.tensor([dataset.labels[row] for row in rows]),
+        labels=dataset.labels[rows],
         digests=digests,
         colour=colour,
         objects=objects["features"],

@@ -39,7 +39,7 @@ class StimuliDataset(Dataset[Batch]):
     Args:
         cache: the stimuli.
         paths: the photos, one for each row of the cache; read where the cache keeps no colour.
-        labels: int, likewise.
+        labels: likewise: int, or as a tensor, which may hold a distribution for each photo.
         selector: how a photo becomes the colour stimulus.
         training: how training looks at it; None leaves it whole.
         seed: of what training does to it.
@@ -49,7 +49,7 @@ class StimuliDataset(Dataset[Batch]):
         self,
         cache: StimuliCache,
         paths: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | torch.Tensor,
         selector: SelectorConfig,
         *,
         training: TrainingConfig | None = None,
@@ -57,7 +57,7 @@ class StimuliDataset(Dataset[Batch]):
     ) -> None:
         self.cache = cache
         self.paths = list(paths)
-        self.labels = list(labels)
+        self.labels = torch.as_tensor(labels)
         self.selector = selector
         self.seed = seed
         self.rows = [row for row in range(cache.rows) if row not in cache.refused]
@@ -83,7 +83,7 @@ class StimuliDataset(Dataset[Batch]):
                 for view, draw, row in zip(views, wanted, rows, strict=True)
             ]
         stimuli.colour = torch.stack(views)
-        return stimuli, torch.tensor([self.labels[row] for row in rows])
+        return stimuli, self.labels[rows]
 
     def _read(self, row: int) -> torch.Tensor:
         """The photo, whole if the augmentation wants it so, else as the colour stimulus."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,17 @@ from train.module import FIGURES, EmotionModule
 from train.parts import build_network, build_selector, selector_files
 from train.recipe import Recipe
 from train.running import BEST, LAST, build_trainer, is_first_process, quietly
+from train.soft_labels import soften
 from train.stimuli_cache import SelectorFiles, StimuliCache, build_cache
 
 Progress = Callable[[str, int, int], None]
 _FACTS = "recipe.json"
+# What a run that goes on must have in common with what it was begun with.
+_MUST_AGREE = {
+    "recipe": "another recipe",
+    "photos": "other photos",
+    "soft_labels": "other soft labels",
+}
 # Settings under which another machine may go on with a run.
 _OF_THE_MACHINE = ("devices", "checkpoint_every", "deterministic")
 
@@ -68,6 +75,7 @@ def fit(
     run: Path,
     *,
     cache_root: Path,
+    soft_labels: Sequence[Path] = (),
     resume: bool = False,
     workers: int | None = None,
     progress_bar: bool = True,
@@ -80,6 +88,8 @@ def fit(
         data: a data set in any layout that `read_dataset` knows.
         run: where the run writes.
         cache_root: where stimuli caches are kept.
+        soft_labels: predictions of trained models to learn from beside the labels, one file a
+            model, as `train.soft_labels` takes them.
         resume: go on from ``RUN/last.ckpt`` if there is one.
         workers: processes that select stimuli, and processes that load batches; by default one
             that selects, and as many that load as `default_workers` says.
@@ -97,6 +107,7 @@ def fit(
         on_progress=lambda done, total: on_progress("photos", done, total),
     )
     rows = {split: dataset.split(split) for split in ("train", "val")}
+    labels = _labels(rows["train"], dataset, soft_labels, recipe.training.soft_label_share)
     files = selector_files(recipe)
     selector = build_selector(recipe, files)
     network = build_network(recipe, selector)
@@ -105,6 +116,8 @@ def fit(
         for split in rows
     }
     facts = _facts(recipe, dataset, rows, caches)
+    if soft_labels:
+        facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
     checkpoint = run / LAST if resume and (run / LAST).exists() else None
     if is_first_process():
         _prepare(run, facts, going_on=checkpoint is not None)
@@ -115,7 +128,7 @@ def fit(
         StimuliDataset(
             caches["train"],
             rows["train"]["path"],
-            rows["train"]["label"],
+            labels,
             selector.config,
             training=config,
             seed=recipe.seed,
@@ -125,7 +138,9 @@ def fit(
         workers=loading,
     )
     validation = validation_loader(
-        StimuliDataset(caches["val"], rows["val"]["path"], rows["val"]["label"], selector.config),
+        StimuliDataset(
+            caches["val"], rows["val"]["path"], rows["val"]["label"].tolist(), selector.config
+        ),
         batch_size=config.batch_size,
         workers=loading,
     )
@@ -158,6 +173,15 @@ def fit(
             card={"training": card},
         )
     return result
+
+
+def _labels(
+    rows: pd.DataFrame, dataset: DatasetTable, soft_labels: Sequence[Path], share: float
+) -> Sequence[int] | torch.Tensor:
+    labels: list[int] = rows["label"].tolist()
+    if not soft_labels:
+        return labels
+    return soften(rows, soft_labels, dataset.wheel, root=dataset.root, share=share)
 
 
 def _cache(
@@ -206,8 +230,8 @@ def _check_same(run: Path, facts: dict[str, Any]) -> None:
         for found in (begun, ours):
             for name in _OF_THE_MACHINE:
                 found["recipe"]["training"].pop(name, None)
-        for what, other in (("recipe", "another recipe"), ("photos", "other photos")):
-            if begun[what] != ours[what]:
+        for what, other in _MUST_AGREE.items():
+            if begun.get(what) != ours.get(what):
                 raise RunError(f"{run} was begun with {other}: {advice}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise RunError(f"{run / _FACTS} does not say how the run was begun: {advice}") from None

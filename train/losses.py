@@ -36,11 +36,16 @@ class HierarchicalCrossEntropy(nn.Module):
 
         Args:
             log_probabilities: log p_emo, BxC (already normalised: not logits).
-            target: int64, B, emotion indices on the wheel.
+            target: int64, B, emotion indices on the wheel; or a distribution over it for each
+                photo, BxC: the loss is then what that distribution expects of it.
         """
-        emotion = functional.nll_loss(log_probabilities, target)
-        polarity = functional.nll_loss(
-            polarity_log_probabilities(log_probabilities, self.wheel),
-            (target >= self.wheel.positives).long(),
-        )
+        polarity_log = polarity_log_probabilities(log_probabilities, self.wheel)
+        if target.is_floating_point():
+            positive = target[:, : self.wheel.positives].sum(dim=1)
+            negative = target[:, self.wheel.positives :].sum(dim=1)
+            emotion = -(target * log_probabilities).sum(dim=1).mean()
+            polarity = -(torch.stack([positive, negative], 1) * polarity_log).sum(dim=1).mean()
+        else:
+            emotion = functional.nll_loss(log_probabilities, target)
+            polarity = functional.nll_loss(polarity_log, (target >= self.wheel.positives).long())
         return emotion + self.weight * polarity

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.distributions import Beta
+from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -71,24 +72,23 @@ class EmotionModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """One step; logs the loss and the running accuracy."""
-        stimuli, target = batch
-        labels = [(target, 1.0)]
+        stimuli, labels = batch
+        target = self._distribution(labels)
+        likeliest = target.argmax(1)
         if self.config.mixup:
             order = torch.randperm(len(target), device=target.device)
             share = float(Beta(self.config.mixup, self.config.mixup).sample())
             share = max(share, 1 - share)  # of two photos, the one that the accuracy is told of
             stimuli = mix(stimuli, order, share)
-            labels = [(target, share), (target[order], 1 - share)]
+            target = share * target + (1 - share) * target[order]
         response = self.network(stimuli)
         log_probabilities = response.log_probabilities
-        loss = self._loss_of_blend(log_probabilities, labels)
+        loss: torch.Tensor = self.loss(log_probabilities, target)
         for alone, present in response.alone:
             if self.config.branch_weight and present.any():
-                theirs = [(label[present], share) for label, share in labels]
-                loss = loss + self.config.branch_weight * self._loss_of_blend(
-                    alone[present], theirs
-                )
-        hits = (log_probabilities.argmax(1) == target).float().mean()
+                theirs = self.loss(alone[present], target[present])
+                loss = loss + self.config.branch_weight * theirs
+        hits = (log_probabilities.argmax(1) == likeliest).float().mean()
         shown: dict[str, Any] = {"prog_bar": True, "batch_size": len(target), "sync_dist": True}
         self.log("train_loss", loss, on_step=True, on_epoch=True, **shown)
         self.log("train_accuracy", hits, on_step=False, on_epoch=True, **shown)
@@ -147,24 +147,12 @@ class EmotionModule(lightning.LightningModule):
         stimuli, target = batch
         return stimuli.to(device), target.to(device)
 
-    def _loss_of_blend(
-        self, log_probabilities: torch.Tensor, labels: list[tuple[torch.Tensor, float]]
-    ) -> torch.Tensor:
-        """The loss is linear in the label: that of a blend is the blend of both losses."""
-        losses = [share * self._smoothed_loss(log_probabilities, label) for label, share in labels]
-        return torch.stack(losses).sum()
-
-    def _smoothed_loss(self, log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The loss of the smoothed label: it is linear in the label, polarities included."""
-        loss: torch.Tensor = self.loss(log_probabilities, target)
-        share = self.config.label_smoothing
-        if not share:
-            return loss
-        each = [
-            self.loss(log_probabilities, torch.full_like(target, emotion))
-            for emotion in range(len(self.network.wheel))
-        ]
-        return (1 - share) * loss + share * torch.stack(each).mean()
+    def _distribution(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels as distributions over the wheel, smoothed; int64, B, or BxC -> BxC."""
+        size = len(self.network.wheel)
+        soft = labels if labels.is_floating_point() else functional.one_hot(labels, size).float()
+        smoothing = self.config.label_smoothing
+        return (1 - smoothing) * soft + smoothing / size
 
     def _schedule(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
         if self.config.schedule == "step":

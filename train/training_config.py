@@ -25,7 +25,7 @@ _NUMBERS = (
     "step_factor",
     "mixup",
 )
-_SHARES = ("label_smoothing", "ema")
+_SHARES = ("label_smoothing", "soft_label_share", "ema")
 _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
 
@@ -58,6 +58,8 @@ class TrainingConfig:
             together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
             does the work and the others stay weak.
         label_smoothing: share of the label that is spread evenly over the wheel.
+        soft_label_share: of what trained models say of the photos in the labels, where their
+            predictions are given (`train.soft_labels`).
         mixup: blend the photos of a batch in pairs, by a share drawn from Beta(mixup, mixup); 0
             blends none. 0.2 leaves most photos nearly as they are, 1 draws every share alike.
         freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
@@ -92,6 +94,7 @@ class TrainingConfig:
     polarity_weight: float = 1.0
     branch_weight: float = 0.0
     label_smoothing: float = 0.0
+    soft_label_share: float = 0.5
     mixup: float = 0.0
     freeze_stages: int = 0
     ema: float = 0.0

@@ -35,6 +35,15 @@ def train(
     run: Annotated[
         Path | None, typer.Option(help="Folder for this run. [default: runs/RECIPE]")
     ] = None,
+    soft_labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--soft-labels",
+            metavar="FILE",
+            help="Learn what another model says of the training photos beside their labels: its "
+            "predictions, as `vea evaluate` writes them. May be given several times.",
+        ),
+    ] = None,
     cache: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
@@ -51,6 +60,12 @@ def train(
 
         vea package runs/lite/model --name vea-lite --version 2.0 --evaluation evaluation.json
 
+    A model can learn from others what one label does not say (distillation). They say it once:
+
+        vea evaluate OTHER.mar --data FI --split train --predictions other.parquet
+
+        vea train --recipe lite2 --data FI --soft-labels other.parquet
+
     The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe:
 
         vea train --recipe expression --data FER2013
@@ -62,6 +77,8 @@ def train(
     from train.running import is_first_process
 
     if read_values(recipe).get("kind") == EXPRESSION:
+        if soft_labels:
+            raise VeaError("--soft-labels speak of emotions that photos evoke, not of faces")
         _train_expression(recipe, data, run, settings or (), resume=resume)
         return
     chosen = load_recipe(recipe, settings or ())
@@ -71,6 +88,7 @@ def train(
             data,
             run or Path("runs", chosen.name),
             cache_root=cache or cache_home(),
+            soft_labels=soft_labels or (),
             resume=resume,
             workers=workers,
             progress_bar=sys.stdout.isatty(),

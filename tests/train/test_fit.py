@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -21,6 +22,7 @@ from handler.organism.semantic_net import SemanticConfig
 from handler.predictor import Predictor
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from train.datasets.table import DatasetError
+from train.evaluate import evaluate, write_predictions
 from train.fit import RunError, fit
 from train.module import EmotionModule, frozen_stages
 from train.parts import build_parts
@@ -353,6 +355,32 @@ def test_another_recipe_or_other_photos_cannot_go_on_with_a_run(
     (tmp_path / "run" / "recipe.json").unlink()
     with pytest.raises(RunError, match="does not say how"):
         going_on(QUICK, data)
+
+
+def test_a_run_learns_what_another_model_says_of_the_photos(
+    run: Path, data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    spoken = tmp_path / "spoken.parquet"
+    write_predictions(evaluate(Predictor.load(run / "model"), data, split="train").table, spoken)
+
+    def learn(to: str, *files: Path, resume: bool = False) -> dict[str, torch.Tensor]:
+        fit(
+            QUICK,
+            data,
+            tmp_path / to,
+            cache_root=cache_root,
+            soft_labels=files,
+            resume=resume,
+            progress_bar=False,
+        )
+        return load_archive(tmp_path / to / "model").network.state_dict()
+
+    plain, softened = learn("plain"), learn("softened", spoken)
+    assert any(not torch.equal(plain[name], softened[name]) for name in plain)
+    facts = json.loads((tmp_path / "softened" / "recipe.json").read_text())
+    assert facts["soft_labels"] == [hashlib.sha256(spoken.read_bytes()).hexdigest()]
+    with pytest.raises(RunError, match="other soft labels"):
+        learn("softened", resume=True)
 
 
 def test_a_run_that_starts_over_leaves_nothing_of_the_last_one_to_go_on_from(

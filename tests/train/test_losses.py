@@ -47,6 +47,33 @@ def test_the_loss_is_that_of_equations_13_to_18(
     assert float(loss) == pytest.approx(by_the_paper(logits, target, wheel, weight), abs=1e-10)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    wheel=st.sampled_from([MIKELS, EKMAN, POLARITY]),
+    seed=st.integers(0, 10_000),
+    weight=st.floats(0, 5),
+)
+def test_the_loss_of_a_distribution_is_what_it_expects_of_the_loss(
+    wheel: Wheel, seed: int, weight: float
+) -> None:
+    chooser = np.random.default_rng(seed)
+    logits = chooser.normal(scale=3.0, size=(4, len(wheel)))
+    target = chooser.dirichlet(np.ones(len(wheel)), size=4)
+    expected = np.mean(
+        [
+            sum(
+                share * by_the_paper(logits[i : i + 1], np.array([emotion]), wheel, weight)
+                for emotion, share in enumerate(target[i])
+            )
+            for i in range(4)
+        ]
+    )
+    loss = HierarchicalCrossEntropy(wheel, weight=weight)(
+        torch.from_numpy(logits).log_softmax(dim=1), torch.from_numpy(target)
+    )
+    assert float(loss) == pytest.approx(expected, abs=1e-9)
+
+
 def vector(true: float, same_polarity: float) -> torch.Tensor:
     """log p for one image of amusement, given p(amusement) and p(positive)."""
     rest_positive = (same_polarity - true) / 3
