@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from handler.errors import VeaError
+from handler.stimuli.objects.grid import count_windows
 from train.recipe import Recipe
 
 STUDIES = ("branches", "lambda", "objects", "steps")
@@ -144,8 +145,7 @@ def full_model(recipe: Recipe) -> Variant:
 
 def object_counts(recipe: Recipe) -> tuple[int, ...]:
     """The numbers of objects that can be told apart: a grid of windows has no more than those."""
-    levels = recipe.selector.objects.get("levels") or ()
-    windows = sum(level**2 for level in levels)
+    windows = count_windows(recipe.selector.objects.get("levels") or ())
     return tuple(count for count in COUNTS if not windows or count <= windows)
 
 

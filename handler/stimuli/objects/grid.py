@@ -101,6 +101,11 @@ class GridObjects(ObjectSource):
         return torch.cat(levels)
 
 
+def count_windows(levels: Sequence[int]) -> int:
+    """How many places a picture has, at any size, on these levels; 0 where places are cells."""
+    return sum(level**2 for level in levels)
+
+
 def _starts(side: int, length: int, count: int) -> torch.Tensor:
     """Where ``count`` windows of ``length`` cells begin, spread evenly over ``side`` cells."""
     return torch.linspace(0, side - length, count).round().long()
