@@ -30,6 +30,7 @@ from handler.drawing import (
 from handler.emotion_wheel import draw_wheel
 from handler.overlays import (
     DEEPEST,
+    attention_depths,
     draw_activation,
     draw_face_crop,
     draw_face_place,
@@ -119,7 +120,8 @@ def objects_panel(image: torch.Tensor, prediction: Prediction) -> Image.Image:
         return _panel("Objects", picture, legend="Not weighed: this network has no Semantic-Net.")
     panel = _panel("Objects: what Semantic-Net attended to", picture, legend=None)
     weights = [item.attention for item in objects]
-    _legend(panel, _depths((180, 14)), percent(0.0), f"{percent(max(weights))} of the attention")
+    least, most = percent(min(weights)), f"{percent(max(weights))} of the attention"
+    _legend(panel, _depths((180, 14), max(attention_depths(objects))), least, most)
     below = _ABOVE + size[1] + 34
     _write_line(panel, below, f"In all: {_in_words(objects)}")
     return panel
@@ -228,14 +230,14 @@ def _legend(panel: Image.Image, bar: Image.Image, least: str, most: str) -> None
     write(pen, (x + bar.width + 10, y), most, size=_TEXT, colour=INK, anchor="lm")
 
 
-def _depths(size: Size) -> Image.Image:
-    """The shades of attention, least on the left."""
+def _depths(size: Size, deepest: float) -> Image.Image:
+    """The shades of attention, from none on the left to ``deepest``."""
     width, height = size
     bar = Image.new("RGB", size)
     pen = ImageDraw.Draw(bar)
     for x in range(width):
-        shade = blend(ATTENTION, (235, 234, 230), DEEPEST * x / (width - 1))
-        pen.line((x, 0, x, height), fill=shade)
+        colour = blend(ATTENTION, (235, 234, 230), DEEPEST * deepest * x / (width - 1))
+        pen.line((x, 0, x, height), fill=colour)
     return bar
 
 

@@ -29,7 +29,7 @@ from handler.drawing import (
 from handler.prediction import AttendedObject, Box, Prediction
 
 WITHIN = (640, 640)
-DEEPEST = 0.68  # share of the attention colour on the most attended object
+DEEPEST = 0.68  # share of the attention colour on an object that has all the attention
 _NAME_SHARE = 0.55  # of the drawing's width that a name may take, if that is enough for a word
 _HEAT = 0.6  # share of the map's colour on the photo
 _PLATE = (20, 20, 26, 190)  # what names are written on
@@ -150,6 +150,18 @@ def is_weighed(objects: Sequence[AttendedObject]) -> bool:
     return any(item.attention > 0 for item in objects)
 
 
+def attention_depths(objects: Sequence[AttendedObject]) -> list[float]:
+    """How deep each object is shaded, 0 to 1: by what it got more than the least attended one.
+
+    That is a share of what the most attended one got: where attention is even it tells no object
+    from another, and nothing is shaded, however much of the picture they cover.
+    """
+    weights = [item.attention for item in objects]
+    most = max(weights, default=0.0)
+    least = min(weights) if len(weights) > 1 else 0.0
+    return [(weight - least) / most if most else 0.0 for weight in weights]
+
+
 def _frame_face(drawing: Image.Image, prediction: Prediction) -> None:
     if prediction.face:
         box = _to_drawing(prediction.face.box, prediction, drawing)
@@ -163,9 +175,8 @@ def _with_objects(
     """The drawing, and where it has names already."""
     objects = prediction.objects
     weighed = is_weighed(objects)
-    strongest = max((item.attention for item in objects), default=0.0) or 1.0
     boxes = [_to_drawing(item.box, prediction, photo) for item in objects]
-    depths = [item.attention / strongest for item in objects]
+    depths = attention_depths(objects)
     opacity = np.zeros((photo.height, photo.width, 1), np.float32)
     for (left, top, right, bottom), depth in zip(boxes, depths, strict=True):
         # Where objects overlap, the most attended one counts.
@@ -177,7 +188,7 @@ def _with_objects(
     frames = Image.new("RGBA", photo.size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(frames)
     for box, depth in reversed(list(zip(boxes, depths, strict=True))):
-        strength = 110 + round(145 * depth) if weighed else 220
+        strength = 60 + round(195 * depth) if weighed else 220
         pen.rectangle(box, outline=(*ATTENTION, strength), width=2)
     drawing.paste(frames, mask=frames.getchannel("A"))
     taken: _Boxes = []

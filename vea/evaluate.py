@@ -71,7 +71,7 @@ def evaluate(
     whether the probabilities can be believed, the confusion matrix, speed, and how many files could
     not be read:
 
-        vea evaluate model_store/vea-lite-1.1.mar --data FI --report report
+        vea evaluate model_store/vea-lite-2.0.mar --data FI --report report
 
     Of photos labelled with other emotions than the archive's, or with positive and negative alone,
     the polarity is measured.

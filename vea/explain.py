@@ -102,7 +102,7 @@ def figures(
     What each branch saw in the photos that were most surely right: class activation maps, attended
     objects, faces; and what was most surely wrong:
 
-        vea figures model_store/vea-lite-1.1.mar --data FI --out figures
+        vea figures model_store/vea-lite-2.0.mar --data FI --out figures
 
     Each figure is one picture (figure-12-activation.png, ...) and one JSON file that lists what is
     on it.

@@ -151,9 +151,9 @@ def package(
     The file holds code, weights, settings and model card, and nothing that executes on loading but
     that code. The same inputs give the same bytes.
 
-        vea package runs/lite/model --version 2.0 --evaluation evaluation.json
+        vea package runs/lite/model --version 3.0 --evaluation evaluation.json
 
-        vea package model_store/vea-lite-1.1.mar --version 1.2, to give it today's code
+        vea package model_store/vea-lite-2.0.mar --version 2.1, to give it today's code
     """
     from handler.archive import read_card
     from train.package import package as pack

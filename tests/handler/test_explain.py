@@ -127,12 +127,22 @@ def test_the_activation_has_a_legend_that_names_the_emotion(written):
 
 
 def test_an_attended_object_is_shaded_more_than_a_neglected_one():
-    objects = (dog((0, 0, 80, 100), 0.8), dog((120, 0, 200, 100), 0.1, label="cat"))
+    first, second, last = (0, 0, 50, 100), (60, 0, 110, 100), (150, 0, 200, 100)
+    objects = (dog(first, 0.7), dog(second, 0.2, label="cat"), dog(last, 0.1, label="hen"))
     drawing = pixels(draw_stimuli(GREY, prediction(objects=objects)))
     plain = pixels(draw_stimuli(GREY, prediction()))
     change = np.abs(drawing - plain).sum(axis=2)
-    assert change[200, 150] > 3 * change[200, 500] > 0
-    assert change[200, 320] == 0, "between the objects nothing is drawn"
+    assert change[200, 80] > 3 * change[200, 272] > 0
+    assert change[200, 560] == 0, "the least attended one is framed alone"
+    assert change[200, 176] == 0, "between the objects nothing is drawn"
+
+
+def test_even_attention_shades_nothing_and_a_lone_object_is_shaded_whole():
+    plain = pixels(draw_stimuli(GREY, prediction()))
+    even = (dog((0, 0, 150, 100), 0.5), dog((50, 0, 200, 100), 0.5, label="cat"))
+    for objects, shaded in ((even, False), ((dog((0, 0, 150, 100), 1.0),), True)):
+        drawing = pixels(draw_stimuli(GREY, prediction(objects=objects)))
+        assert (drawing[200, 320] != plain[200, 320]).any() == shaded
 
 
 def test_where_objects_overlap_the_most_attended_one_counts():

@@ -3,7 +3,7 @@
 
 import { percent, svg } from "./wheel.js";
 
-const DEEPEST = 0.62; // opacity of the most attended object's shade
+const DEEPEST = 0.62; // opacity of the shade of an object that has all the attention
 const NAMED = 4;
 const HEAT = [[44, 74, 160], [120, 180, 220], [250, 240, 190], [240, 120, 70], [178, 16, 38]];
 const FINE = 8; // pixels of the drawn heat map for each of the network's
@@ -18,17 +18,20 @@ export function drawMarks(target, answer, shown) {
   const parts = [];
   const plates = [];
   const objects = shown.objects ? (answer.objects ?? []) : [];
-  const strongest = Math.max(...objects.map((item) => item.attention), 1e-9);
+  const weights = objects.map((item) => item.attention);
+  const most = Math.max(...weights, 1e-9);
+  // Even attention tells no object from another: an object is shaded by what it got more than the least.
+  const least = objects.length > 1 ? Math.min(...weights) : 0;
   // The most attended one is drawn last, over the others.
   for (const item of [...objects].reverse()) {
-    const depth = item.attention / strongest;
+    const depth = (item.attention - least) / most;
     parts.push(
       svg("rect", {
         ...rectangle(item.box, width, height),
         class: "object",
         "data-object": nameOf(item),
-        "fill-opacity": (DEEPEST * depth ** 1.5).toFixed(3),
-        "stroke-opacity": (0.35 + 0.65 * depth).toFixed(3),
+        "fill-opacity": (DEEPEST * depth).toFixed(3),
+        "stroke-opacity": (0.25 + 0.75 * depth).toFixed(3),
         "vector-effect": "non-scaling-stroke",
       }),
     );
