@@ -90,7 +90,7 @@ def default_serving() -> dict[str, Any]:
     TorchServe starts one for each core, and `vea serve` as many as have the memory.
     """
     return {
-        "batchSize": 8,
+        "batchSize": 4,
         "maxBatchDelay": 10,  # milliseconds that a lone request waits for company
         "responseTimeout": 120,
         "startupTimeout": 300,  # the handler scores before it says that it is ready
