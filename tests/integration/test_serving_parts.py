@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.shipped import ARCHIVE
 from vea.serving.capacity import Capacity
 from vea.serving.java import JavaMissing, find_java_home
 from vea.serving.log import ServerLog
@@ -148,7 +149,7 @@ def test_one_death_is_no_crash_loop_but_a_second_one_is(tmp_path: Path) -> None:
 
 
 def test_the_store_has_the_settings_that_the_command_writes(tmp_path: Path) -> None:
-    archive = tmp_path / "vea-lite-1.1.mar"
+    archive = tmp_path / ARCHIVE.name
     archive.write_bytes(b"")
     ports = Ports(8080, 8081, 8082, 7070, 7071)
     workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports, workers=3)
@@ -193,7 +194,7 @@ def test_the_front_end_has_room_for_its_queue_where_there_is_memory(
 ) -> None:
     found = Capacity(cores=2, memory=memory).heap()
     assert found == heap
-    archive = tmp_path / "vea-lite-1.1.mar"
+    archive = tmp_path / ARCHIVE.name
     archive.write_bytes(b"")
     ports = Ports(8080, 8081, 8082, 7070, 7071)
     workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports, heap=found)
