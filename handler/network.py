@@ -156,4 +156,5 @@ class StimuliAwareNetwork(nn.Module):
             return None
         size = response.feature_map.shape[1]
         weights = self.response.classifier.weight[emotion, :size]  # Bxd1; v_g comes first
-        return torch.einsum("bd,bdhw->bhw", weights, response.feature_map)
+        # The map is in half precision where the network computed in it.
+        return torch.einsum("bd,bdhw->bhw", weights, response.feature_map.to(weights.dtype))
