@@ -3,8 +3,8 @@
 The folder of a run stays what it is; the table gets a copy of its rows. The commit replaces
 whatever the table holds for the same night (the columns that the folder's path gives, such as
 ``dt``; the run itself if the path gives none), so a night that was scored anew is there once. Delta
-keeps run and night as an application transaction: each is committed once, however often its command
-is started.
+keeps as an application transaction which run a night was last committed from: each is committed
+once, however often its command is started, and again only if another run has taken its place.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             )
     same_night = constants or {"run_id": manifest["run_id"]}
     # The same list, scored for two nights, is one run; and yet there are two commits to make.
-    night = "/".join(f"{name}={value}" for name, value in constants.items())
-    run = deltalake.Transaction(app_id=f"vea:{manifest['run_id']}:{night}", version=1)
+    night = "/".join(f"{name}={value}" for name, value in same_night.items())
+    # A transaction's version is a number of 64 bits: as much of the run's hash as fits.
+    run = deltalake.Transaction(app_id=f"vea:{night}", version=int(manifest["run_id"][:15], 16))
     refused: Exception
     for _ in range(_ATTEMPTS):
         try:
@@ -79,7 +80,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             # What is looked at here is what is written to: Delta refuses a commit if another one
             # of the same transaction has come between.
             found = deltalake.DeltaTable(table, storage_options=options)
-            if found.transaction_version(run.app_id) is not None:
+            if found.transaction_version(run.app_id) == run.version:
                 return False
             deltalake.write_deltalake(
                 found,
@@ -95,7 +96,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             return True
         except deltalake.exceptions.CommitFailedError as error:
             refused = error  # somebody else has committed meanwhile: perhaps this very run
-        except (deltalake.exceptions.DeltaError, OSError, ValueError) as error:
+        except Exception as error:  # the package raises bare ones, too, of columns it cannot hold
             raise _refused(table, error) from None
     raise _refused(table, refused)
 
@@ -135,6 +136,10 @@ def _rows(
 
 def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
     table = sink.read_part(folder.read(name))
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz:  # Delta knows UTC alone
+            moved = pa.timestamp(field.type.unit, "UTC")
+            table = table.set_column(place, field.with_type(moved), table[place].cast(moved))
     for column, value in constants.items():
         filled = pa.array([value] * table.num_rows, pa.string())
         table = table.append_column(pa.field(column, pa.string()), filled)
@@ -149,11 +154,13 @@ def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
     connection = s3.connection()
     try:
         key, secret, token = connection.credentials()
-        virtual = not connection.bucket_url(bucket).endswith(f"/{bucket}")
+        url = connection.bucket_url(bucket)
     except BotoCoreError as error:
         raise _refused(table, error) from None
+    virtual = not url.endswith(f"/{bucket}")
     options = {
-        "AWS_ENDPOINT_URL": connection.endpoint,
+        # Where the bucket is part of the host's name, Delta wants it there.
+        "AWS_ENDPOINT_URL": url if virtual else connection.endpoint,
         "AWS_REGION": connection.region,
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,

@@ -7,7 +7,7 @@ import pytest
 from nights import emotions, failed, write_night
 from part_rows import COLUMNS, MODEL
 
-from jobs.delta import DeltaCommitError, commit_run, require_delta
+from jobs.delta import DeltaCommitError, _storage_options, commit_run, require_delta
 from jobs.s3 import S3
 
 deltalake = pytest.importorskip("deltalake")
@@ -67,6 +67,17 @@ def test_a_night_that_was_scored_anew_is_there_once(tmp_path, s3, table):
     assert rows_of(table, "dt", "emotion") == expected
 
 
+def test_a_night_can_go_back_to_a_run_that_was_replaced(tmp_path, s3, table):
+    first, other = (tmp_path / name / "dt=2026-11-22" for name in ("a", "b"))
+    write_night(first, emotions(awe=2))
+    write_night(other, emotions(fear=1), list_folder="/other")
+    assert [commit_run(str(out), table, s3) for out in (first, other, first, first)] == [
+        *[True, True, True],
+        False,
+    ]
+    assert rows_of(table, "emotion") == [("awe",)] * 2
+
+
 def test_without_columns_in_the_path_runs_stand_side_by_side(tmp_path, s3, table):
     runs = []
     for name in ("a", "b"):
@@ -120,3 +131,15 @@ def test_the_missing_package_is_told_before_the_night(monkeypatch):
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(DeltaCommitError, match=r"pip install 'vea\[delta\]'"):
         require_delta()
+
+
+def test_where_a_bucket_is_part_of_the_hosts_name_delta_is_told_so(monkeypatch):
+    # As on AWS itself; the S3 server of the other tests takes the bucket as a folder.
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    options = _storage_options("s3://my-bucket/tables/emotions", S3())
+    assert options["AWS_ENDPOINT_URL"] == "https://my-bucket.s3.eu-central-1.amazonaws.com"
+    assert options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] == "true"
