@@ -122,7 +122,11 @@ class HttpsImages:
             finally:
                 # No effect on a connection that was read to its end and released.
                 response.close()
-            url = self._check(urljoin(url.url, str(target)), "it redirects: ")
+            try:
+                further = urljoin(url.url, str(target))
+            except ValueError:  # such as brackets around what is no address
+                further = str(target)
+            url = self._check(further, "it redirects: ")
         raise ObjectRefused("refused", f"the server redirects more than {_REDIRECTS} times")
 
     def _ask(self, url: Url) -> urllib3.BaseHTTPResponse:
@@ -193,9 +197,9 @@ def _check_status(status: int) -> None:
 
 
 def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, end: float) -> bytes:
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdigit():
-        refuse_large(int(announced), max_bytes)
+    announced = _length(response.headers.get("Content-Length", ""))
+    if announced is not None:
+        refuse_large(announced, max_bytes)
     found = bytearray()
     try:
         # One byte too many is enough to know. `read1` gives what has come, so that the clock is
@@ -210,7 +214,7 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, end: float) -> byt
     except HTTPError as error:
         raise _sort(error) from error
     refuse_large(len(found), max_bytes)
-    if announced.isdigit() and len(found) < int(announced):
+    if announced is not None and len(found) < announced:
         raise Passing(f"the answer ends after {len(found)} of {announced} bytes")
     return bytes(found)
 
@@ -220,3 +224,8 @@ def _sort(error: HTTPError) -> Exception:
     if isinstance(cause, SSLError) and isinstance(cause.args[0], ssl.SSLCertVerificationError):
         return ObjectRefused("refused", f"no trust in the server: {one_line(str(cause.args[0]))}")
     return Passing(one_line(str(cause)))
+
+
+def _length(text: str) -> int | None:
+    # More digits than that are no length, and more than `int` takes.
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

@@ -75,6 +75,7 @@ class Tally:
 
     Args:
         max_error_share: of the images that are through, or of the first thousand while fewer are.
+            Those that are done again stay among them, for what else has failed does.
         on_progress: told after every change.
     """
 
@@ -86,10 +87,12 @@ class Tally:
         self._share = max_error_share
         self._on_progress = on_progress
         self._reasons: Counter[str] = Counter()
+        self._most_done = 0
 
     def begin(self, total: int) -> None:
         """Say how many images there are."""
         self.progress = Progress(total)
+        self._most_done = 0
 
     def add(self, count: int, failed: Mapping[str, int], *, earlier: bool = False) -> None:
         """So many images more are through; see `jobs.dispatch.OnImages`.
@@ -106,6 +109,7 @@ class Tally:
             {reason: n for reason, n in self._reasons.items() if n},
             before.earlier + (count if earlier else 0),
         )
+        self._most_done = max(self._most_done, self.progress.done)
         if self._on_progress:
             self._on_progress(self.progress)
         self.check()
@@ -126,5 +130,5 @@ class Tally:
             TooManyFailed: so it is.
         """
         now = self.progress
-        if now.failed > self._share * max(now.done, min(now.total, _SAMPLE)):
+        if now.failed > self._share * max(self._most_done, min(now.total, _SAMPLE)):
             raise TooManyFailed(now, self._share)

@@ -196,6 +196,8 @@ def test_redirects_are_followed_three_times_within_what_is_allowed(server, origi
         ("https://elsewhere.example/a.jpg", "'elsewhere.example' is not among"),
         ("http://169.254.169.254/latest", "http:// is not encrypted"),
         ("ftp://elsewhere.example/a.jpg", "not a valid URL"),
+        ("https://[your-cdn]/a.jpg", "your-cdn%5D' is not among"),
+        ("https://[bad", "not among"),
     ],
 )
 def test_redirects_lead_nowhere_else(fetch, target, reason):
