@@ -14,6 +14,9 @@ from jobs.chunks import Entry
 from jobs.lists.columns import ManifestError, image_column, kept_columns
 from jobs.lists.copy import ListCopy
 
+# An unpaired quote makes one cell of all that follows.
+csv.field_size_limit(1 << 24)
+
 
 class DelimitedList:
     """A table of cells.
@@ -36,6 +39,7 @@ class DelimitedList:
     ) -> None:
         self._copy = copy
         self._delimiter = delimiter
+        self._width = 0  # not known before the header is
         header = [name.strip() for name in next(self._rows(), [])]
         self.column = image_column(copy.location, header, column)
         kept = kept_columns(copy.location, header, self.column, keep)
@@ -50,7 +54,7 @@ class DelimitedList:
         rows = self._rows()
         next(rows)
         for row in rows:
-            if not row:
+            if not row or (len(row) == 1 and row[0].isspace()):
                 continue
             cells: Sequence[str | None] = row
             if len(row) < width:
@@ -61,8 +65,27 @@ class DelimitedList:
         with self._copy.text(newline="") as text:
             rows = csv.reader(text, delimiter=self._delimiter, strict=True)
             try:
-                yield from rows
+                for row in rows:
+                    if fault := self._fault(row):
+                        raise csv.Error(fault)
+                    yield row
             except csv.Error as error:
                 raise ManifestError(
                     f"the list {self._copy.location} is damaged in line {rows.line_num}: {error}"
                 ) from None
+
+    def _fault(self, row: list[str]) -> str | None:
+        """What shows that the cells of a row are not those that somebody wrote."""
+        if self._width and any(row[self._width :]):
+            return (
+                f"{len(row)} cells where the header has {self._width}: a cell with "
+                f"{self._delimiter!r} in it must be in quotes"
+            )
+        # Many programs write tabs between cells and no quotes around them, so that a cell that
+        # begins with a quote swallows what follows, until another one does.
+        if self._delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in row):
+            return (
+                "a quoted cell holds tabs and line breaks: where quotes are text, they must be "
+                "doubled, and the cell in quotes"
+            )
+        return None

@@ -1,13 +1,15 @@
 """JSON lists: one object a line, whose keys are the columns.
 
 The file is read through once to find the type of each column: booleans, 64-bit integers or
-floating-point numbers if it has nothing else, text in all other cases. In a column of text a
+floating-point numbers if it has nothing else, text in all other cases, such as that of integers too
+long for the floating-point numbers beside them. NaN among integers is null. In a column of text a
 value that is none, such as a list, stands as the JSON that it was.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -67,7 +69,7 @@ class JsonList:
                 types = found.get(name)
                 if types is None:
                     types = found[name] = set()
-                types.add(str if type(value) is int and value not in _INT64 else type(value))
+                types.add(_type(value))
             if len(found) > _MOST_COLUMNS:
                 raise ManifestError(
                     f"the list {self._copy.location} has more than {_MOST_COLUMNS} different keys: "
@@ -92,13 +94,29 @@ class JsonList:
                 yield record
 
 
+class _Long:
+    """An integer of 64 bits that a floating-point number would round, as it would an id."""
+
+
+class _NotANumber:
+    """NaN, which programs write where an integer is missing."""
+
+
+def _type(value: Any) -> type:
+    if type(value) is int:
+        if value not in _INT64:
+            return str
+        return int if int(float(value)) == value else _Long
+    return _NotANumber if isinstance(value, float) and math.isnan(value) else type(value)
+
+
 def _arrow_type(types: set[type]) -> pa.DataType:
     types = types - {type(None)}
     if types == {bool}:
         return pa.bool_()
-    if types == {int}:
+    if types & {int, _Long} and types <= {int, _Long, _NotANumber}:
         return pa.int64()
-    if types and types <= {int, float}:
+    if types and types <= {int, float, _NotANumber}:
         return pa.float64()
     return pa.string()
 
@@ -108,6 +126,8 @@ def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
         return lambda value: None if value is None else _text(value)
     if pa.types.is_floating(kind):
         return lambda value: None if value is None else float(value)
+    if pa.types.is_integer(kind):
+        return lambda value: value if type(value) is int else None
     return lambda value: value
 
 

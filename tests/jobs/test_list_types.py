@@ -128,6 +128,21 @@ def test_whatever_json_holds_fits_the_type_of_its_column(write_json, values):
         pa.array([entry.image for entry in images], pa.string())  # is text that UTF-8 can hold
 
 
+@pytest.mark.parametrize(
+    ("lines", "kind", "values"),
+    [
+        (("1234567890123456789", "NaN"), pa.int64(), [1234567890123456789, None]),
+        (("1234567890123456789", "1.5"), pa.string(), ["1234567890123456789", "1.5"]),
+        (("3", "1.5"), pa.float64(), [3.0, 1.5]),
+    ],
+)
+def test_long_ids_are_not_rounded(write_json, lines, kind, values):
+    path = write_json(*(f'{{"image": "a", "id": {value}}}' for value in lines))
+    with open_list(path) as images:
+        assert images.extra.field("id").type == kind
+        assert columns_of(images)["id"].to_pylist() == values
+
+
 HOUR = datetime.datetime(2026, 11, 23, 4, 5, 6, 789, tzinfo=datetime.UTC)
 
 

@@ -130,6 +130,30 @@ def test_tabs_separate_the_cells_of_a_tsv_list(write):
     assert entries_of(path) == [Entry("s3://b/a.jpg", ('a, "b"',))]
 
 
+def test_a_long_cell_is_a_cell(write):
+    assert images_of(write("a.csv", f"text,image\n{'x' * 200_000},a.jpg\n")) == ["a.jpg"]
+
+
+def test_a_line_of_spaces_is_no_row(write):
+    assert images_of(write("a.csv", "image\n  \na.jpg\n")) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "title,image\nHello, world,a.jpg\n", "line 2: 3 cells where the header has 2"),
+        ("a.tsv", 'image\ttitle\na.jpg\t"open\nb.jpg\tx\nc.jpg\tdone"\n', "line 4: a quoted cell"),
+    ],
+)
+def test_cells_that_ran_together_are_told(write, name, content, message):
+    with pytest.raises(ManifestError, match=message):
+        entries_of(write(name, content))
+
+
+def test_empty_cells_at_the_end_of_a_row_do_no_harm(write):
+    assert images_of(write("a.csv", "id,image\n1,a.jpg,,\n")) == ["a.jpg"]
+
+
 def test_a_text_list_has_no_columns_to_choose(write):
     path = write("a.txt", "a.jpg\n")
     with pytest.raises(ManifestError, match="no columns: leave out --column"):
