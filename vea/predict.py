@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from handler.errors import VeaError
@@ -69,7 +70,7 @@ def predict(
         show(out(), named)
         if explain:
             show_reasons(out(), named)
-            out().print(f"drawings are in {explain}")
+            out().print(f"drawings are in {explain}", markup=False)
     if any(isinstance(answer, Refusal) for answer in answers.values()):
         raise typer.Exit(1)
 
@@ -85,7 +86,9 @@ def find_photos(images: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = sorted(
+                p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()
+            )
             if not inside:
                 raise VeaError(f"the folder {path} holds no photos")
             files.extend(inside)
@@ -144,12 +147,12 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
         table.add_column(heading)
     for name, answer in answers.items():
         if isinstance(answer, Refusal):
-            table.add_row(name, "[red]refused[/red]", "", answer.reason)
+            table.add_row(escape(name), "[red]refused[/red]", "", escape(answer.reason))
             continue
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
         others = ", ".join(f"{label} {p:.0%}" for label, p in ranked[1:3])
         table.add_row(
-            name,
+            escape(name),
             answer.emotion,
             f"{ranked[0][1]:.0%}",
             others,
@@ -175,7 +178,7 @@ def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) 
             continue
         for place, item in enumerate(answer.objects[:_REASONS]):
             table.add_row(
-                "" if place else name,
+                "" if place else escape(name),
                 item.name,
                 f"{item.attention:.0%}",
                 f"{item.score:.0%}",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vea import score_options as options
@@ -301,7 +302,8 @@ def _table(summary: Summary) -> Table:
     skipped = f", {summary.parts_skipped} of them from before" if summary.parts_skipped else ""
     table.add_row("chunks", f"{summary.parts}{skipped}")
     files = f"{summary.files} files" if summary.files > 1 else "one file"
-    table.add_row("in", f"{summary.out}, {files}" if summary.complete else summary.out)
+    where = escape(summary.out)
+    table.add_row("in", f"{where}, {files}" if summary.complete else where)
     if not summary.complete:
         table.add_row("", "other shares are missing; the start that is last writes the result")
     return table
