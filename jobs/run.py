@@ -35,7 +35,7 @@ from jobs.summary import Summary
 from jobs.tally import Progress, Stopped, Tally, TooManyFailed
 from jobs.worker import LoadPredictor, Worker
 
-__all__ = ["Progress", "ScoreJob", "Stopped", "Summary", "TooManyFailed", "score_list"]
+__all__ = ["Progress", "ScoreJob", "Stopped", "Summary", "TooManyFailed", "score_list", "share_of"]
 
 _BATCH_INDEX, _BATCH_SIZE = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"
 
@@ -106,7 +106,7 @@ def score_list(
         VeaError: the job cannot be done; the message is one line that says why. Whatever it is,
             parts that are written by then stay, and the next start goes on from them.
     """
-    share = _share(job)
+    share = share_of(job.share)
     model, emotions = _model(job)
     stop = StopRequest(grace)
     with closing(stop), stop.listen(), closing(S3(threads=16, policy=job.retry)) as s3:
@@ -136,10 +136,17 @@ def score_list(
             raise Stopped(stop.signal, tally.kept, tally.progress.total) from None
 
 
-def _share(job: ScoreJob) -> tuple[int, int]:
-    """Index and number of this start among those that divide the chunks."""
-    index, of = job.share or (0, 1)
-    if job.share is None and _BATCH_INDEX in os.environ and _BATCH_SIZE in os.environ:
+def share_of(given: tuple[int, int] | None) -> tuple[int, int]:
+    """Index and number of this start among those that divide the chunks.
+
+    Args:
+        given: by the user; None leaves it to AWS Batch.
+
+    Raises:
+        VeaError: AWS Batch gives no such numbers.
+    """
+    index, of = given or (0, 1)
+    if given is None and _BATCH_INDEX in os.environ and _BATCH_SIZE in os.environ:
         try:
             index, of = int(os.environ[_BATCH_INDEX]), int(os.environ[_BATCH_SIZE])
         except ValueError:

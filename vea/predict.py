@@ -107,13 +107,19 @@ def _name(file: Path, files: list[Path]) -> str:
 def _predict_all(
     predictor: Predictor, files: list[Path], drawings: Path | None
 ) -> Iterator[tuple[Path, Prediction | Refusal]]:
+    from vea.explain import output_names
+
+    # Of files in two folders that share a name, the second gets a number.
+    names = iter(output_names(files))
     for start in range(0, len(files), _WINDOW):
         window = files[start : start + _WINDOW]
         data = [file.read_bytes() for file in window]
         answers = predictor.predict(data, explain=drawings is not None)
         for file, encoded, answer in zip(window, data, answers, strict=True):
+            name = next(names)
             if drawings:
-                _draw(encoded, answer, drawings / f"{file.name}.png")
+                named = name if name.startswith(file.name) else file.name
+                _draw(encoded, answer, drawings / f"{named}.png")
             yield file, answer
 
 

@@ -52,6 +52,7 @@ def report(
         int | None,
         typer.Option(
             min=0,
+            max=3_660,
             help="Compare with so many days before, found by the date in OUT, such as "
             "dt=2026-11-23. Days that are not there, and those of another model, are passed over. "
             f"[default: {_NIGHTS}, if there is a date]",

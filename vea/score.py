@@ -93,7 +93,7 @@ def score(
     **Exit codes**: 0 all images are through; 1 the job cannot be done, and a line says why; 2 wrong
     usage; 3 too many images failed; 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
-    from jobs.run import ScoreJob
+    from jobs.run import ScoreJob, share_of
     from jobs.tally import Stopped, TooManyFailed
 
     if delta is not None:
@@ -113,7 +113,7 @@ def score(
         # One process is enough to wait.
         workers = 0 if workers is None and ray is None else workers
     engine = _engine(ray, workers, threads, gpus_per_worker)
-    index_of = _share(share)
+    index, of = share_of(_share(share))
     identity = _identity(model, service)
     service = service and replace(service, expected=identity)
     job = ScoreJob(
@@ -129,11 +129,11 @@ def score(
         boxes=boxes,
         hosts=tuple(allow_host or ()),
         fetcher=fetcher,
-        share=index_of,
+        share=(index, of),
         max_error_share=max_error_share,
     )
     seen: list[Progress] = []
-    metrics = _metrics(identity, metrics_file, push_gateway, share)
+    metrics = _metrics(identity, metrics_file, push_gateway, f"{index}/{of}" if of > 1 else None)
     try:
         summary = _run(
             job,

@@ -92,6 +92,20 @@ def test_predict_explain_draws_a_sheet_for_each_photo(photos, tiny_model, tmp_pa
     assert Image.open(tmp_path / "why" / "one.jpg.png").width > 640
 
 
+def test_photos_of_one_name_have_a_drawing_each(photos, tiny_model, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "one.jpg").write_bytes((photos / "one.jpg").read_bytes())
+    drawn = tmp_path / "why"
+    shown = vea("predict", photos, other, "--model", tiny_model, "--explain", drawn)
+    assert shown.returncode == 0, shown.stderr
+    assert sorted(p.name for p in drawn.iterdir()) == [
+        "one.jpg-2.png",
+        "one.jpg.png",
+        "two.png.png",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
