@@ -71,7 +71,11 @@ def test_a_detached_server_answers_the_printed_line_and_stops_whole(
     assert started.exit_code == 0, started.output
     server = TorchServe.attach(state)
     assert server is not None
-    assert server.client.workers() == ["READY", "READY"]
+    # It answers when the first worker does; the second may be at its start yet.
+    deadline = time.monotonic() + 60
+    while server.client.workers() != ["READY", "READY"]:
+        assert time.monotonic() < deadline, server.client.workers()
+        time.sleep(0.1)
     members = left_over(state)
     assert {"java"} < {Path(process.cmdline()[0]).name for process in members}
 
