@@ -53,7 +53,7 @@ def calibrate(
     """
     network.eval()
     logits, target = branch_logits(network, batches)
-    bias = network.response.classifier.bias.detach()
+    bias = network.response.classifier.bias.detach().cpu()
     plain = torch.ones(len(logits))
     factors = fit_factors(logits, bias, target)
     folds = torch.arange(len(target)) % _FOLDS
@@ -79,12 +79,13 @@ def calibrate(
 def branch_logits(
     network: StimuliAwareNetwork, batches: Iterable[tuple[Stimuli, torch.Tensor]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of each branch without the bias, branches x images x C, and the labels."""
+    """Logits of each branch without the bias, branches x images x C, and the labels; on the CPU."""
+    device = network.response.classifier.bias.device
     rows, labels = [], []
     for stimuli, target in batches:
-        features = network.perceive(stimuli).features
+        features = network.perceive(stimuli.to(device)).features
         columns = network.response.columns()
-        rows.append(torch.stack([f @ w.T for f, w in zip(features, columns, strict=True)]))
+        rows.append(torch.stack([f @ w.T for f, w in zip(features, columns, strict=True)]).cpu())
         labels.append(target)
     return torch.cat(rows, dim=1).detach(), torch.cat(labels)
 

@@ -171,8 +171,14 @@ def validation_loader(
 
 
 def default_workers(config: TrainingConfig) -> int:
-    """Processes that load batches: none for a cache that keeps the colour, else one for a core."""
-    return 0 if config.colour else min(os.cpu_count() or 1, _MOST_WORKERS)
+    """Processes that load batches: one for a core, or none where they would have little to do.
+
+    That is where the cache keeps the colour and the network learns on the same cores; a GPU would
+    wait for a single process that cuts every view.
+    """
+    if config.colour and not torch.cuda.is_available():
+        return 0
+    return min(os.cpu_count() or 1, _MOST_WORKERS)
 
 
 def _as_is(batch: Any) -> Any:

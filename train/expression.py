@@ -320,7 +320,9 @@ def fit_expression(
         )
     # Training saw cuts of changed faces; Expression-Net will see whole ones.
     mixed = EpochOrder(len(train), seed=recipe.seed)
-    update_bn(DataLoader(train, batch_size=_EVALUATION_BATCH, sampler=mixed), module)
+    device = trainer.strategy.root_device
+    module.to(device)  # which the trainer leaves in the end
+    update_bn(DataLoader(train, batch_size=_EVALUATION_BATCH, sampler=mixed), module, device)
     module.eval()
     evaluation = evaluate_expression(module, test, on_progress=on_progress)
     (run / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
@@ -330,7 +332,7 @@ def fit_expression(
 def write_trunk(module: ExpressionModule, target: Path, *, source: str) -> Path:
     """Keep the trunk, without its classifier, as a weights file of kind ``face_resnet``."""
     header = Header("face_resnet", {"width": module.recipe.width}, source)
-    return write_weights(target, header, module.net.faces.state_dict())
+    return write_weights(target, header, module.net.faces.cpu().state_dict())
 
 
 @torch.inference_mode()
@@ -347,8 +349,8 @@ def evaluate_expression(
     done = 0
     for faces, target in DataLoader(test, batch_size=_EVALUATION_BATCH):
         for name, view in views.items():
-            seen = view(faces, module.recipe.crop)
-            answers = torch.stack([module(one).softmax(1) for one in seen]).mean(0).argmax(1)
+            seen = view(faces.to(module.device), module.recipe.crop)
+            answers = torch.stack([module(one).softmax(1) for one in seen]).mean(0).argmax(1).cpu()
             hits[name] += int((answers == target).sum())
             if name == "whole":
                 np.add.at(per_class, (target.numpy(), answers.numpy()), 1)

@@ -153,9 +153,11 @@ def fit(
     kept = torch.load(
         run / (BEST if config.keep == "best" else LAST), weights_only=True, map_location="cpu"
     )
-    module.cpu().load_state_dict(kept["state_dict"])
+    module.load_state_dict(kept["state_dict"])
     figures = kept[FIGURES]
+    module.to(trainer.strategy.root_device)  # which the trainer leaves in the end
     calibration = calibrate(module.network, validation) if config.calibrate else None
+    module.cpu()
     result = FitResult(
         run / "model", figures["val_accuracy"], figures["val_polarity_accuracy"], calibration
     )

@@ -64,6 +64,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for all of it: figures, predictions and three charts."),
     ] = None,
+    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
 ) -> None:
     """Measure an archive on labelled photos.
 
@@ -85,7 +86,7 @@ def evaluate(
         check_predictions_file(predictions)
     if report:
         from train.charts import write_report
-    predictor = Predictor.load(archive)
+    predictor = Predictor.load(archive, device=device)
     with progress_bars() as on_progress:
         result = measure(
             predictor,

@@ -1,4 +1,4 @@
-"""What can be told of a GPU without one.
+"""What can be told of a GPU without one, and what a real one says where there is one.
 
 Fake tensors know shape, type and device and hold no numbers. Of a device that is not there they
 refuse what a real one refuses: an operation whose tensors lie in two places. What a GPU computes,
@@ -78,12 +78,27 @@ def test_half_precision_says_much_the_same_for_the_same_reasons() -> None:
     single = Predictor.load(ARCHIVE)
     half = copy(single)
     half.half = True  # the arithmetic of a GPU's half precision, on the CPU
+    says_much_the_same(single, half, probability=0.01, activation=0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_real_gpu_says_much_the_same_for_the_same_reasons(half: bool) -> None:
+    cpu = Predictor.load(ARCHIVE)
+    gpu = Predictor.load(ARCHIVE, device="cuda:0", half=half)
+    assert gpu.half == half
+    says_much_the_same(cpu, gpu, probability=0.01, activation=0.05)
+
+
+def says_much_the_same(
+    first: Predictor, second: Predictor, *, probability: float, activation: float
+) -> None:
     photos = REPOSITORY / "vea" / "photos"
     files = [(photos / name).read_bytes() for name in ("astronaut.jpg", "palace.jpg")]
-    one, other = (predictor.predict(files, explain=True) for predictor in (single, half))
+    one, other = (predictor.predict(files, explain=True) for predictor in (first, second))
     for a, b in zip(one, other, strict=True):
         assert isinstance(a, Prediction)
         assert isinstance(b, Prediction)
         assert a.probabilities != b.probabilities
-        assert b.probabilities == pytest.approx(a.probabilities, abs=0.01)
-        np.testing.assert_allclose(b.activation, a.activation, atol=0.05)
+        assert b.probabilities == pytest.approx(a.probabilities, abs=probability)
+        np.testing.assert_allclose(b.activation, a.activation, atol=activation)

@@ -211,9 +211,14 @@ def test_processes_that_load_give_the_same_batches(dataset: Open) -> None:
         assert torch.equal(one.colour, other.colour)
 
 
-def test_loading_wants_processes_only_where_photos_are_decoded() -> None:
+def test_loading_wants_processes_where_photos_are_decoded_or_a_gpu_would_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert default_workers(LITE) == 0
     assert default_workers(PAPER) >= 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert default_workers(LITE) >= 1
 
 
 def test_a_photo_that_has_gone_is_named(dataset: Open, table: pd.DataFrame) -> None:

@@ -4,24 +4,29 @@
 
 Starts one server after the other, sends real photos from 1, 8 and 32 clients, prints a markdown
 table. CPU is that of the server's processes, front end and workers, and stays true on a machine
-that others use too; the times do not.
+that others use too; the times do not. Where there is a GPU the question is how many workers should
+share it.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.trials.serving_clients import put_load, real_photos, served, table
+from vea.serving.capacity import Capacity
 
 REQUESTS = {1: 24, 8: 80, 32: 160}
 
 
-def candidates(cores: int) -> list[tuple[int, int, int, int]]:
+def candidates(machine: Capacity) -> list[tuple[int, int, int, int]]:
     """Workers, threads, batch size, delay in milliseconds."""
+    cores = machine.cores
+    if machine.gpus:
+        workers = sorted({1, max(cores // 4, 1), max(cores // 2, 1)})
+        return [(n, max(cores // n, 1), batch, 10) for n in workers for batch in (4, 8)]
     half = max(cores // 2, 1)
     return [
         (1, cores, 8, 10),
@@ -43,7 +48,8 @@ def main() -> None:
     photos = real_photos(given.photos)
     rows = []
     with tempfile.TemporaryDirectory(prefix="vea-settings-") as folder:
-        for number, (workers, threads, batch, delay) in enumerate(candidates(os.cpu_count() or 1)):
+        machine = Capacity.of_this_machine()
+        for number, (workers, threads, batch, delay) in enumerate(candidates(machine)):
             settings = {"batchSize": batch, "maxBatchDelay": delay}
             place = Path(folder, str(number))
             with served(place, workers=workers, threads=threads, **settings) as server:
