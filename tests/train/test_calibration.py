@@ -69,6 +69,34 @@ def test_an_overconfident_branch_gets_its_temperature_back() -> None:
     assert factor == pytest.approx(0.25, rel=0.05)
 
 
+@pytest.mark.parametrize("count", [1, 8, 40, 100])
+def test_factors_stay_sane_where_few_photos_happen_to_be_told_apart(count: int) -> None:
+    chooser = torch.Generator().manual_seed(9)
+    target = torch.arange(count) % 8
+    right = 2.0 * functional.one_hot(target, 8) + 0.1 * torch.randn(count, 8, generator=chooser)
+    noise = torch.randn(count, 8, generator=chooser)
+    trusted, other = fit_factors(torch.stack([right, noise]), torch.zeros(8), target).tolist()
+    assert 1 < trusted < 5
+    assert 0.3 < other < 3
+
+
+def test_a_thousand_photos_outweigh_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    chooser = torch.Generator().manual_seed(8)
+    honest = torch.randn(2, 1000, 8, generator=chooser)
+    target = torch.multinomial(honest.sum(dim=0).softmax(dim=1), 1, generator=chooser).squeeze(1)
+    logits = honest * torch.tensor([2.0, 0.7]).view(2, 1, 1)
+    found = fit_factors(logits, torch.zeros(8), target)
+    monkeypatch.setattr("train.calibration._PENALTY", 0.0)
+    assert torch.allclose(found, fit_factors(logits, torch.zeros(8), target), rtol=0.02)
+
+
+def test_a_single_photo_to_validate_on_is_enough() -> None:
+    made, (stimuli, target) = network(), batch(1)
+    result = calibrate(made, [(stimuli, target)])
+    assert result.accuracy_cross_validated == result.accuracy_before
+    assert all(0.3 < factor < 3 for factor in result.factors)
+
+
 def test_the_folded_factors_change_what_the_network_answers_and_nothing_else() -> None:
     made, (stimuli, target) = network(), batch()
     columns = made.response.classifier.weight.detach().clone()
