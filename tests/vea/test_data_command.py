@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -61,6 +62,14 @@ def test_it_says_what_is_left_out_and_names_the_first(copied):
     assert "5 x placeholder picture" in shown
     assert "awe/gone0.jpg, awe/gone1.jpg, awe/gone2.jpg, ..." in shown
     assert "1 x no image file: awe/Thumbs.db" in shown
+
+
+def test_names_that_are_not_utf_8_are_shown_as_they_can_be(copied):
+    for name in (b"bad\xff.png", b"notes\xff.txt"):
+        (copied / "awe" / os.fsdecode(name)).write_bytes(b"no picture")
+    said = check(copied, "--json", copied / "check.json")
+    assert r"1 x its name is not UTF-8: awe/bad\xff.png" in said
+    assert r"1 x no image file: awe/notes\xff.txt" in said
 
 
 def test_copies_within_and_across_splits_are_counted(tmp_path, photos):

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from handler.emotions import POLARITY, Wheel
-from train.datasets.listing import Listing, Row
+from train.datasets.listing import Listing, Row, is_utf8, printable
 from train.datasets.split_file import NAME, NEW, Entry
 from train.datasets.splitting import random_split, validation_part
-from train.datasets.table import PLACEHOLDER, DatasetError, DatasetTable
+from train.datasets.table import NOT_UTF8, PLACEHOLDER, DatasetError, DatasetTable
 
 OnProgress = Callable[[int, int], None]
 
@@ -80,7 +80,7 @@ def build_table(
     return DatasetTable(
         table,
         root=listing.root,
-        layout=listing.layout,
+        layout=printable(listing.layout),  # it may quote a file's name
         wheel=wheel,
         own_wheel=listing.wheel,
         split_source=source,
@@ -99,12 +99,18 @@ def _refuse_other_wheel(listing: Listing, wheel: Wheel) -> None:
 
 
 def _once(listing: Listing) -> list[Row]:
-    """Every file once: a list that names one twice would count it twice."""
+    """Every file once, if it has a name that can be written down.
+
+    A list that names a file twice would count it twice.
+    """
     seen: dict[object, Row] = {}
     for row in listing.rows:
-        if row.path in seen:
+        if not is_utf8(row.path):
+            listing.refuse(NOT_UTF8, row.path)
+        elif row.path in seen:
             listing.refuse("listed twice (the first line counts)", row.path)
-        seen.setdefault(row.path, row)
+        else:
+            seen[row.path] = row
     return list(seen.values())
 
 

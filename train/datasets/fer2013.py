@@ -19,7 +19,7 @@ from PIL import Image
 
 from handler.emotions import EXPRESSIONS, expression_index
 from handler.images import ImageRefused, decode
-from train.datasets.listing import header_of, is_image
+from train.datasets.listing import header_of, is_image, printable
 from train.datasets.table import DatasetError
 
 __all__ = ["EXPRESSIONS", "SIDE", "FerTable", "find_fer2013", "read_fer2013"]
@@ -184,13 +184,14 @@ def _read_folders(place: Path, on_progress: Callable[[int, int], None]) -> FerTa
     refused: dict[str, list[str]] = {}
     faces, labels, usages = [], [], []
     for number, (file, label, usage) in enumerate(files, start=1):
+        name = printable(str(file.relative_to(place)))
         try:
             rgb = decode(file.read_bytes()).numpy()
         except (ImageRefused, OSError) as error:
-            refused.setdefault(str(error), []).append(str(file.relative_to(place)))
+            refused.setdefault(str(error), []).append(name)
             continue
         if rgb.shape != (3, SIDE, SIDE):
-            refused.setdefault(f"not {SIDE}x{SIDE} pixels", []).append(str(file.relative_to(place)))
+            refused.setdefault(f"not {SIDE}x{SIDE} pixels", []).append(name)
             continue
         faces.append(np.rint(np.tensordot(_LUMA, rgb, axes=1)).astype(np.uint8))
         labels.append(label)

@@ -60,10 +60,10 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
     def refuse(self, reason: str, name: str | Path) -> None:
-        """Count what is left out; a path is told relative to the root."""
+        """Count what is left out; a path is told relative to the root, and as it can be printed."""
         if isinstance(name, Path):
             name = name.relative_to(self.root).as_posix()
-        self.refused.setdefault(reason, []).append(name)
+        self.refused.setdefault(reason, []).append(printable(name))
 
     def add_named(
         self,
@@ -81,6 +81,24 @@ class Listing:
             self.refuse(NOT_THERE, name)
         else:
             self.rows.append(Row(path, label, split, distribution, agreement))
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether tables, split files and terminals can hold the path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    r"""The name with what is no UTF-8 in it spelled out: ``bad\xff.jpg``."""
+    try:
+        name_bytes = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, as JSON can have it: no byte of a file name
+        name_bytes = name.encode("utf-8", "backslashreplace")
+    return name_bytes.decode("utf-8", "backslashreplace")
 
 
 def find_image(name: str, places: Sequence[Path]) -> Path | None:

@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handler.emotions import Wheel
-from train.datasets.listing import Listing, Row, find_image, own_wheel, read_records
-from train.datasets.table import NOT_THERE, SPLITS, DatasetError, DatasetTable, split_name
+from train.datasets.listing import (
+    Listing,
+    Row,
+    find_image,
+    is_utf8,
+    own_wheel,
+    read_records,
+)
+from train.datasets.table import NOT_THERE, NOT_UTF8, SPLITS, DatasetError, DatasetTable, split_name
 
 NAME = "vea-split.csv"
 NEW = f"not in {NAME} (it came later: write the split again to use it)"
@@ -125,5 +132,6 @@ def apply_split(
                     result.refuse(reason, name)
         result.notes.extend(listing.notes)
     for path in known:
-        result.refuse(NEW, path)
+        # Writing the split again would be of no use to a file that cannot be in it.
+        result.refuse(NEW if is_utf8(path) else NOT_UTF8, path)
     return result

@@ -29,6 +29,7 @@ _SPLIT_SPELLINGS = {
 # Why something was left out, where more than one part of the program says it.
 PLACEHOLDER = "placeholder picture (the same bytes five times or more)"
 NOT_THERE = "listed, but there is no such file"
+NOT_UTF8 = "its name is not UTF-8"
 
 
 class DatasetError(VeaError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,11 +131,13 @@ def test_damaged_images_and_other_sizes_are_counted(tmp_path, faces):
     (tmp_path / "Training" / "sad").mkdir()
     (tmp_path / "Training" / "sad" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     Image.new("L", (64, 64)).save(tmp_path / "Training" / "sad" / "large.png")
+    (tmp_path / "Training" / "sad" / os.fsdecode(b"no text\xff.png")).write_bytes(b"no picture")
     table = read_fer2013(tmp_path)
     assert len(table) == 5
     assert sorted(name for names in table.refused.values() for name in names) == [
         "Training/sad/broken.png",
         "Training/sad/large.png",
+        r"Training/sad/no text\xff.png",
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from handler.emotions import EKMAN, MIKELS, POLARITY
 from train.datasets.reading import read_dataset
-from train.datasets.table import DatasetError
+from train.datasets.table import NOT_THERE, NOT_UTF8, DatasetError
 
 
 def refusal(root, wheel=MIKELS):
@@ -112,6 +114,37 @@ def test_an_image_listed_twice_counts_once(tmp_path, pictures, text):
     dataset = read_dataset(tmp_path, MIKELS)
     assert len(dataset.table) == 1
     assert dataset.refused == {"listed twice (the first line counts)": ["images/1.jpg"]}
+
+
+def test_a_file_whose_name_is_not_utf_8_is_left_out_alone(tmp_path, pictures, labels):
+    pictures(["awe/1.jpg", "awe/2.jpg"])
+    name_in_bytes(tmp_path / "awe", b"bad\xff.jpg")
+    name_in_bytes(tmp_path / "awe", b"notes\xff.txt")
+    dataset = read_dataset(tmp_path, MIKELS)
+    assert set(labels(dataset)) == {"awe/1.jpg", "awe/2.jpg"}
+    assert dataset.refused == {
+        NOT_UTF8: [r"awe/bad\xff.jpg"],
+        "no image file": [r"awe/notes\xff.txt"],
+    }
+
+
+def test_a_listed_file_whose_name_is_no_text_is_told_in_text(tmp_path, pictures, text):
+    pictures(["image/1.jpg"])
+    text("train.json", r'[["awe", "image/1.jpg", "x"], ["awe", "image/\ud800.jpg", "x"]]')
+    dataset = read_dataset(tmp_path, MIKELS)
+    assert dataset.refused == {NOT_THERE: [r"image/\ud800.jpg"]}
+
+
+def test_a_list_whose_own_name_is_not_utf_8_is_read(tmp_path, pictures):
+    pictures(["images/1.jpg"])
+    name_in_bytes(tmp_path, b"list\xff.csv", b"path,label\n1.jpg,awe\n")
+    dataset = read_dataset(tmp_path, MIKELS)
+    assert len(dataset.table) == 1
+    assert r"list\xff.csv" in dataset.layout
+
+
+def name_in_bytes(folder, name, content=b"no picture"):
+    (folder / os.fsdecode(name)).write_bytes(content)
 
 
 def test_progress_ends_at_the_number_of_files(tmp_path, pictures):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 
 import pytest
 
 from handler.emotions import MIKELS, POLARITY
 from train.datasets.reading import read_dataset
 from train.datasets.split_file import NAME, NEW, write_split
-from train.datasets.table import NOT_THERE, DatasetError
+from train.datasets.table import NOT_THERE, NOT_UTF8, DatasetError
 
 
 @pytest.fixture
@@ -63,6 +64,12 @@ def test_files_that_went_and_files_that_came_are_counted(photos, picture):
     dataset = read_dataset(photos, MIKELS)
     assert len(dataset.table) == 9
     assert dataset.refused == {NOT_THERE: ["awe/0.png"], NEW: ["sad/new.png"]}
+
+
+def test_a_name_that_no_split_file_can_hold_is_no_new_photo(photos):
+    (photos / "awe" / os.fsdecode(b"bad\xff.png")).write_bytes(b"no picture")
+    write_split(read_dataset(photos, MIKELS), photos)
+    assert read_dataset(photos, MIKELS).refused == {NOT_UTF8: [r"awe/bad\xff.png"]}
 
 
 def test_placeholders_are_not_taken_for_new_photos(photos, picture):
