@@ -62,6 +62,11 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     inner = fold.relative_to(root).as_posix()
     listing.notes.append(f"five folds: {inner} is read; name another fold's folder to read that")
     listing.layout = f"Twitter I: {inner}/{{train,test}}/{{negative,positive}}"
+    # A split is written beside the folder that was asked for, and looked for there again.
+    listing.root = root
+    listing.refused = {
+        reason: [f"{inner}/{name}" for name in names] for reason, names in listing.refused.items()
+    }
     return listing
 
 

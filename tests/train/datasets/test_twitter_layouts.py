@@ -7,6 +7,7 @@ import pytest
 from handler.emotions import MIKELS, POLARITY
 from train.datasets.classes import NEUTRAL
 from train.datasets.reading import read_dataset
+from train.datasets.split_file import write_split
 from train.datasets.table import NOT_THERE, DatasetError
 
 FILES = [f"{i}.jpg" for i in range(6)]
@@ -79,6 +80,22 @@ def test_of_five_folds_the_first_is_read_and_any_can_be_named(tmp_path, pictures
     assert any("five folds: total/1 is read" in note for note in dataset.notes)
     third = read_dataset(tmp_path / "total" / "3", POLARITY)
     assert len(third.table) == 4 + 2
+
+
+@pytest.mark.parametrize("place", ["total/1", "1"])
+def test_a_split_of_the_first_of_five_folds_is_read_again(tmp_path, pictures, text, splits, place):
+    pictures([f"{place}/train/{name}/{i}.jpg" for name in ("positive", "negative") for i in (1, 2)])
+    pictures([f"{place}/test/negative/3.jpg"])
+    text(f"{place}/train/readme.txt", "x")
+    first = read_dataset(tmp_path, POLARITY)
+    write_split(first, tmp_path)
+    again = read_dataset(tmp_path, POLARITY)
+    assert again.split_source == "file"
+    assert splits(again) == splits(first)
+    assert f"{place}/test/negative/3.jpg" in splits(again)
+    assert (
+        again.refused == first.refused == {"no emotion-named folder": [f"{place}/train/readme.txt"]}
+    )
 
 
 def test_twitter_two_as_a_list_is_split_at_random_for_all_its_name(
