@@ -94,9 +94,11 @@ def _places(root: Path) -> dict[str, Path]:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
+    """Folders that are named like splits and hold emotions: a mere name would hide the others."""
     if not root.is_dir():
         return {}
-    return {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and split_name(p.name)}
+    named = [p for p in sorted(root.iterdir()) if split_name(p.name)]
+    return {p.name: p for p in named if _emotion_folders(p)}
 
 
 def _emotion_folders(place: Path) -> list[Path]:

@@ -166,6 +166,23 @@ def test_split_folders_are_known_under_other_names(tmp_path: Path) -> None:
     assert set(read_folders(tmp_path, MIKELS).table["split"]) == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize("name", ["train", "val", "dev", "test"])
+def test_a_folder_that_is_only_named_like_a_split_hides_nothing(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "awe", 4)
+    fill(tmp_path / "fear", 4)
+    fill(tmp_path / name / "code", 1)
+    dataset = read_folders(tmp_path, MIKELS)
+    assert len(dataset.table) == 8
+    assert dataset.split_source == "random"
+    assert dataset.refused == {"no emotion of mikels-8": [name]}
+
+
+def test_beside_splits_a_folder_that_is_only_named_like_one_is_left_out(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "awe", 4)
+    fill(tmp_path / "dev" / "code", 1)
+    assert read_folders(tmp_path, MIKELS).refused == {"beside the split folders": ["dev"]}
+
+
 def test_without_a_validation_split_a_part_of_training_serves_as_one(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "awe", 34)
     fill(tmp_path / "train" / "fear", 2)
