@@ -32,7 +32,7 @@ class FittedNetwork:
     """A `TrainAndScore` that trains the recipe's network.
 
     Args:
-        recipe: what to train; its wheel gives way to that of the question.
+        recipe: what to train; its wheel gives way to that of the question, and its devices to one.
         run: folder for what a training writes while it lasts.
         cache_root: where stimuli caches are kept.
         workers: processes that select stimuli, and processes that load batches.
@@ -56,14 +56,19 @@ class FittedNetwork:
 
     def __call__(self, train: pd.DataFrame, test: pd.DataFrame, wheel: Wheel) -> Floats:
         """Train a network on the training rows and score the test rows with it."""
-        network = replace(self.recipe.network, wheel=wheel.name)
+        recipe = replace(
+            self.recipe,
+            network=replace(self.recipe.network, wheel=wheel.name),
+            # With several, each has a process that begins at the command, and so in another folder.
+            training=replace(self.recipe.training, devices=1),
+        )
         self.run.mkdir(parents=True, exist_ok=True)
         # Forty models of a hundred megabytes each are of no use to anybody afterwards.
         with TemporaryDirectory(dir=self.run, prefix="training-") as folder:
             data = Path(folder, "data")
             link_photos(train, wheel, data)
             result = fit(
-                replace(self.recipe, network=network),
+                recipe,
                 data,
                 Path(folder, "run"),
                 cache_root=self.cache_root,
@@ -84,8 +89,8 @@ def link_photos(rows: pd.DataFrame, wheel: Wheel, data: Path) -> None:
     for number, (path, label) in enumerate(zip(rows["path"], rows["label"], strict=True)):
         folder = data / "train" / wheel.labels[label]
         folder.mkdir(parents=True, exist_ok=True)
-        place = Path(path)
-        (folder / f"{number:06}{place.suffix}").symlink_to(place.resolve())
+        # Whatever its ending, or none, as lists may have it: the content says what a file holds.
+        (folder / f"{number:06}.jpg").symlink_to(Path(path).resolve())
 
 
 def _log_probabilities(predictor: Predictor, paths: list[str], wheel: Wheel) -> Floats:

@@ -117,7 +117,7 @@ def cross_validate(
         Learner,
         typer.Option(
             help="linear: a linear classifier on the recipe's frozen parts, in minutes; network: "
-            "the whole recipe, trained for each fold (and emotion)."
+            "the whole recipe, trained for each fold (and emotion) on one device."
         ),
     ] = Learner.LINEAR,
     least: Annotated[

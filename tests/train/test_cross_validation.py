@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -286,6 +287,32 @@ def test_the_links_to_a_folds_photos_are_a_data_set_of_their_own(dataset, tmp_pa
     fear = set(dataset.table.loc[dataset.table["emotion"] == "fear", "sha256"])
     assert set(linked.table.loc[linked.table["label"] == 0, "sha256"]) == fear
     assert set(linked.table["split"]) == {"train", "val"}
+
+
+def test_photos_that_a_list_names_without_an_ending_are_linked_too(dataset, tmp_path):
+    rows = dataset.table.iloc[:3]
+    bare = [tmp_path / f"photo {i}" for i in range(3)]
+    for path, place in zip(rows["path"], bare, strict=True):
+        shutil.copyfile(path, place)
+    link_photos(rows.assign(path=[str(place) for place in bare]), MIKELS, tmp_path / "data")
+    linked = read_dataset(tmp_path / "data", MIKELS)
+    assert Counter(linked.table["sha256"]) == Counter(rows["sha256"])
+
+
+def test_a_fold_is_trained_on_one_device_however_many_the_recipe_has(
+    dataset, tmp_path, monkeypatch
+):
+    class Begun(Exception):
+        pass
+
+    def begin(recipe, *args, **kwargs):
+        raise Begun(recipe.training.devices)
+
+    monkeypatch.setattr("train.fitted_network.fit", begin)
+    several = replace(RECIPE, training=replace(RECIPE.training, devices=2))
+    network = FittedNetwork(several, tmp_path / "run", cache_root=tmp_path / "cache")
+    with pytest.raises(Begun, match=r"^1$"):
+        network(dataset.table, dataset.table, MIKELS)
 
 
 def test_the_whole_network_is_trained_for_each_fold_and_leaves_nothing_behind(dataset, tmp_path):
