@@ -5,7 +5,7 @@ shown, not with an emotion evoked; so only the trunk is kept, as a weights file 
 ``init`` can name, and the seven-way classifier is left behind.
 
 RUN/recipe.json              what was asked for
-RUN/logs/metrics.csv         loss and accuracy after each epoch
+RUN/logs/metrics.csv         loss and accuracy after each epoch; before a resumption, RUN/logs-1/...
 RUN/last.ckpt                to go on from (only this program reads it)
 RUN/face-resnet.safetensors  the trunk
 RUN/evaluation.json          accuracy on PublicTest, in three protocols
@@ -13,6 +13,7 @@ RUN/evaluation.json          accuracy on PublicTest, in three protocols
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,8 @@ from handler.stimuli.faces import FACE_SIDE
 from train.augment import derived_seed
 from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
 from train.recipe import RecipeError, read_values
-from train.running import LAST, WholeFiles, quietly
+from train.run_folder import prepare
+from train.running import LAST, WholeFiles, is_first_process, quietly
 from train.statistics import wilson_interval
 from train.training_config import check_number
 from train.weights.home import Header, write_weights
@@ -276,14 +278,16 @@ def fit_expression(
 
     Raises:
         DatasetError: ``data`` is not FER2013.
+        RunError: ``run`` was begun with another recipe or other faces.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     table = read_fer2013(data)
     train, test = _tensors(*table.split(_TRAIN)), _tensors(*table.split(_TEST))
-    run.mkdir(parents=True, exist_ok=True)
-    facts = {"recipe": asdict(recipe), "faces": {_TRAIN: len(train), _TEST: len(test)}}
-    (run / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    checkpoint = run / LAST if resume and (run / LAST).exists() else None
+    facts = {"recipe": asdict(recipe), "faces": _described({_TRAIN: train, _TEST: test})}
+    if is_first_process():
+        prepare(run, facts, going_on=checkpoint is not None)
     module = ExpressionModule(recipe)
     callbacks: list[Any] = [
         ModelCheckpoint(dirpath=run, filename=Path(LAST).stem, enable_version_counter=False)
@@ -301,7 +305,6 @@ def fit_expression(
         log_every_n_steps=20,
         plugins=[WholeFiles()],
     )
-    checkpoint = run / LAST
     loaders = (
         DataLoader(
             train,
@@ -312,12 +315,7 @@ def fit_expression(
         DataLoader(test, batch_size=_EVALUATION_BATCH),
     )
     with quietly():
-        trainer.fit(
-            module,
-            *loaders,
-            ckpt_path=str(checkpoint) if resume and checkpoint.exists() else None,
-            weights_only=True,
-        )
+        trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     # Training saw cuts of changed faces; Expression-Net will see whole ones.
     mixed = EpochOrder(len(train), seed=recipe.seed)
     device = trainer.strategy.root_device
@@ -380,6 +378,15 @@ def _mirrored(faces: torch.Tensor, _: int) -> list[torch.Tensor]:
 
 def _ten_crop(faces: torch.Tensor, crop: int) -> list[torch.Tensor]:
     return list(transforms.ten_crop(faces, [crop, crop]))
+
+
+def _described(faces: dict[str, TensorDataset]) -> dict[str, Any]:
+    """How many there are, and what tells them from others."""
+    digest = hashlib.sha256()
+    for usage in faces.values():
+        for values in usage.tensors:
+            digest.update(values.numpy().tobytes())
+    return {name: len(usage) for name, usage in faces.items()} | {"sha256": digest.hexdigest()}
 
 
 def _tensors(pixels: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> TensorDataset:

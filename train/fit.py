@@ -10,7 +10,6 @@ RUN/model/           the archive, unpacked
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,6 @@ import torch
 
 from handler import emotions
 from handler.archive import ArchiveConfig, write_model_folder
-from handler.errors import VeaError
 from handler.stimuli.selector import StimuliSelector
 from train.calibration import Calibration, calibrate
 from train.data import StimuliDataset, default_workers, training_loader, validation_loader
@@ -32,24 +30,12 @@ from train.datasets.table import DatasetTable
 from train.module import FIGURES, EmotionModule
 from train.parts import build_network, build_selector, selector_files
 from train.recipe import Recipe
+from train.run_folder import prepare
 from train.running import BEST, LAST, build_trainer, is_first_process, quietly
 from train.soft_labels import soften
 from train.stimuli_cache import SelectorFiles, StimuliCache, build_cache
 
 Progress = Callable[[str, int, int], None]
-_FACTS = "recipe.json"
-# What a run that goes on must have in common with what it was begun with.
-_MUST_AGREE = {
-    "recipe": "another recipe",
-    "photos": "other photos",
-    "soft_labels": "other soft labels",
-}
-# Settings under which another machine may go on with a run.
-_OF_THE_MACHINE = ("devices", "checkpoint_every", "deterministic")
-
-
-class RunError(VeaError):
-    """The run cannot be gone on with; the message is one line for people."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +106,7 @@ def fit(
         facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
     checkpoint = run / LAST if resume and (run / LAST).exists() else None
     if is_first_process():
-        _prepare(run, facts, going_on=checkpoint is not None)
+        prepare(run, facts, going_on=checkpoint is not None)
 
     config = recipe.training
     loading = default_workers(config) if workers is None else workers
@@ -205,46 +191,6 @@ def _cache(
         workers=max(workers or 1, 1),
         on_progress=lambda done, total: on_progress(f"stimuli {split}", done, total),
     )
-
-
-def _prepare(run: Path, facts: dict[str, Any], *, going_on: bool) -> None:
-    """Make the run's folder ready to begin or to go on.
-
-    Raises:
-        RunError: what is in it was begun with another recipe or other photos.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    if going_on:
-        _check_same(run, facts)
-        _keep_logs(run)
-    else:  # else what an earlier run left would be gone on from if this one is killed at once
-        (run / LAST).unlink(missing_ok=True)
-        (run / BEST).unlink(missing_ok=True)
-    (run / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-
-
-def _check_same(run: Path, facts: dict[str, Any]) -> None:
-    advice = "leave out --resume to start over, or give the new run another folder with --run"
-    try:
-        begun = json.loads((run / _FACTS).read_text())
-        # As JSON has them: no tuples.
-        ours = json.loads(json.dumps(facts))
-        for found in (begun, ours):
-            for name in _OF_THE_MACHINE:
-                found["recipe"]["training"].pop(name, None)
-        for what, other in _MUST_AGREE.items():
-            if begun.get(what) != ours.get(what):
-                raise RunError(f"{run} was begun with {other}: {advice}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise RunError(f"{run / _FACTS} does not say how the run was begun: {advice}") from None
-
-
-def _keep_logs(run: Path) -> None:
-    """Set the logs of the run so far aside: the logger would empty their folder."""
-    logs = run / "logs"
-    if logs.is_dir():
-        number = 1 + sum(1 for _ in run.glob("logs-*"))
-        logs.rename(run / f"logs-{number}")
 
 
 def _facts(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from train.expression import (
     load_expression_recipe,
 )
 from train.recipe import RecipeError, load_recipe
+from train.run_folder import RunError
 
 STILL = ExpressionRecipe(crop=48, rotation=0.0, zoom=0.0, contrast=0.0, flip=False)
 # Eight channels: narrower 1x1 convolutions hang or crash in oneDNN where there is AVX2 alone.
@@ -117,8 +120,43 @@ def test_a_run_stopped_between_epochs_ends_as_one_that_was_not(
             fit_expression(SMALL, faces, tmp_path, progress_bar=False)
     assert not (tmp_path / "face-resnet.safetensors").exists()
     fit_expression(SMALL, faces, tmp_path, resume=True, progress_bar=False)
+    assert (tmp_path / "logs-1" / "metrics.csv").exists(), "the epochs before are still told"
     ended, other = (load_file(run / "face-resnet.safetensors") for run in (tmp_path, schooled))
     assert all(torch.equal(value, other[name]) for name, value in ended.items())
+
+
+@pytest.fixture
+def copied(schooled: Path, tmp_path: Path) -> Path:
+    """A finished run to do something with."""
+    return shutil.copytree(schooled, tmp_path / "run")
+
+
+def test_another_recipe_or_other_faces_cannot_go_on_with_a_run(
+    copied: Path, faces: Path, tmp_path: Path
+) -> None:
+    longer = replace(SMALL, epochs=9)
+    with pytest.raises(RunError, match="begun with another recipe: leave out --resume"):
+        fit_expression(longer, faces, copied, resume=True, progress_bar=False)
+    others = shutil.copytree(faces, tmp_path / "others")
+    one, other = others / "Training" / "happy" / "0.png", others / "Training" / "sad" / "0.png"
+    other.write_bytes(one.read_bytes())
+    with pytest.raises(RunError, match="begun with other faces: leave out --resume"):
+        fit_expression(SMALL, others, copied, resume=True, progress_bar=False)
+    (copied / "recipe.json").unlink()
+    with pytest.raises(RunError, match="does not say how"):
+        fit_expression(SMALL, faces, copied, resume=True, progress_bar=False)
+
+
+def test_a_run_that_starts_over_leaves_nothing_of_the_last_one_to_go_on_from(
+    copied: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise RuntimeError("the power went out")
+
+    monkeypatch.setattr(ExpressionModule, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power"):
+        fit_expression(replace(SMALL, epochs=9), faces, copied, progress_bar=False)
+    assert list(copied.glob("*.ckpt")) == []
 
 
 def test_the_recipe_that_travels_with_the_program_is_read_and_overridden() -> None:

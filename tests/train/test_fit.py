@@ -23,10 +23,11 @@ from handler.predictor import Predictor
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from train.datasets.table import DatasetError
 from train.evaluate import evaluate, write_predictions
-from train.fit import RunError, fit
+from train.fit import fit
 from train.module import EmotionModule, frozen_stages
 from train.parts import build_parts
 from train.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
+from train.run_folder import RunError
 from train.weights.home import Header, write_weights
 
 LITE = "tf_efficientnet_lite0"
