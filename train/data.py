@@ -149,6 +149,16 @@ class TrainingLoader(DataLoader[Batch]):
         """Nothing to do."""
 
 
+def refuse_unreadable(dataset: StimuliDataset, split: str) -> None:
+    """Raises: CacheError: not one photo of the split, which the message names, could be read."""
+    if not len(dataset):
+        reason = next(iter(dataset.cache.refused.values()))
+        raise CacheError(
+            f"not one photo of the {split} split could be read (the first: {reason}): "
+            "see `vea data check DIR --decode`, and download the photos again"
+        )
+
+
 def training_loader(
     dataset: StimuliDataset, config: TrainingConfig, *, seed: int, workers: int
 ) -> TrainingLoader:
@@ -157,8 +167,7 @@ def training_loader(
     Raises:
         CacheError: not one photo could be read.
     """
-    if not len(dataset):
-        raise CacheError("not one photo of the training split could be read")
+    refuse_unreadable(dataset, "training")
     batches = StepBatches(len(dataset), batch_size=config.batch_size, seed=seed)
     return TrainingLoader(dataset, batches, workers=workers)
 

@@ -24,7 +24,13 @@ from handler import emotions
 from handler.archive import ArchiveConfig, write_model_folder
 from handler.stimuli.selector import StimuliSelector
 from train.calibration import Calibration, calibrate
-from train.data import StimuliDataset, default_workers, training_loader, validation_loader
+from train.data import (
+    StimuliDataset,
+    default_workers,
+    refuse_unreadable,
+    training_loader,
+    validation_loader,
+)
 from train.datasets.reading import read_dataset
 from train.datasets.table import DatasetTable
 from train.module import FIGURES, EmotionModule
@@ -101,6 +107,21 @@ def fit(
         split: _cache(split, rows[split], recipe, selector, files, cache_root, workers, on_progress)
         for split in rows
     }
+    config = recipe.training
+    training = StimuliDataset(
+        caches["train"],
+        rows["train"]["path"],
+        labels,
+        selector.config,
+        training=config,
+        seed=recipe.seed,
+    )
+    validating = StimuliDataset(
+        caches["val"], rows["val"]["path"], rows["val"]["label"].tolist(), selector.config
+    )
+    # Before an earlier run's checkpoints are removed, and not after hours of training.
+    refuse_unreadable(training, "training")
+    refuse_unreadable(validating, "validation")
     facts = _facts(recipe, dataset, rows, caches)
     if soft_labels:
         facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
@@ -108,28 +129,9 @@ def fit(
     if is_first_process():
         prepare(run, facts, going_on=checkpoint is not None)
 
-    config = recipe.training
     loading = default_workers(config) if workers is None else workers
-    loader = training_loader(
-        StimuliDataset(
-            caches["train"],
-            rows["train"]["path"],
-            labels,
-            selector.config,
-            training=config,
-            seed=recipe.seed,
-        ),
-        config,
-        seed=recipe.seed,
-        workers=loading,
-    )
-    validation = validation_loader(
-        StimuliDataset(
-            caches["val"], rows["val"]["path"], rows["val"]["label"].tolist(), selector.config
-        ),
-        batch_size=config.batch_size,
-        workers=loading,
-    )
+    loader = training_loader(training, config, seed=recipe.seed, workers=loading)
+    validation = validation_loader(validating, batch_size=config.batch_size, workers=loading)
     module = EmotionModule(network, config, steps_per_epoch=len(loader), seed=recipe.seed)
     trainer = build_trainer(config, run, progress_bar=progress_bar)
     loader.batches.steps_done = lambda: trainer.global_step

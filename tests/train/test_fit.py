@@ -28,6 +28,7 @@ from train.module import EmotionModule, frozen_stages
 from train.parts import build_parts
 from train.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
 from train.run_folder import RunError
+from train.stimuli_cache import CacheError
 from train.weights.home import Header, write_weights
 
 LITE = "tf_efficientnet_lite0"
@@ -186,6 +187,22 @@ def test_a_data_set_without_validation_photos_is_refused_before_any_work(
     with pytest.raises(DatasetError, match="no split 'val'"):
         fit(QUICK, tmp_path / "data", tmp_path / "run", cache_root=tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", "training"), ("val", "validation")])
+def test_a_split_without_a_readable_photo_is_refused_before_an_earlier_run_is_touched(
+    data: Path, cache_root: Path, tmp_path: Path, split: str, said: str
+) -> None:
+    broken = shutil.copytree(data, tmp_path / "data")
+    for number, file in enumerate((broken / split).rglob("*.png")):
+        file.write_bytes(f"no picture {number}".encode())
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "last.ckpt").write_text("hours of work")
+    with pytest.raises(CacheError, match=f"not one photo of the {said} split could be read") as one:
+        fit(QUICK, broken, run, cache_root=cache_root, progress_bar=False)
+    assert "vea data check DIR --decode" in str(one.value)
+    assert [file.name for file in run.iterdir()] == ["last.ckpt"]
 
 
 def test_progress_names_the_split(data: Path, tmp_path: Path) -> None:
