@@ -17,6 +17,7 @@ from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
 from handler.organism.semantic_net import SemanticConfig, SemanticNet
 from handler.response import EmotionResponse
+from handler.settings import check_number
 from handler.stimuli.stimuli import Stimuli
 
 
@@ -46,6 +47,10 @@ class NetworkConfig:
         emotions.wheel(self.wheel)  # names are checked here, before anything is built
         if self.global_backbone:
             backbone_spec(self.global_backbone)
+        check_number("object_features", self.object_features, least=1, whole=True)
+        if self.expression_width is not None:
+            check_number("expression_width", self.expression_width, least=1, whole=True)
+        check_number("dropout", self.dropout, least=0, below=1)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from handler.errors import VeaError
 from handler.prediction import Refusal
 from jobs.fetch import Fetched
 from jobs.manifest import resolve
@@ -150,9 +149,7 @@ class Ahead:
             return self._fetcher.fetch(resolve(image, self._folder))
         except ObjectRefused as refused:
             return Failure("fetch", refused.kind, refused.reason)
-        except VeaError:
-            raise
-        except Exception as error:  # one odd answer is one image's affair
+        except ValueError as error:  # an odd answer of a server is one image's affair
             return Failure.of("fetch", error)
 
     def _decode(self, number: int, fetched: Future[Fetched | Failure]) -> Arrived:

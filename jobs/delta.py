@@ -96,6 +96,8 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             return True
         except deltalake.exceptions.CommitFailedError as error:
             refused = error  # somebody else has committed meanwhile: perhaps this very run
+        except VeaError:  # a part that cannot be read is no refusal of the table's
+            raise
         except Exception as error:  # the package raises bare ones, too, of columns it cannot hold
             raise _refused(table, error) from None
     raise _refused(table, refused)

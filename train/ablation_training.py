@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import OneCycleLR
 
 from handler import emotions
+from handler.settings import check_number
 from train.ablation import Variant
 from train.ablation_features import FeatureBatch, FeatureSet
 from train.ablation_network import AblationNetwork, Sizes
@@ -26,7 +27,6 @@ from train.losses import HierarchicalCrossEntropy
 from train.measures import Scores
 from train.recipe import Recipe, RecipeError, read_values
 from train.reliability import negative_log_likelihood
-from train.training_config import check_number
 
 _FORMAT = 1
 _PRECISIONS = {"32": torch.float32, "bf16-mixed": torch.bfloat16}

@@ -35,20 +35,21 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.organism.expression_net import ExpressionNet
+from handler.settings import check_number
 from handler.stimuli.faces import FACE_SIDE
 from train.augment import derived_seed
 from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
-from train.recipe import RecipeError, read_values
+from train.recipe import MOST_SEED, RecipeError, read_values
 from train.run_folder import prepare
 from train.running import LAST, WholeFiles, is_first_process, quietly
 from train.statistics import wilson_interval
-from train.training_config import check_number
 from train.weights.home import Header, write_weights
 
 TRUNK = "face-resnet.safetensors"
 _KIND = "expression"
 _TRAIN, _TEST = "Training", "PublicTest"
 _EVALUATION_BATCH = 256
+_PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,18 @@ class ExpressionRecipe:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        for name in ("width", "epochs", "batch_size", "crop"):
+        check_number("seed", self.seed, least=0, most=MOST_SEED, whole=True)
+        # Narrower ones end the process in the gradients of some processors' convolutions.
+        check_number("width", self.width, least=8, whole=True)
+        for name in ("epochs", "batch_size", "crop"):
             check_number(name, getattr(self, name), least=1, whole=True)
-        shares = ("label_smoothing", "dropout")
-        for name in ("rotation", "zoom", "contrast", "lr", "momentum", "weight_decay", *shares):
+        for name in ("rotation", "zoom", "contrast", "lr", "momentum", "weight_decay"):
             check_number(name, getattr(self, name), least=0)
-        for name in shares:
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected less than 1")
+        for name in ("label_smoothing", "dropout"):
+            check_number(name, getattr(self, name), least=0, below=1)
+        if self.precision not in _PRECISIONS:
+            expected = ", ".join(f"'{precision}'" for precision in _PRECISIONS)
+            raise ValueError(f"precision is '{self.precision}': expected one of {expected}")
         if self.crop > FACE_SIDE:
             raise ValueError(f"crop is {self.crop}: faces are {FACE_SIDE} pixels wide")
 
@@ -114,6 +119,8 @@ def load_expression_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> 
     kind = values.pop("kind", None)
     if kind != _KIND:
         raise RecipeError(f"recipe '{name_or_path}' is of kind '{kind}': expected '{_KIND}'")
+    if "precision" in values:  # YAML reads 32 as a number
+        values["precision"] = str(values["precision"])
     try:
         return ExpressionRecipe(**values)
     except (TypeError, ValueError) as error:

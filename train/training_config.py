@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from handler.settings import check_number
+
 _CHOICES = {
     "augment": ("random_resized_crop", "random_crop"),
     "optimizer": ("adamw", "adam"),
@@ -113,11 +115,10 @@ class TrainingConfig:
                 raise ValueError(f"{name} is '{getattr(self, name)}': expected one of {expected}")
         for name, least in _WHOLE.items():
             check_number(name, getattr(self, name), least=least, whole=True)
-        for name in (*_NUMBERS, *_SHARES):
+        for name in _NUMBERS:
             check_number(name, getattr(self, name), least=0)
         for name in _SHARES:
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected less than 1")
+            check_number(name, getattr(self, name), least=0, below=1)
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is '{getattr(self, name)}': expected true or false")
@@ -140,16 +141,3 @@ class TrainingConfig:
         if "precision" in values:  # YAML reads 32 as a number
             values["precision"] = str(values["precision"])
         return cls(**values)
-
-
-def check_number(name: str, value: Any, *, least: float, whole: bool = False) -> None:
-    """Raises: ValueError: not a number, or too small a one."""
-    expected = f"{'a whole number' if whole else 'a number'} of at least {least}"
-    if isinstance(value, str):
-        raise ValueError(
-            f"{name} is the text '{value}': expected {expected} (YAML wants 3.0e-4, not 3e-4)"
-        )
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise ValueError(f"{name} is {value}: expected {expected}")
-    if not value >= least:
-        raise ValueError(f"{name} is {value}: expected {expected}")

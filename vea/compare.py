@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from handler.errors import VeaError
-from vea.terminal import out, progress_bars
+from vea.terminal import check_folder_of, out, progress_bars
 
 if TYPE_CHECKING:
     from handler.emotions import Wheel
@@ -57,8 +57,8 @@ def compare(
     """
     from train.comparison import compare as measure
 
-    if json_file and not json_file.absolute().parent.is_dir():
-        raise VeaError(f"cannot write {json_file}: there is no folder {json_file.parent}")
+    if json_file:
+        check_folder_of(json_file)
     paths, labels, wheel = _photos(images, split)
     with progress_bars() as on_progress:
         result = measure(

@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from vea.cache import CacheFolder, Settings, Workers, cache_home
-from vea.terminal import out, progress_bars
+from vea.terminal import check_folder_of, out, progress_bars
 
 if TYPE_CHECKING:
     from train.cross_validation import CrossValidation, TrainAndScore
@@ -82,6 +82,8 @@ def evaluate(
     from train.evaluate import evaluate as measure
 
     # What a chart or a file needs must be there before the work begins.
+    if json_file:
+        check_folder_of(json_file)
     if predictions:
         check_predictions_file(predictions)
     if report:

@@ -124,17 +124,18 @@ def figures(
         out().print(str(file), soft_wrap=True)
 
 
-def output_names(files: Sequence[Path]) -> list[str]:
+def output_names(files: Sequence[Path], *, endings: bool = False) -> list[str]:
     """What the outputs of each file are called: no two alike, on any file system.
 
-    The file's name without its ending; with it, where another file has the same name without; and
-    with a number, where that is taken, too.
+    The file's name without its ending; with it, where another file has the same name without or
+    ``endings`` asks for it; and with a number, where that is taken, too.
     """
     stems = Counter(file.stem.casefold() for file in files)
     taken: set[str] = set()
     names = []
     for file in files:
-        wished = file.stem if stems[file.stem.casefold()] == 1 else file.name
+        short = not endings and stems[file.stem.casefold()] == 1
+        wished = file.stem if short else file.name
         name, number = wished, 1
         while name.casefold() in taken:
             number += 1

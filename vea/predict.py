@@ -110,7 +110,7 @@ def _predict_all(
     from vea.explain import output_names
 
     # Of files in two folders that share a name, the second gets a number.
-    names = iter(output_names(files))
+    names = iter(output_names(files, endings=True))
     for start in range(0, len(files), _WINDOW):
         window = files[start : start + _WINDOW]
         data = [file.read_bytes() for file in window]
@@ -118,8 +118,7 @@ def _predict_all(
         for file, encoded, answer in zip(window, data, answers, strict=True):
             name = next(names)
             if drawings:
-                named = name if name.startswith(file.name) else file.name
-                _draw(encoded, answer, drawings / f"{named}.png")
+                _draw(encoded, answer, drawings / f"{name}.png")
             yield file, answer
 
 

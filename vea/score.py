@@ -161,7 +161,9 @@ def _commit(out: str, table: str) -> None:
     from jobs.s3 import S3
 
     with closing(S3(threads=4)) as s3:
-        commit_run(out, table, s3)
+        committed = commit_run(out, table, s3)
+    if not committed:
+        typer.echo(f"{table} holds this run already: nothing to commit", err=True)
 
 
 def _run(

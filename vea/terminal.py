@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from handler.errors import VeaError
+
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -30,6 +33,16 @@ def out() -> Console:
 def print_json(document: Any) -> None:
     """One JSON document on standard output, for programs."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def check_folder_of(file: Path) -> None:
+    """See that a file can be written, before hours are spent on what is to be in it.
+
+    Raises:
+        VeaError: its folder is not there.
+    """
+    if not file.absolute().parent.is_dir():
+        raise VeaError(f"cannot write {file}: there is no folder {file.parent}")
 
 
 @contextmanager

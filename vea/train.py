@@ -66,7 +66,8 @@ def train(
 
         vea train --recipe lite2 --data FI --soft-labels other.parquet
 
-    The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe:
+    The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe;
+    `expression-full` does so at the paper's width and wants a GPU:
 
         vea train --recipe expression --data FER2013
 
@@ -124,9 +125,8 @@ def _train_expression(
         said = f"PublicTest accuracy, {protocol}: {figure['value']:.1%} ({low:.1%} to {high:.1%})"
         out().print(said)
     out().print(f"the trunk is in {result.trunk}; a recipe starts from it with")
-    out().print(
-        f"init: {{expression: {result.trunk}}}, network: {{expression_width: {chosen.width}}}"
-    )
+    start = f"init: {{expression: {result.trunk}}}, network: {{expression_width: {chosen.width}}}"
+    out().print(start, soft_wrap=True)
 
 
 def package(
@@ -179,4 +179,6 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise VeaError(f"cannot read the card {path}: {error}") from None
     if not isinstance(words, dict):
         raise VeaError(f"the card {path} is not a YAML mapping")
-    return words
+    # A card is JSON in the archive: what YAML has beyond it, dates and such, is written out.
+    written: dict[str, Any] = json.loads(json.dumps(words, default=str))
+    return written

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from handler.settings import check_number
+
 
 @dataclass(frozen=True)
 class SemanticConfig:
@@ -47,8 +49,9 @@ class SemanticConfig:
             raise ValueError(
                 f"attention_feed is '{self.attention_feed}': expected 'previous' or 'current'"
             )
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}: at least 1 is needed")
+        for name in ("hidden", "attention", "steps"):
+            check_number(f"semantic.{name}", getattr(self, name), least=1, whole=True)
+        check_number("semantic.dropout", self.dropout, least=0, below=1)
 
 
 class BahdanauAttention(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
+from handler.settings import check_number
 from handler.stimuli.faces import BACKENDS, DlibFaces
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.stimuli import Stimuli
@@ -31,11 +32,7 @@ class FaceConfig:
         if self.backend not in BACKENDS:
             raise ValueError(f"faces.backend is '{self.backend}': expected 'hog' or 'cnn'")
         for name, least in (("side", 1), ("upsample", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"faces.{name} is {value}: expected a whole number of at least {least}"
-                )
+            check_number(f"faces.{name}", getattr(self, name), least=least, whole=True)
         if not isinstance(self.threshold, int | float) or isinstance(self.threshold, bool):
             raise ValueError(f"faces.threshold is {self.threshold}: expected a number")
 
@@ -62,6 +59,14 @@ class SelectorConfig:
     def __post_init__(self) -> None:
         if self.fit not in ("squash", "crop"):
             raise ValueError(f"fit is '{self.fit}': expected 'squash' or 'crop'")
+        for name in ("size", "resize"):
+            check_number(name, getattr(self, name), least=1, whole=True)
+        if not isinstance(self.objects, dict):
+            raise ValueError(
+                f"objects is {self.objects}: expected settings, such as {{source: grid}}"
+            )
+        if "count" in self.objects:
+            check_number("objects.count", self.objects["count"], least=1, whole=True)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SelectorConfig:

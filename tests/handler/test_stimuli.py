@@ -330,7 +330,7 @@ def test_an_unknown_face_search_is_refused_in_one_line(landmarks: Path) -> None:
     ],
 )
 def test_a_wrong_setting_of_the_face_search_is_named(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"faces\.{name} is '?{value}'?: expected"):
+    with pytest.raises(ValueError, match=rf"faces\.{name} is (the text )?'?{value}'?: expected"):
         FaceConfig(**{name: value})
 
 

@@ -42,13 +42,14 @@ def score(s3, photo, encode, tiny_model):
         command = ["score", "s3://photos/delta.txt", *named, "--delta", TABLE]
         ended = CliRunner().invoke(build_app(), command)
         assert ended.exit_code == 0, ended.output
+        return ended.stderr
 
     return run
 
 
 def test_nights_are_commits_and_a_second_start_adds_nothing(score, options):
-    for date in ("2026-11-22", "2026-11-23", "2026-11-23"):
-        score(date)
+    said = [score(date) for date in ("2026-11-22", "2026-11-23", "2026-11-23")]
+    assert ["holds this run already" in one for one in said] == [False, False, True]
     table = deltalake.DeltaTable(TABLE, storage_options=options)
     assert table.version() == 2  # 0 is its creation
     rows = duckdb.from_arrow(table.to_pyarrow_table())

@@ -6,8 +6,7 @@ import http.client
 import ipaddress
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torchserve_server import (
     json_request,
     real_photos,
     todays_archive,
+    wait_until,
 )
 
 from handler.images import ImageLimits
@@ -342,10 +342,3 @@ def test_the_access_log_has_a_line_for_each_request_and_no_secrets(
     text = log.read_text()
     assert "private-holiday" not in text
     assert key not in text
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

@@ -14,7 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
-from torchserve_server import drawn_images, shipped_archive, todays_archive, with_other_file
+from torchserve_server import (
+    drawn_images,
+    shipped_archive,
+    todays_archive,
+    wait_until,
+    with_other_file,
+)
 from typer.testing import CliRunner, Result
 
 from handler.archive import ArchiveError
@@ -72,10 +78,7 @@ def test_a_detached_server_answers_the_printed_line_and_stops_whole(
     server = TorchServe.attach(state)
     assert server is not None
     # It answers when the first worker does; the second may be at its start yet.
-    deadline = time.monotonic() + 60
-    while server.client.workers() != ["READY", "READY"]:
-        assert time.monotonic() < deadline, server.client.workers()
-        time.sleep(0.1)
+    wait_until(lambda: server.client.workers() == ["READY", "READY"], seconds=60)
     members = left_over(state)
     assert {"java"} < {Path(process.cmdline()[0]).name for process in members}
 

@@ -174,7 +174,12 @@ def test_the_store_has_the_settings_that_the_command_writes(tmp_path: Path) -> N
         (Capacity(cores=1, memory=500_000_000), 1, 1),
         (Capacity(cores=64, memory=16_000_000_000), 8, 8),
         (Capacity(cores=6, memory=8_000_000_000), 4, 1),
-        (Capacity(cores=32, memory=256_000_000_000, gpus=2), 2, 16),
+        (Capacity(cores=32, memory=256_000_000_000, gpus=2), 8, 4),
+        (Capacity(cores=16, memory=128_000_000_000, gpus=1), 4, 4),
+        (Capacity(cores=64, memory=256_000_000_000, gpus=1), 4, 16),  # the card's memory
+        (Capacity(cores=4, memory=16_000_000_000, gpus=1), 1, 4),
+        (Capacity(cores=16, memory=4_000_000_000, gpus=1), 2, 8),
+        (Capacity(cores=8, memory=64_000_000_000, gpus=4), 4, 2),
     ],
 )
 def test_workers_times_threads_is_at_most_the_number_of_cores(

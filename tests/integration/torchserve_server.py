@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,3 +112,11 @@ def with_other_file(archive: Path, target: Path, *, name: str, content: str) -> 
         for entry in source.namelist():
             changed.writestr(entry, content if entry == name else source.read(entry))
     return target
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Look again and again until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

@@ -1,5 +1,6 @@
 """Chunks -> rows. The predictor is a stub: what is tested is what happens around it."""
 
+import errno
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from handler.images import ImageLimits
 from handler.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
 from jobs import score as score_module
 from jobs import sink
-from jobs.ahead import Ahead
+from jobs.ahead import Ahead, Failure
 from jobs.chunks import Chunk, Entry
 from jobs.fetch import Fetched
 from jobs.s3_errors import ObjectRefused, S3Error
@@ -226,6 +227,37 @@ def test_what_the_model_waits_for_is_decoded_even_when_there_is_no_room():
             assert arrived.result(timeout=10).image[0] == 0
         finally:
             ahead.close()
+
+
+def test_a_fault_of_the_machine_while_fetching_ends_the_job_instead_of_becoming_rows():
+    class OutOfFiles(Files):
+        def fetch(self, location):
+            if location == "/2":
+                raise OSError(errno.EMFILE, "too many open files")
+            return super().fetch(location)
+
+    ahead = Ahead(
+        OutOfFiles(), bytes, folder="", fetch_threads=1, decode_threads=1, most_bytes=1000
+    )
+    try:
+        with pytest.raises(OSError, match="too many open files"):
+            ahead.take(ahead.begin("/2"))
+    finally:
+        ahead.close()
+
+
+def test_an_odd_answer_while_fetching_is_that_images_failure():
+    class Odd(Files):
+        def fetch(self, location):
+            raise ValueError("invalid literal for int() with base 10: 'many'")
+
+    ahead = Ahead(Odd(), bytes, folder="", fetch_threads=1, decode_threads=1, most_bytes=1000)
+    try:
+        arrived = ahead.take(ahead.begin("/2"))
+    finally:
+        ahead.close()
+    assert isinstance(arrived.image, Failure)
+    assert arrived.image.stage == "fetch"
 
 
 def test_an_image_that_breaks_the_model_fails_alone():

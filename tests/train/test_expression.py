@@ -164,6 +164,29 @@ def test_the_recipe_that_travels_with_the_program_is_read_and_overridden() -> No
     assert (recipe.name, recipe.width, recipe.epochs) == ("expression", 8, 1)
 
 
+def test_the_full_recipe_is_the_network_of_the_papers_authors() -> None:
+    recipe = load_expression_recipe("expression-full")
+    assert (recipe.name, recipe.width, recipe.epochs) == ("expression-full", 64, 100)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("precision=foo", "precision is 'foo': expected one of '32', '32-true', 'bf16-mixed'"),
+        ("width=6", "width is 6: expected a whole number of at least 8"),
+        ("seed=5000000000", "seed is 5000000000"),
+        ("dropout=1", "dropout is 1: expected a number of at least 0 and less than 1"),
+    ],
+)
+def test_a_value_out_of_its_range_is_told_by_its_name(override: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        load_expression_recipe("expression", [override])
+
+
+def test_a_precision_that_yaml_reads_as_a_number_is_taken() -> None:
+    assert load_expression_recipe("expression", ["precision=32"]).precision == "32"
+
+
 def test_a_recipe_of_another_kind_is_refused() -> None:
     with pytest.raises(RecipeError, match="'lite' is of kind 'None': expected 'expression'"):
         load_expression_recipe("lite")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import handler
 from handler.archive import (
@@ -23,6 +24,7 @@ from handler.archive import (
 from handler.predictor import Predictor
 from handler.stimuli.selector import FaceConfig
 from train.package import PackageError, default_serving, package
+from vea.main import build_app
 
 CARD = {"licence": "none", "metrics": {"accuracy": 0.125}}
 
@@ -198,3 +200,16 @@ def test_a_name_that_the_archiver_refuses_is_refused_in_one_line(
         package(tiny_model, tmp_path, name="no spaces!", version="1", card={})
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_may_hold_what_yaml_has_beyond_json(tiny_model: Path, tmp_path: Path) -> None:
+    words = tmp_path / "card.yaml"
+    words.write_text("trained: 2026-11-20\nphotos: {2013: faces}\n")
+    arguments = ["package", str(tiny_model), "--version", "1", "--name", "small"]
+    shown = CliRunner().invoke(
+        build_app(), [*arguments, "--card", str(words), "--to", str(tmp_path / "out")]
+    )
+    assert shown.exit_code == 0, shown.exception
+    card = read_card(tmp_path / "out" / "small-1.mar")[1]
+    assert card["trained"] == "2026-11-20"
+    assert card["photos"] == {"2013": "faces"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.objects import build_object_source
 from tests.shipped import ARCHIVE
+from train.parts import build_parts
 from train.recipe import (
     EMOTION,
     RecipeError,
@@ -176,6 +178,38 @@ def test_an_override_replaces_one_value_and_no_other() -> None:
 )
 def test_overrides_are_yaml_and_reach_everything(override: str, read) -> None:
     assert read(load_recipe("lite", [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("network.dropout=1.5", "dropout is 1.5: expected a number of at least 0 and less than 1"),
+        ("network.dropout=abc", "dropout is the text 'abc'"),
+        ("network.expression_width=-1", "expression_width is -1"),
+        ("network.object_features=0", "object_features is 0"),
+        ("network.semantic.dropout=2", "semantic.dropout is 2"),
+        ("network.semantic.hidden=abc", "semantic.hidden is the text 'abc'"),
+        ("network.semantic.steps=2.5", "semantic.steps is 2.5: expected a whole number"),
+        ("selector.size=0", "size is 0: expected a whole number of at least 1"),
+        ("selector.size=64.5", "size is 64.5"),
+        ("selector.objects=null", "objects is None: expected settings"),
+        ("selector.objects.count=-1", "objects.count is -1"),
+        ("selector.objects.count=ten", "objects.count is the text 'ten'"),
+        (
+            "seed=5000000000",
+            "seed is 5000000000: expected a whole number of at least 0 and at most",
+        ),
+    ],
+)
+def test_a_value_out_of_its_range_is_told_by_its_name(override: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        load_recipe("lite", [override])
+
+
+def test_a_side_that_no_backbone_sees_anything_in_is_told_when_the_parts_are_built() -> None:
+    recipe = load_recipe("lite", ["selector.objects.size=0", "init=random"])
+    with pytest.raises(RecipeError, match="objects are wrong: size is 0"):
+        build_parts(recipe)
 
 
 def test_an_override_fills_in_what_the_recipe_leaves_out(tmp_path: Path) -> None:

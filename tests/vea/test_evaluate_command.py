@@ -98,3 +98,12 @@ def test_cross_validate_says_at_once_what_it_cannot_do(data, tmp_path):
     assert isinstance(shown.exception, VeaError)
     assert "fewer than two emotions have 10 different photos" in str(shown.exception)
     assert not (tmp_path / "cache").exists(), "told before anything is selected"
+
+
+def test_a_file_for_figures_that_cannot_be_written_is_told_before_the_work(
+    tiny_model, data, tmp_path
+):
+    lost = tmp_path / "nowhere" / "figures.json"
+    shown = vea("evaluate", tiny_model, "--data", data, "--json", lost)
+    assert shown.exit_code != 0
+    assert f"cannot write {lost}: there is no folder {lost.parent}" in str(shown.exception)

@@ -91,6 +91,11 @@ def test_no_two_photos_share_their_outputs_names(files, names):
     assert output_names([Path(file) for file in files]) == names
 
 
+def test_outputs_may_keep_their_files_endings():
+    files = [Path(file) for file in ("x/a.jpg", "b.png", "y/a.jpg")]
+    assert output_names(files, endings=True) == ["a.jpg", "b.png", "a.jpg-2"]
+
+
 def test_figures_names_what_it_wrote(photo, tiny_model, tmp_path):
     for emotion in ("awe", "fear"):
         (tmp_path / "data" / "val" / emotion).mkdir(parents=True)

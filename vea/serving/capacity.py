@@ -2,6 +2,8 @@
 
 Workers times threads should be the number of cores: more of them fight for the cores, fewer leave
 some idle. Small workers with one thread each beat a large one, as long as the memory holds them.
+Several workers share a GPU: each decodes pictures and searches for faces on its cores meanwhile,
+and one alone leaves the GPU idle for most of the time (docs/serving.md has the measurement).
 In a container the limits of its control group count, not the host's processors and memory.
 """
 
@@ -14,6 +16,8 @@ from pathlib import Path
 import psutil
 
 WORKER_BYTES = 1_500_000_000  # of memory: torch, a model, and one batch of the largest photos
+_CORES_FOR_GPU = 4  # of a worker that computes on a GPU
+_WORKERS_PER_GPU = 4  # at most: each holds the model in the GPU's memory, and torch
 _SHARE = 0.75  # of the memory is for workers; the rest for the front end and the system
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -49,10 +53,15 @@ class Capacity:
         return cls(cores, memory, torch.cuda.device_count())
 
     def workers(self) -> int:
-        """How many workers suit: one for each GPU, else for each core that has the memory."""
+        """How many workers suit: one for each core that has the memory; fewer that share GPUs.
+
+        TorchServe deals workers out to the GPUs in turn, so each GPU gets as many.
+        """
+        most = min(self.cores, int(self.memory * _SHARE) // WORKER_BYTES)
         if self.gpus:
-            return self.gpus
-        return max(1, min(self.cores, int(self.memory * _SHARE) // WORKER_BYTES))
+            fed = min(self.cores // _CORES_FOR_GPU, most) // self.gpus
+            return self.gpus * max(1, min(fed, _WORKERS_PER_GPU))
+        return max(1, most)
 
     def threads(self, workers: int) -> int:
         """Threads of each of so many workers."""

@@ -19,6 +19,7 @@ from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import Backbone
+from handler.settings import check_number
 from handler.stimuli.objects import ObjectSource
 from handler.stimuli.stimuli import Objects
 
@@ -54,6 +55,7 @@ class GridObjects(ObjectSource):
     ) -> None:
         if not all(isinstance(level, int) and level >= 1 for level in levels):
             raise ValueError(f"levels are {list(levels)}: expected whole numbers of at least 1")
+        check_number("size", size, least=32, whole=True)
         super().__init__()
         self.backbone = Backbone(backbone, classes=len(IMAGENET_CATEGORIES))
         self.size = size
