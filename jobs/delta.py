@@ -48,7 +48,9 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
         Whether there was anything to commit.
 
     Raises:
-        DeltaCommitError: the run is not finished, or the table does not take its rows.
+        DeltaCommitError: the run is not finished, a file of it is damaged, or the table does not
+            take its rows.
+        S3Error: a file of the run cannot be read.
     """
     deltalake = _deltalake()
     folder = open_folder(out, s3)
@@ -67,9 +69,10 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
     # A transaction's version is a number of 64 bits: as much of the run's hash as fits.
     run = deltalake.Transaction(app_id=f"vea:{night}", version=int(manifest["run_id"][:15], 16))
     refused: Exception
+    unread: list[VeaError] = []
     for _ in range(_ATTEMPTS):
         try:
-            reader = _rows(folder, manifest, constants)
+            reader = _rows(folder, manifest, constants, unread)
             deltalake.DeltaTable.create(
                 table,
                 reader.schema,
@@ -96,9 +99,11 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             return True
         except deltalake.exceptions.CommitFailedError as error:
             refused = error  # somebody else has committed meanwhile: perhaps this very run
-        except VeaError:  # a part that cannot be read is no refusal of the table's
+        except VeaError:  # a file that cannot be read is no refusal of the table's
             raise
         except Exception as error:  # the package raises bare ones, too, of columns it cannot hold
+            if unread:
+                raise unread[0] from None
             raise _refused(table, error) from None
     raise _refused(table, refused)
 
@@ -122,22 +127,39 @@ def _manifest(folder: Folder) -> dict[str, Any]:
 
 
 def _rows(
-    folder: Folder, manifest: Mapping[str, Any], constants: Mapping[str, str]
+    folder: Folder,
+    manifest: Mapping[str, Any],
+    constants: Mapping[str, str],
+    unread: list[VeaError],
 ) -> pa.RecordBatchReader:
-    """All rows, file by file, with the columns that the folder's path gives."""
+    """All rows, file by file, with the columns that the folder's path gives.
+
+    Delta turns what is raised while it reads into an error of its own; ``unread`` gets the first.
+    """
     names = [file["name"] for file in manifest["files"]]
     first = _read(folder, names[0], constants)
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from first.to_batches()
         for name in names[1:]:
-            yield from _read(folder, name, constants).to_batches()
+            try:
+                table = _read(folder, name, constants)
+            except VeaError as error:
+                unread.append(error)
+                raise
+            yield from table.to_batches()
 
     return pa.RecordBatchReader.from_batches(first.schema, batches())
 
 
 def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
-    table = sink.read_part(folder.read(name))
+    try:
+        table = sink.read_part(folder.read(name))
+    except ValueError as error:
+        raise DeltaCommitError(
+            f"{name} in {folder.location} is damaged ({one_line(str(error))}): score the list "
+            "again with another --out"
+        ) from None
     for place, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type) and field.type.tz:  # Delta knows UTC alone
             moved = pa.timestamp(field.type.unit, "UTC")

@@ -7,6 +7,7 @@ for it would be skipped as done when the job is started again.
 
 from __future__ import annotations
 
+import errno
 import stat
 import threading
 from collections.abc import Collection, Sequence
@@ -19,6 +20,8 @@ from jobs.s3 import S3, S3Location, is_s3
 from jobs.s3_errors import ObjectRefused, S3Error
 
 _IN_SUCCESSION = 20
+# What the machine lacks, it lacks for every image.
+_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,8 @@ def _read(location: str, max_bytes: int) -> bytes:
     except PermissionError:
         raise ObjectRefused("forbidden", "the file may not be read") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         raise ObjectRefused("unreadable", f"the file cannot be read: {error}") from None
 
 

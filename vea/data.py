@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from handler.errors import VeaError
-from vea.terminal import out, progress_bars
+from vea.terminal import check_folder_of, out, progress_bars
 
 if TYPE_CHECKING:
     from handler.emotions import Wheel
@@ -80,6 +80,9 @@ def check(
     from train.datasets.reading import read_dataset
     from train.datasets.split_file import write_split as write
 
+    for file in (json_file, write_split):
+        if file:
+            check_folder_of(file)
     written = None
     with progress_bars() as on_progress:
         if find_fer2013(root):

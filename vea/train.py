@@ -180,5 +180,15 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not isinstance(words, dict):
         raise VeaError(f"the card {path} is not a YAML mapping")
     # A card is JSON in the archive: what YAML has beyond it, dates and such, is written out.
-    written: dict[str, Any] = json.loads(json.dumps(words, default=str))
+    written: dict[str, Any] = json.loads(json.dumps(_with_text_keys(words), default=str))
     return written
+
+
+def _with_text_keys(words: Any) -> Any:
+    """The same words; ``json`` writes odd values out if asked to, but never odd keys."""
+    if isinstance(words, dict):
+        return {
+            key if isinstance(key, str | int | float | None) else str(key): _with_text_keys(value)
+            for key, value in words.items()
+        }
+    return [_with_text_keys(word) for word in words] if isinstance(words, list) else words

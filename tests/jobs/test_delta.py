@@ -7,8 +7,11 @@ import pytest
 from nights import emotions, failed, write_night
 from part_rows import COLUMNS, MODEL
 
+from jobs import delta
 from jobs.delta import DeltaCommitError, _storage_options, commit_run, require_delta
+from jobs.folders import open_folder
 from jobs.s3 import S3
+from jobs.s3_errors import S3Error
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -118,6 +121,33 @@ def test_a_table_of_something_else_is_one_line(tmp_path, s3, table):
         commit_run(out, table, s3)
     assert "\n" not in str(caught.value)
     assert deltalake.DeltaTable(table).version() == 0
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_damaged_file_is_named_and_the_table_is_not_blamed(tmp_path, s3, table, place):
+    out = night(tmp_path, "2026-11-22", emotions(awe=7))
+    file = sorted((tmp_path / "dt=2026-11-22" / "model_version=1.1").glob("*.parquet"))[place]
+    file.write_bytes(b"damaged")
+    with pytest.raises(DeltaCommitError, match=f"^{file.name} in .* is damaged") as caught:
+        commit_run(out, table, s3)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_error_of_s3_while_reading_stays_one(tmp_path, s3, table, place, monkeypatch):
+    out = night(tmp_path, "2026-11-22", emotions(awe=7))
+    folder = open_folder(out, s3)
+    read = folder.read
+
+    def fail(name):
+        if name == f"images-{place:05}.parquet":
+            raise S3Error("the bucket is out of reach")
+        return read(name)
+
+    monkeypatch.setattr(folder, "read", fail)
+    monkeypatch.setattr(delta, "open_folder", lambda out, s3: folder)
+    with pytest.raises(S3Error, match=r"^the bucket is out of reach$"):
+        commit_run(out, table, s3)
 
 
 def test_a_folder_that_can_be_no_partition_is_refused(tmp_path, s3, table):

@@ -1,5 +1,7 @@
+import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,17 @@ def test_what_is_wrong_with_a_local_image_is_named(fetcher, tmp_path):
     assert refusal(fetcher, tmp_path / "pipe.jpg") == "bad-location"
     assert refusal(fetcher, tmp_path / ("long" * 999)) == "unreadable"
     assert refusal(fetcher, "nul\0.jpg") == "unreadable"
+
+
+def test_what_the_machine_lacks_is_no_fault_of_an_image(fetcher, tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+
+    def fail(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        fetcher.fetch(str(tmp_path / "a.jpg"))
 
 
 @pytest.mark.parametrize(

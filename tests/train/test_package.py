@@ -204,7 +204,7 @@ def test_a_name_that_the_archiver_refuses_is_refused_in_one_line(
 
 def test_a_card_may_hold_what_yaml_has_beyond_json(tiny_model: Path, tmp_path: Path) -> None:
     words = tmp_path / "card.yaml"
-    words.write_text("trained: 2026-11-20\nphotos: {2013: faces}\n")
+    words.write_text("trained: 2026-11-20\nphotos: {2013: faces}\nlog: [{2026-11-19: begun}]\n")
     arguments = ["package", str(tiny_model), "--version", "1", "--name", "small"]
     shown = CliRunner().invoke(
         build_app(), [*arguments, "--card", str(words), "--to", str(tmp_path / "out")]
@@ -213,3 +213,4 @@ def test_a_card_may_hold_what_yaml_has_beyond_json(tiny_model: Path, tmp_path: P
     card = read_card(tmp_path / "out" / "small-1.mar")[1]
     assert card["trained"] == "2026-11-20"
     assert card["photos"] == {"2013": "faces"}
+    assert card["log"] == [{"2026-11-19": "begun"}]

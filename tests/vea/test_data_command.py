@@ -145,7 +145,7 @@ def test_faces_of_fer2013_are_counted_by_usage(tmp_path, photo, encode):
         (["."], "no known data set"),
         (["photos", "--wheel", "plutchik"], "unknown wheel 'plutchik'"),
         (["photos", "--wheel", "ekman-6"], "labelled with mikels-8"),
-        (["photos", "--write-split", "absent/split.csv"], "cannot write the split"),
+        (["photos", "--write-split", "absent/split.csv"], "there is no folder absent"),
         (["photos", "--json", "absent/check.json"], "cannot write absent/check.json"),
     ],
 )
@@ -161,3 +161,16 @@ def test_help_shows_an_example():
     shown = CliRunner().invoke(build_app(), ["data", "check", "--help"])
     assert shown.exit_code == 0
     assert "vea data check FI" in shown.stdout
+
+
+@pytest.mark.parametrize("option", ["--json", "--write-split"])
+def test_a_file_that_cannot_be_written_is_told_before_photos_are_read(
+    photos, tmp_path, option, monkeypatch
+):
+    def read(*arguments, **options):
+        raise AssertionError("the photos were read first")
+
+    monkeypatch.setattr("train.datasets.reading.read_dataset", read)
+    lost = tmp_path / "nowhere" / "file"
+    with pytest.raises(VeaError, match=r"cannot write .*: there is no folder"):
+        check(photos, option, lost)
