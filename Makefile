@@ -17,7 +17,7 @@ check: $(VENV)/installed
 
 # What the Visual Genome objects need; the demo does not.
 detectron2: $(VENV)/detectron2
-$(VENV)/detectron2: $(VENV)/installed vea/detectron2.py
+$(VENV)/detectron2: $(VENV)/installed vea/commands/detectron2.py
 	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/vea install-detectron2
 	touch $@
 

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from handler import emotions
 from handler.backbones import backbone_spec
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
 from handler.organism.semantic_net import SemanticConfig, SemanticNet
 from handler.response import EmotionResponse
-from handler.settings import check_number
 from handler.stimuli.stimuli import Stimuli
+from handler.values import emotions
+from handler.values.checks import check_number
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 
-from handler.archive import LoadedArchive, load_archive
+from handler.archive.files import LoadedArchive, load_archive
 from handler.folding import fold_batch_norms
 from handler.images import ImageLimits, ImageRefused, decode
-from handler.measures import Measures, stage
 from handler.network import Response, StimuliAwareNetwork
-from handler.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
 from handler.response import polarity_log_probabilities
+from handler.serving.batch_metrics import Measures, stage
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from handler.stimuli.stimuli import Stimuli
+from handler.values.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
 
 __all__ = ["AttendedObject", "Face", "ModelIdentity", "Prediction", "Predictor", "Refusal"]
 

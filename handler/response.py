@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from handler.emotions import Wheel
+from handler.values.emotions import Wheel
 
 
 class EmotionResponse(nn.Module):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.archive import LANDMARKS, ArchiveConfig, write_model_folder
+from handler.archive.files import LANDMARKS, ArchiveConfig, write_model_folder
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.selector import SelectorConfig, StimuliSelector

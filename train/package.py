@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 
 import handler
-from handler import archive
-from handler.errors import VeaError
-from train.whole_files import whole_file
+from handler.archive import files as archive
+from handler.atomic_files import whole_file
+from handler.values.errors import VeaError
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold
@@ -68,7 +68,7 @@ def package(
         shutil.copytree(
             Path(handler.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", ".*")
         )
-        shutil.copy(code / "service.py", staging / "service.py")
+        shutil.copy(code / "serving" / "service.py", staging / "service.py")
         detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []
         for file in (archive.WEIGHTS, archive.LANDMARKS, *detector):
             shutil.copy(folder / file, staging / file)

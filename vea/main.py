@@ -12,7 +12,7 @@ import sys
 import typer
 from rich.console import Console
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 # What to install when a command's package is missing.
 _EXTRAS = {
@@ -39,12 +39,11 @@ _EXTRAS = {
 
 def build_app() -> typer.Typer:
     """The program with all its commands; their heavy imports wait until one runs."""
-    from vea import (
+    from vea.commands import (
         ablate,
         backfill,
         cache,
         data,
-        demo,
         detectron2,
         evaluate,
         explain,
@@ -54,9 +53,10 @@ def build_app() -> typer.Typer:
         score,
         serve,
         train,
+        web,
         weights,
     )
-    from vea.web import command as web
+    from vea.demo import command as demo
 
     app = typer.Typer(
         name="vea",

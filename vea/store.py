@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 STORE = Path("model_store")
 

@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 OnProgress = Callable[[str, int, int], None]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from handler.client.errors import EndpointError
 from handler.client.exchange import Answer
-from handler.prediction import AttendedObject, Face, ModelIdentity, Prediction
+from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction
 
 
 def model_of(answer: Answer) -> ModelIdentity:

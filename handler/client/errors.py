@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 
 class Refused(VeaError):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from handler.settings import check_number
+from handler.values.checks import check_number
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.errors import VeaError
 from handler.stimuli.stimuli import Faces
+from handler.values.errors import VeaError
 
 BACKENDS = ("hog", "cnn")
 FACE_SIDE = 48

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.settings import check_number
 from handler.stimuli.faces import BACKENDS, DlibFaces
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.stimuli import Stimuli
+from handler.values.checks import check_number
 
 _LONGEST_RATIO = 4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 IMAGE_COLUMNS = ("image", "image_url", "url", "uri", "path", "key", "s3_key", "file")
 """Names that a column of images usually has; the first of them that a list has is taken."""

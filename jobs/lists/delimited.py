@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from jobs.chunks import Entry
 from jobs.lists.columns import ManifestError, image_column, kept_columns
-from jobs.lists.copy import ListCopy
+from jobs.lists.snapshot import ListCopy
+from jobs.values.chunks import Entry
 
 # An unpaired quote makes one cell of all that follows.
 csv.field_size_limit(1 << 24)

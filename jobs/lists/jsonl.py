@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.chunks import Entry
 from jobs.lists.columns import IMAGE_COLUMNS, ManifestError, image_column, kept_columns
-from jobs.lists.copy import ListCopy
+from jobs.lists.snapshot import ListCopy
+from jobs.values.chunks import Entry
 
 # Objects that are keyed by, say, a user's id would make a column of each.
 _MOST_COLUMNS = 1_000

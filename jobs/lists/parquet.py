@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.chunks import Entry
 from jobs.lists.columns import ManifestError, image_column, kept_columns
-from jobs.lists.copy import ListCopy
+from jobs.lists.snapshot import ListCopy
+from jobs.values.chunks import Entry
 
 _BATCH = 16_384
 _BUFFER = 1024 * 1024

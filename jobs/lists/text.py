@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from jobs.chunks import Entry
 from jobs.lists.columns import ManifestError
-from jobs.lists.copy import ListCopy
+from jobs.lists.snapshot import ListCopy
+from jobs.values.chunks import Entry
 
 
 class TextList:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from handler.answers import MAX_BYTES, MAX_OBJECTS, MAX_SIDE, Answerer, capped
-from handler.measures import Measures
-from handler.prediction import AttendedObject, Prediction, Refusal
 from handler.predictor import Predictor
-from handler.requests import MAX_IMAGES, Asked
+from handler.serving.answers import MAX_BYTES, MAX_OBJECTS, MAX_SIDE, Answerer, capped
+from handler.serving.batch_metrics import Measures
+from handler.serving.requests import MAX_IMAGES, Asked
+from handler.values.prediction import AttendedObject, Prediction, Refusal
 
 TORCHSERVE_LIMIT = 6_553_500
 
@@ -149,7 +149,7 @@ def test_a_batch_is_measured_where_its_stages_are(
 def test_one_request_cannot_ask_for_more_pixels_than_the_limit(
     monkeypatch: pytest.MonkeyPatch, predictor: Predictor, images: list[bytes]
 ) -> None:
-    monkeypatch.setattr("handler.answers.MAX_PIXELS", 2 * 96 * 64)
+    monkeypatch.setattr("handler.serving.answers.MAX_PIXELS", 2 * 96 * 64)
     (answer, alone) = Answerer(predictor).answer(
         [Asked(tuple(images), many=True), Asked(images[:1])]
     )

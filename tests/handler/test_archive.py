@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from handler.archive import (
+from handler.archive.files import (
     CARD,
     CONFIG,
     CONTENTS,
@@ -30,9 +30,9 @@ from handler.archive import (
     write_card,
     write_model_folder,
 )
-from handler.errors import VeaError
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import FaceConfig, StimuliSelector
+from handler.values.errors import VeaError
 
 
 class Trap:

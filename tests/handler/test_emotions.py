@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from handler import emotions
-from handler.emotions import EKMAN, MIKELS, POLARITY, Wheel
+from handler.values import emotions
+from handler.values.emotions import EKMAN, MIKELS, POLARITY, Wheel
 
 
 def test_mikels_wheel_has_its_four_positive_emotions_first() -> None:

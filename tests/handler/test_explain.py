@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.archive import load_archive
-from handler.drawing import (
+from handler.archive.files import load_archive
+from handler.drawing.canvas import (
     FACE,
     NEGATIVE,
     POSITIVE,
@@ -20,9 +20,9 @@ from handler.drawing import (
     photo_within,
     text_width,
 )
-from handler.emotion_wheel import draw_wheel
-from handler.emotions import EKMAN, MIKELS, POLARITY
-from handler.explain import (
+from handler.drawing.emotion_wheel import draw_wheel
+from handler.drawing.overlays import draw_face_crop, draw_face_place
+from handler.drawing.sheet import (
     activation_panel,
     draw_activation,
     draw_objects,
@@ -32,8 +32,8 @@ from handler.explain import (
     sheet,
 )
 from handler.images import decode
-from handler.overlays import draw_face_crop, draw_face_place
 from handler.predictor import AttendedObject, Face, Prediction, Predictor
+from handler.values.emotions import EKMAN, MIKELS, POLARITY
 
 GREY = torch.full((3, 100, 200), 128, dtype=torch.uint8)
 CROP = bytes(range(48)) * 48

@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from handler.network import Response
-from handler.prediction import Prediction
 from handler.predictor import Predictor
 from handler.response import polarity_log_probabilities
+from handler.values.prediction import Prediction
 from tests.shipped import ARCHIVE, REPOSITORY
 
 GPU = torch.device("cuda", 0)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.archive import ArchiveError, load_archive
-from handler.emotions import MIKELS
+from handler.archive.files import ArchiveError, load_archive
 from handler.images import ImageLimits, decode
 from handler.predictor import Prediction, Predictor, Refusal
 from handler.stimuli.stimuli import Objects
+from handler.values.emotions import MIKELS
 
 BROKEN = b"\xff\xd8\xff\xe0 no more than a beginning"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.prediction import Refusal
-from handler.requests import MAX_IMAGES, Asked, read_request
+from handler.serving.requests import MAX_IMAGES, Asked, read_request
+from handler.values.prediction import Refusal
 
 JSON = {"body": "application/json"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from handler.service import VisualEmotionService
+from handler.serving.service import VisualEmotionService
 
 
 class Context:

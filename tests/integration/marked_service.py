@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from handler.service import VisualEmotionService
+from handler.serving.service import VisualEmotionService
 
 PAUSE = b"#vea-test pause"  # half a second
 HANG = b"#vea-test hang"  # longer than any limit

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.embedded_s3 import embedded_s3
+from vea.demo.embedded_s3 import embedded_s3
 
 
 @pytest.fixture(scope="session")

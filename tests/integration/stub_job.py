@@ -6,9 +6,9 @@ from pathlib import Path
 
 import stub_model
 
-from handler.errors import VeaError
-from jobs.processes import Processes
-from jobs.run import ScoreJob, score_list
+from handler.values.errors import VeaError
+from jobs.engines.processes import Processes
+from jobs.run.driver import ScoreJob, score_list
 
 # Found by itself: workers know this folder alone.
 ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))

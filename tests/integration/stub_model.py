@@ -10,9 +10,9 @@ import time
 
 import torch
 
-from handler.emotions import MIKELS
 from handler.images import ImageLimits
 from handler.predictor import ModelIdentity, Prediction
+from handler.values.emotions import MIKELS
 
 
 class StubModel:

@@ -6,8 +6,8 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from jobs.delta import commit_run
-from jobs.s3 import S3
+from jobs.output.delta import commit_run
+from jobs.storage.s3 import S3
 from vea.main import build_app
 
 pytest_plugins = ["s3_server"]

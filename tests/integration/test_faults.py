@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fault_proxy import FaultProxy, faults_before
 
-from jobs.fetch import Fetcher
-from jobs.retry import RetryPolicy
-from jobs.s3 import S3, S3Location
-from jobs.s3_errors import ObjectRefused, S3Error
+from jobs.fetching.fetcher import Fetcher
+from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.retry import RetryPolicy
+from jobs.storage.s3 import S3, S3Location
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration

@@ -6,13 +6,13 @@ import pandas
 import pyarrow as pa
 import pytest
 
-from handler.emotions import MIKELS
-from handler.prediction import ModelIdentity
-from jobs import sink
-from jobs.chunks import Chunk, RunIdentity
-from jobs.folders import ObjectMissing, S3Folder
-from jobs.ledger import Ledger, LedgerError, part_name
-from jobs.s3 import S3
+from handler.values.emotions import MIKELS
+from handler.values.prediction import ModelIdentity
+from jobs.output import parquet as sink
+from jobs.output.ledger import Ledger, LedgerError, part_name
+from jobs.storage.folders import ObjectMissing, S3Folder
+from jobs.storage.s3 import S3
+from jobs.values.chunks import Chunk, RunIdentity
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration

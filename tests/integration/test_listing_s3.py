@@ -4,12 +4,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.folders import open_folder
-from jobs.listing import freeze_listing
 from jobs.lists.columns import ManifestError
-from jobs.manifest import open_list
-from jobs.s3 import S3
-from jobs.s3_errors import S3Error
+from jobs.lists.image_list import open_list
+from jobs.lists.prefix import freeze_listing
+from jobs.storage.errors import S3Error
+from jobs.storage.folders import open_folder
+from jobs.storage.s3 import S3
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration

@@ -22,9 +22,9 @@ from published_weights import airsplay, face_resnet, save_face_resnet, vocabular
 from torchserve_server import ask
 from torchvision.models import resnet50
 
-from handler.archive import load_archive
-from handler.emotions import MIKELS
+from handler.archive.files import load_archive
 from handler.predictor import Prediction, Predictor
+from handler.values.emotions import MIKELS
 from vea.serving.server import TorchServe
 
 pytestmark = pytest.mark.integration

@@ -14,11 +14,11 @@ import pytest
 import stub_job
 import stub_model
 
-from handler.errors import VeaError
-from jobs.dispatch import WorkerFailed
-from jobs.poison import WorkersDie
-from jobs.processes import Processes
-from jobs.run import score_list
+from handler.values.errors import VeaError
+from jobs.engines.dispatch import WorkerFailed
+from jobs.engines.processes import Processes
+from jobs.engines.quarantine import WorkersDie
+from jobs.run.driver import score_list
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ import stub_job
 import stub_model
 from test_processes import files_of, listing, undisturbed  # noqa: F401 - a fixture among them
 
-from handler.errors import VeaError
-from jobs.dispatch import WorkerFailed
-from jobs.ray_engine import OnRay
-from jobs.run import score_list
+from handler.values.errors import VeaError
+from jobs.engines.dispatch import WorkerFailed
+from jobs.engines.ray import OnRay
+from jobs.run.driver import score_list
 
 pytestmark = pytest.mark.integration
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from handler.emotions import MIKELS
-from handler.prediction import ModelIdentity
-from jobs import sink
-from jobs.chunks import Chunk, RunIdentity
-from jobs.folders import LocalFolder
-from jobs.ledger import Ledger, part_name
+from handler.values.emotions import MIKELS
+from handler.values.prediction import ModelIdentity
+from jobs.output import parquet as sink
+from jobs.output.ledger import Ledger, part_name
+from jobs.storage.folders import LocalFolder
+from jobs.values.chunks import Chunk, RunIdentity
 
 pytestmark = pytest.mark.integration
 

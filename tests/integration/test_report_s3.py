@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from jobs.run import ScoreJob, score_list
+from jobs.run.driver import ScoreJob, score_list
 from vea.main import build_app
 
 pytest_plugins = ["s3_server"]

@@ -15,13 +15,13 @@ from marked_service import PAUSE, RAISE
 from torchserve_server import drawn_images, with_other_file
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
-from jobs.endpoint import Endpoint, ModelChanged
-from jobs.engine import Engine, InThisProcess
-from jobs.processes import Processes
-from jobs.run import ScoreJob, score_list
+from handler.values.errors import VeaError
+from jobs.engines.base import Engine, InThisProcess
+from jobs.engines.processes import Processes
+from jobs.run.driver import ScoreJob, score_list
+from jobs.scoring.endpoint import Endpoint, ModelChanged
 from train.package import package
-from vea import score
+from vea.commands import score
 from vea.serving.server import TorchServe
 
 pytest_plugins = ["s3_server"]

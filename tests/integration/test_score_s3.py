@@ -16,13 +16,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
 from handler.images import ImageLimits
 from handler.predictor import Predictor
-from jobs.embedded_s3 import embedded_s3
-from jobs.s3 import S3, S3Location
+from handler.values.errors import VeaError
+from jobs.storage.s3 import S3, S3Location
 from tests.shipped import ARCHIVE
-from vea import score
+from vea.commands import score
+from vea.demo.embedded_s3 import embedded_s3
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration

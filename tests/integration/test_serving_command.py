@@ -23,9 +23,9 @@ from torchserve_server import (
 )
 from typer.testing import CliRunner, Result
 
-from handler.archive import ArchiveError
+from handler.archive.files import ArchiveError
 from handler.predictor import Prediction, Predictor
-from vea import serve
+from vea.commands import serve
 from vea.serving.server import TorchServe
 from vea.serving.workplace import STATE_VARIABLE, Ports, ServingError
 

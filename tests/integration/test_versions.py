@@ -24,7 +24,7 @@ from other_versions import other_version
 from torchserve_server import drawn_images
 from typer.testing import CliRunner, Result
 
-from handler.archive import ArchiveError
+from handler.archive.files import ArchiveError
 from handler.predictor import Prediction, Predictor
 from train.package import package
 from vea.main import build_app
@@ -234,23 +234,23 @@ BROKEN = {
     "import": ("import a_package_that_nobody_has\n", "could not load"),
     "wrong": (
         # It answers, in the right form, but not with probabilities.
-        "import handler.prediction as known\n"
-        "from handler.service import *\n"
-        "import handler.service\n"
+        "import handler.values.prediction as known\n"
+        "from handler.serving.service import *\n"
+        "import handler.serving.service\n"
         "first = known.Prediction.to_dict\n"
         "def to_dict(self, model, **options):\n"
         "    answer = first(self, model, **options)\n"
         "    answer['probabilities']['awe'] += 0.5\n"
         "    return answer\n"
         "known.Prediction.to_dict = to_dict\n"
-        "class Service(handler.service.VisualEmotionService):\n"
+        "class Service(handler.serving.service.VisualEmotionService):\n"
         "    pass\n",
         "answered wrongly for astronaut.jpg: .*(sum to|outside)",
     ),
     "stranger": (
         "import dataclasses\n"
-        "import handler.service\n"
-        "class Service(handler.service.VisualEmotionService):\n"
+        "import handler.serving.service\n"
+        "class Service(handler.serving.service.VisualEmotionService):\n"
         "    def initialize(self, context):\n"
         "        super().initialize(context)\n"
         "        model = self.answerer.predictor.model\n"

@@ -18,7 +18,7 @@ from gateway_server import gateway, send
 from PIL import Image
 from torchserve_server import drawn_images
 
-from handler.emotions import EKMAN, MIKELS, POLARITY
+from handler.values.emotions import EKMAN, MIKELS, POLARITY
 from vea.serving.server import TorchServe
 from vea.web.assets import SAMPLES
 from vea.web.keys import KeyRing, new_key

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from part_rows import COLUMNS, IDENTITY, MODEL
 
-from handler.emotions import MIKELS
-from jobs import sink
-from jobs.chunks import Chunk
-from jobs.folders import open_folder
-from jobs.ledger import Ledger, part_name
-from jobs.s3 import S3
+from handler.values.emotions import MIKELS
+from jobs.output import parquet as sink
+from jobs.output.ledger import Ledger, part_name
+from jobs.storage.folders import open_folder
+from jobs.storage.s3 import S3
+from jobs.values.chunks import Chunk
 
 FACTS = {
     "started": "2026-11-24T02:30:00+00:00",

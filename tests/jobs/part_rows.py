@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from handler.emotions import MIKELS
-from handler.prediction import ModelIdentity
-from jobs import sink
-from jobs.chunks import Chunk, RunIdentity
+from handler.values.emotions import MIKELS
+from handler.values.prediction import ModelIdentity
+from jobs.output import parquet as sink
+from jobs.values.chunks import Chunk, RunIdentity
 
 IDENTITY = RunIdentity(
     list_sha256="a" * 64,

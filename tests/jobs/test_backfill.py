@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from tests.shipped import ARCHIVE
 from vea.main import build_app
 

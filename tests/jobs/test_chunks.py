@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.chunks import Chunk, Entry, RunIdentity, split
+from jobs.values.chunks import Chunk, Entry, RunIdentity, split
 
 IDENTITY = RunIdentity(
     list_sha256="a" * 64,

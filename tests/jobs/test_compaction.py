@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from part_rows import COLUMNS, row, rows, write_parts
 
-from jobs import compaction, sink
-from jobs.compaction import PartError, compact
-from jobs.folders import LocalFolder, ObjectMissing
+from jobs.output import compaction
+from jobs.output import parquet as sink
+from jobs.output.compaction import PartError, compact
+from jobs.storage.folders import LocalFolder, ObjectMissing
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from nights import emotions, failed, write_night
 from part_rows import COLUMNS, MODEL
 
-from jobs import delta
-from jobs.delta import DeltaCommitError, _storage_options, commit_run, require_delta
-from jobs.folders import open_folder
-from jobs.s3 import S3
-from jobs.s3_errors import S3Error
+from jobs.output import delta
+from jobs.output.delta import DeltaCommitError, _storage_options, commit_run, require_delta
+from jobs.storage.errors import S3Error
+from jobs.storage.folders import open_folder
+from jobs.storage.s3 import S3
 
 deltalake = pytest.importorskip("deltalake")
 

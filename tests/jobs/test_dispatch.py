@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.chunks import Entry, split
-from jobs.dispatch import Died, Failed, Finished, Images, Ready, WorkerFailed, dispatch
-from jobs.poison import WorkersDie
-from jobs.signals import StopRequest
-from jobs.sink import report_rows
-from jobs.worker import Task
+from jobs.engines.dispatch import Died, Failed, Finished, Images, Ready, WorkerFailed, dispatch
+from jobs.engines.quarantine import WorkersDie
+from jobs.engines.signals import StopRequest
+from jobs.output.parquet import report_rows
+from jobs.scoring.worker import Task
+from jobs.values.chunks import Entry, split
 
 OK = {"status": "ok"}
 KILLED = {"status": "failed", "stage": "predict", "reason_kind": "killed"}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.emotions import MIKELS
-from jobs.drift import measure_drift
+from handler.values.emotions import MIKELS
+from jobs.report.drift import measure_drift
 
 SHARES = np.array([0.18, 0.14, 0.22, 0.16, 0.05, 0.07, 0.08, 0.10])
 

@@ -3,11 +3,11 @@
 import threading
 from contextlib import contextmanager
 
-from jobs.chunks import Entry, split
-from jobs.engine import InThisProcess
-from jobs.signals import StopRequest
-from jobs.sink import PartReport
-from jobs.worker import Task
+from jobs.engines.base import InThisProcess
+from jobs.engines.signals import StopRequest
+from jobs.output.parquet import PartReport
+from jobs.scoring.worker import Task
+from jobs.values.chunks import Entry, split
 
 
 class StubWorker:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from handler.errors import VeaError
-from jobs.fetch import Fetcher, Streak
-from jobs.s3 import S3
-from jobs.s3_errors import ObjectRefused
+from handler.values.errors import VeaError
+from jobs.fetching.fetcher import Fetcher, Streak
+from jobs.storage.errors import ObjectRefused
+from jobs.storage.s3 import S3
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_hosts_are_closed_unless_named(fetcher):
 
 
 def test_without_obstore_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.delitem(sys.modules, "jobs.obstore_fetch", raising=False)
+    monkeypatch.delitem(sys.modules, "jobs.fetching.obstore", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(VeaError, match=r"pip install 'vea\[fast\]'"):
         Fetcher(S3(), max_bytes=1, client="obstore")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from jobs.folders import FolderError, LocalFolder, ObjectMissing
+from jobs.storage.folders import FolderError, LocalFolder, ObjectMissing
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_write_is_on_the_disk_before_its_name_appears(folder, monkeypatch):
 def test_a_writer_that_is_killed_leaves_nothing_that_is_listed(folder):
     code = (
         "import os, sys\n"
-        "from jobs.folders import LocalFolder\n"
+        "from jobs.storage.folders import LocalFolder\n"
         "os.replace = lambda *_: os.kill(os.getpid(), 9)\n"
         "LocalFolder(sys.argv[1]).write('_run/part-00000.parquet', b'half of it')\n"
     )

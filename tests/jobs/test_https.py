@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jobs.fetch import Fetcher
-from jobs.https import HostError, HttpsImages
-from jobs.retry import Retries, RetryPolicy
-from jobs.s3 import S3
-from jobs.s3_errors import ObjectRefused, S3Error
-from jobs.web_connections import is_public
+from jobs.fetching.fetcher import Fetcher
+from jobs.fetching.https import HostError, HttpsImages
+from jobs.fetching.public_hosts import is_public
+from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.retry import Retries, RetryPolicy
+from jobs.storage.s3 import S3
 
 QUICK = RetryPolicy(attempts=3, base=0.001)
 PHOTO = bytes(range(256)) * 400
@@ -357,7 +357,7 @@ def test_tls_names_the_host_and_connects_to_the_address_that_was_checked(tls_ser
     server, certificate = tls_server
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     # As if this machine's loopback address were one of the internet's.
-    monkeypatch.setattr("jobs.web_connections.is_public", lambda address: True)
+    monkeypatch.setattr("jobs.fetching.public_hosts.is_public", lambda address: True)
     images = HttpsImages(Retries(QUICK, threads=1), [f"localhost:{server.server_port}"])
     url = f"https://localhost:{server.server_port}/a.jpg"
     assert images.fetch(url, max_bytes=10**6)[0] == PHOTO

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from part_rows import COLUMNS, IDENTITY, MODEL, identity, rows
 
-from jobs import ledger, sink
-from jobs.chunks import Chunk
-from jobs.compaction import PartError
-from jobs.folders import LocalFolder, ObjectMissing
-from jobs.ledger import Ledger, LedgerError
-from jobs.path_columns import PathColumnError
+from jobs.output import ledger
+from jobs.output import parquet as sink
+from jobs.output.compaction import PartError
+from jobs.output.ledger import Ledger, LedgerError
+from jobs.output.partitions import PathColumnError
+from jobs.storage.folders import LocalFolder, ObjectMissing
+from jobs.values.chunks import Chunk
 
 TOTAL, SIZE = 10, 3
 CHUNKS = [Chunk(index, index * SIZE, ()) for index in range(4)]

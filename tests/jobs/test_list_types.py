@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.chunks import Entry
 from jobs.lists.columns import ManifestError
-from jobs.manifest import open_list
+from jobs.lists.image_list import open_list
+from jobs.values.chunks import Entry
 
 
 @pytest.fixture

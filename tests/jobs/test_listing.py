@@ -5,12 +5,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.chunks import Entry
-from jobs.folders import LocalFolder
-from jobs.listing import freeze_listing, is_prefix
 from jobs.lists.columns import ManifestError
-from jobs.manifest import open_list
-from jobs.s3 import S3, S3Location
+from jobs.lists.image_list import open_list
+from jobs.lists.prefix import freeze_listing, is_prefix
+from jobs.storage.folders import LocalFolder
+from jobs.storage.s3 import S3, S3Location
+from jobs.values.chunks import Entry
 
 S3_FOLDER = "s3://photos/may/"
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.chunks import Entry, split
 from jobs.lists.columns import ManifestError
-from jobs.manifest import open_list, resolve
+from jobs.lists.image_list import open_list, resolve
+from jobs.values.chunks import Entry, split
 
 
 def entries_of(path, **options):

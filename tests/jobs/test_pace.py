@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.pace import Closed, Pace
+from jobs.storage.rate_limit import Closed, Pace
 
 
 class Clock:

@@ -9,11 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from handler.prediction import ModelIdentity
-from jobs.metrics import Metrics, MetricsError
-from jobs.progress import Status, Watch, reporting
-from jobs.summary import Summary
-from jobs.tally import Progress
+from handler.values.prediction import ModelIdentity
+from jobs.monitoring.counter import Progress
+from jobs.monitoring.metrics import Metrics, MetricsError
+from jobs.monitoring.progress import Status, Watch, reporting
+from jobs.run.summary import Summary
 
 MODEL = ModelIdentity("vea-lite", "1.1", "d" * 64)
 SUMMARY = Summary(

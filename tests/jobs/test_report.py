@@ -5,9 +5,9 @@ import pytest
 from nights import emotions, failed, scored, write_night
 from part_rows import MODEL
 
-from jobs.report import Figures, Price, make_report
-from jobs.report_data import ReportError, read_night
-from jobs.s3 import S3
+from jobs.report.build import Figures, Price, make_report
+from jobs.report.data import ReportError, read_night
+from jobs.storage.s3 import S3
 
 
 @pytest.fixture

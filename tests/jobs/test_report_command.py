@@ -5,7 +5,7 @@ import pytest
 from nights import emotions, scored, write_night
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from vea.main import build_app
 
 LAYOUT = "dt={}/model_version=1.1"

@@ -4,16 +4,10 @@ import pyarrow as pa
 import pytest
 from nights import FACTS, emotions, failed, scored, write_night
 
-from handler.emotions import MIKELS, POLARITY
-from jobs import sink
-from jobs.report_data import (
-    ReportError,
-    date_in,
-    earlier_locations,
-    find_night,
-    read_night,
-)
-from jobs.s3 import S3
+from handler.values.emotions import MIKELS, POLARITY
+from jobs.output import parquet as sink
+from jobs.report.data import ReportError, date_in, earlier_locations, find_night, read_night
+from jobs.storage.s3 import S3
 
 S3_UNUSED = S3()
 

@@ -11,11 +11,11 @@ from part_rows import MODEL
 from PIL import Image
 
 from handler.predictor import Predictor
-from jobs.report import Price, make_report
-from jobs.report_data import ReportError, read_night
-from jobs.report_images import Gallery, Shown, explainer
-from jobs.report_page import render
-from jobs.s3 import S3
+from jobs.report.build import Price, make_report
+from jobs.report.data import ReportError, read_night
+from jobs.report.gallery import Gallery, Shown, explainer
+from jobs.report.page import render
+from jobs.storage.s3 import S3
 
 ATTACK = '<script src="https://evil.example/x.js"></script>"\' onerror="x" {{ 7 * 7 }}.jpg'
 _VOID = {"meta", "img", "link", "br"}

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from flaky_s3 import flaky_s3
 
-from jobs.fetch import Fetcher
-from jobs.retry import RetryPolicy
-from jobs.s3 import S3, S3Location
-from jobs.s3_errors import ObjectRefused, S3Error
+from jobs.fetching.fetcher import Fetcher
+from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.retry import RetryPolicy
+from jobs.storage.s3 import S3, S3Location
 
 QUICK = RetryPolicy(attempts=4, base=0.001)
 PHOTO = bytes(range(256)) * 400
@@ -181,7 +181,7 @@ def test_many_threads_slow_down_together_until_the_server_bears_them(server, cli
 
 def test_credentials_that_were_renewed_are_used(server, client, tmp_path, monkeypatch):
     if client == "obstore":
-        monkeypatch.setattr("jobs.obstore_fetch._CREDENTIALS", timedelta(0))
+        monkeypatch.setattr("jobs.fetching.obstore._CREDENTIALS", timedelta(0))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     config, program = tmp_path / "config", tmp_path / "keys.py"

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas
 import pytest
 
-from handler.errors import VeaError
 from handler.images import ImageLimits
 from handler.predictor import Predictor
-from jobs import start
-from jobs.engine import InThisProcess
-from jobs.ledger import LedgerError
-from jobs.run import ScoreJob, Stopped, TooManyFailed, score_list
-from jobs.s3_errors import ObjectRefused
+from handler.values.errors import VeaError
+from jobs.engines.base import InThisProcess
+from jobs.output.ledger import LedgerError
+from jobs.run import attempt as start
+from jobs.run.driver import ScoreJob, Stopped, TooManyFailed, score_list
+from jobs.storage.errors import ObjectRefused
 
 REASONS = {"decode/not-an-image": 1, "fetch/missing": 1}
 
@@ -302,7 +302,7 @@ def test_poison_that_one_start_has_found_is_not_touched_by_the_next(job, score):
 def flaky(monkeypatch):
     """Images that cannot be reached the first time: ``flaky['3.jpg'] = 1``."""
     faults = {}
-    from jobs.fetch import Fetcher  # noqa: PLC0415
+    from jobs.fetching.fetcher import Fetcher  # noqa: PLC0415
 
     fetch = Fetcher.fetch
 
@@ -472,7 +472,7 @@ def test_without_grace_not_even_the_chunk_under_way_is_ended(job, score, photos,
 
 
 def test_a_signal_before_the_first_chunk_ends_the_job_at_once(job, monkeypatch):
-    from jobs import run  # noqa: PLC0415
+    from jobs.run import driver as run  # noqa: PLC0415
 
     def interrupted(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)

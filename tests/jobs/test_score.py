@@ -9,17 +9,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from handler.emotions import POLARITY
 from handler.images import ImageLimits
-from handler.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
-from jobs import score as score_module
-from jobs import sink
-from jobs.ahead import Ahead, Failure
-from jobs.chunks import Chunk, Entry
-from jobs.fetch import Fetched
-from jobs.s3_errors import ObjectRefused, S3Error
-from jobs.score import ChunkScorer, ScoringFailed
-from jobs.worker import Task
+from handler.values.emotions import POLARITY
+from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
+from jobs.fetching.fetcher import Fetched
+from jobs.fetching.prefetch import Ahead, Failure
+from jobs.output import parquet as sink
+from jobs.scoring import scorer as score_module
+from jobs.scoring.scorer import ChunkScorer, ScoringFailed
+from jobs.scoring.worker import Task
+from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.values.chunks import Chunk, Entry
 
 OBJECTS = (
     AttendedObject("dog", 0.5, (1.0, 2.0, 3.0, 4.0), 0.75),

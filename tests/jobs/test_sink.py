@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from handler.emotions import EKMAN, MIKELS, POLARITY
-from jobs import sink
+from handler.values.emotions import EKMAN, MIKELS, POLARITY
+from jobs.output import parquet as sink
 
 ORIGIN = {"model_name": "m", "model_version": "1", "model_digest": "d", "run_id": "r"}
 NONE = pa.schema([])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs.sink import PartReport
-from jobs.tally import Tally, TooManyFailed
+from jobs.monitoring.counter import Tally, TooManyFailed
+from jobs.output.parquet import PartReport
 
 
 def report(name, rows, **reasons):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.templates import TemplateError, fill, parse_date
+from jobs.values.templates import TemplateError, fill, parse_date
 
 DAY = datetime.date(2026, 3, 7)
 

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from handler.errors import VeaError
-from jobs import sink
-from jobs.chunks import Chunk, Entry
-from jobs.folders import LocalFolder
-from jobs.retry import RetryPolicy
-from jobs.worker import Task, Worker
+from handler.values.errors import VeaError
+from jobs.output import parquet as sink
+from jobs.scoring.worker import Task, Worker
+from jobs.storage.folders import LocalFolder
+from jobs.storage.retry import RetryPolicy
+from jobs.values.chunks import Chunk, Entry
 
 EXTRA = pa.schema([("id", pa.string())])
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from handler.emotions import MIKELS
 from handler.network import NetworkConfig
 from handler.organism.semantic_net import SemanticConfig, SemanticNet
-from train.ablation import (
+from handler.values.emotions import MIKELS
+from train.ablation.features import FeatureBatch
+from train.ablation.network import AblationNetwork, MeanObjects, Sizes
+from train.ablation.studies import (
     STUDIES,
     AblationError,
     Variant,
@@ -19,9 +21,7 @@ from train.ablation import (
     largest_count,
     object_counts,
 )
-from train.ablation_features import FeatureBatch
-from train.ablation_network import AblationNetwork, MeanObjects, Sizes
-from train.recipe import Recipe, load_recipe
+from train.recipes.recipe import Recipe, load_recipe
 
 SEMANTIC = SemanticConfig(hidden=6, attention=5, steps=3, dropout=0.0)
 SIZES = Sizes(colour=7, objects=9, faces=4, hidden=8, expression_width=2, dropout=0.0)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from vea.main import build_app
 
 RECIPE = """

@@ -19,13 +19,13 @@ from handler.network import NetworkConfig
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.selector import SelectorConfig, fit_colour
-from train.ablation_features import FeatureSet
-from train.ablation_frozen import build_features, luminance
+from train.ablation.feature_cache import build_features, luminance
+from train.ablation.features import FeatureSet
 from train.datasets.reading import read_dataset
-from train.parts import build_network, build_selector, selector_files
-from train.recipe import Recipe
-from train.shards import CacheError
-from train.training_config import TrainingConfig
+from train.fitting.builders import build_network, build_selector, selector_files
+from train.recipes.recipe import Recipe
+from train.recipes.training import TrainingConfig
+from train.stimuli.shards import CacheError
 
 RECIPE = Recipe(
     name="tiny",

@@ -10,18 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from train.ablation import STUDIES, Study, Variant, build_study
-from train.ablation_report import (
-    CSV,
-    PLOT,
-    TABLE,
-    markdown,
-    table_cells,
-    to_frame,
-    write_report,
-)
-from train.ablation_runs import Outcome
-from train.ablation_summary import RowSummary, summarise
+from train.ablation.report import CSV, PLOT, TABLE, markdown, table_cells, to_frame, write_report
+from train.ablation.runs import Outcome
+from train.ablation.studies import STUDIES, Study, Variant, build_study
+from train.ablation.summary import RowSummary, summarise
 
 STUDY = build_study("branches", Variant())
 PHOTOS = 400

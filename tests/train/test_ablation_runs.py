@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from handler.network import NetworkConfig
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.selector import SelectorConfig
-from train.ablation import AblationError, Variant, build_study
-from train.ablation_features import FeatureSet
-from train.ablation_runs import TRAININGS, run_study
-from train.ablation_training import (
+from train.ablation.features import FeatureSet
+from train.ablation.runs import TRAININGS, run_study
+from train.ablation.studies import AblationError, Variant, build_study
+from train.ablation.training import (
     AblationConfig,
     Experiment,
     load_ablation_config,
@@ -27,8 +27,8 @@ from train.ablation_training import (
     train_variant,
     unpack_bits,
 )
-from train.recipe import Recipe, RecipeError
-from train.training_config import TrainingConfig
+from train.recipes.recipe import Recipe, RecipeError
+from train.recipes.training import TrainingConfig
 
 CONFIG = AblationConfig(epochs=2, batch_size=16, hidden=8, dropout=0.1, precision="32")
 RECIPE = Recipe(

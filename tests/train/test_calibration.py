@@ -9,7 +9,7 @@ from torch.nn import functional
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
-from train.calibration import calibrate, fit_factors
+from train.fitting.calibration import calibrate, fit_factors
 
 
 def batch(count: int = 40) -> tuple[Stimuli, torch.Tensor]:
@@ -86,7 +86,7 @@ def test_a_thousand_photos_outweigh_the_prior(monkeypatch: pytest.MonkeyPatch) -
     target = torch.multinomial(honest.sum(dim=0).softmax(dim=1), 1, generator=chooser).squeeze(1)
     logits = honest * torch.tensor([2.0, 0.7]).view(2, 1, 1)
     found = fit_factors(logits, torch.zeros(8), target)
-    monkeypatch.setattr("train.calibration._PENALTY", 0.0)
+    monkeypatch.setattr("train.fitting.calibration._PENALTY", 0.0)
     assert torch.allclose(found, fit_factors(logits, torch.zeros(8), target), rtol=0.02)
 
 

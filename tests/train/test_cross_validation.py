@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handler.emotions import MIKELS, POLARITY
 from handler.network import NetworkConfig
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.selector import SelectorConfig
-from train.cross_validation import CrossValidationError, cross_validate, mean_and_spread
+from handler.values.emotions import MIKELS, POLARITY
+from train.crossval.folds import stratified_folds
+from train.crossval.linear_probe import FrozenFeatures, fit_linear, frozen_features
+from train.crossval.network import FittedNetwork, link_photos
+from train.crossval.protocols import CrossValidationError, cross_validate, mean_and_spread
 from train.datasets.reading import read_dataset
-from train.fitted_network import FittedNetwork, link_photos
-from train.folds import stratified_folds
-from train.frozen_features import FrozenFeatures, fit_linear, frozen_features
-from train.recipe import Recipe, TrainingConfig
+from train.recipes.recipe import Recipe, TrainingConfig
 
 RECIPE = Recipe(
     name="tiny",
@@ -308,7 +308,7 @@ def test_a_fold_is_trained_on_one_device_however_many_the_recipe_has(
     def begin(recipe, *args, **kwargs):
         raise Begun(recipe.training.devices)
 
-    monkeypatch.setattr("train.fitted_network.fit", begin)
+    monkeypatch.setattr("train.crossval.network.fit", begin)
     several = replace(RECIPE, training=replace(RECIPE.training, devices=2))
     network = FittedNetwork(several, tmp_path / "run", cache_root=tmp_path / "cache")
     with pytest.raises(Begun, match=r"^1$"):

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.archive import load_archive
+from handler.archive.files import load_archive
 from handler.images import decode
 from handler.stimuli.selector import SelectorConfig, StimuliSelector, fit_colour
-from train.augment import apply_seeded, build_augmentation, derived_seed
-from train.data import (
+from train.fitting.augment import apply_seeded, build_augmentation, derived_seed
+from train.fitting.data import (
     Draw,
     StepBatches,
     StimuliDataset,
@@ -25,8 +25,8 @@ from train.data import (
     training_loader,
     validation_loader,
 )
-from train.stimuli_cache import CacheError, SelectorFiles, build_cache
-from train.training_config import TrainingConfig
+from train.recipes.training import TrainingConfig
+from train.stimuli.cache import CacheError, SelectorFiles, build_cache
 
 LITE = TrainingConfig(batch_size=6, crop=32)
 PAPER = TrainingConfig(batch_size=6, augment="random_crop", crop=48, colour=False)
@@ -280,13 +280,13 @@ def test_derived_seeds_fit_a_generator_and_differ(parts: list[int | str]) -> Non
 
 
 def test_each_device_gets_its_share_of_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.data.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("train.data.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("train.fitting.data.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("train.fitting.data.distributed.get_world_size", lambda: 2)
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("train.data.distributed.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("train.fitting.data.distributed.get_rank", lambda rank=rank: rank)
         shares.append(list(StepBatches(20, batch_size=6, seed=1)))
-    monkeypatch.setattr("train.data.distributed.is_initialized", lambda: False)
+    monkeypatch.setattr("train.fitting.data.distributed.is_initialized", lambda: False)
     alone = list(StepBatches(20, batch_size=6, seed=1))
     assert len(alone) == len(shares[0]) == len(shares[1])
     for both, *parts in zip(alone, *shares, strict=True):

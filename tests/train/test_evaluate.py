@@ -7,12 +7,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from handler.emotions import MIKELS, POLARITY
-from handler.errors import VeaError
 from handler.predictor import Prediction, Predictor, Refusal
-from train.charts import write_report
+from handler.values.emotions import MIKELS, POLARITY
+from handler.values.errors import VeaError
 from train.datasets.table import DatasetError
-from train.evaluate import check_predictions_file, evaluate, predict_files, write_predictions
+from train.evaluation.charts import write_report
+from train.evaluation.evaluate import (
+    check_predictions_file,
+    evaluate,
+    predict_files,
+    write_predictions,
+)
 
 
 @pytest.fixture(scope="module")

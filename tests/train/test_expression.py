@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from handler.organism.expression_net import FaceResNet
-from train.datasets.fer2013 import EXPRESSIONS, read_fer2013
-from train.expression import (
+from train.datasets.layouts.fer2013 import EXPRESSIONS, read_fer2013
+from train.expression.fit import (
     ExpressionModule,
     ExpressionRecipe,
     augment,
@@ -24,8 +24,8 @@ from train.expression import (
     fit_expression,
     load_expression_recipe,
 )
-from train.recipe import RecipeError, load_recipe
-from train.run_folder import RunError
+from train.fitting.run_folder import RunError
+from train.recipes.recipe import RecipeError, load_recipe
 
 STILL = ExpressionRecipe(crop=48, rotation=0.0, zoom=0.0, contrast=0.0, flip=False)
 # Eight channels: narrower 1x1 convolutions hang or crash in oneDNN where there is AVX2 alone.

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.emotions import MIKELS
 from handler.predictor import Prediction, Predictor
-from train.contact_page import TILE, Section, Tile, Words, contact_page
-from train.figures import Scored, best_of_each_emotion, make_figures, worst_failures
+from handler.values.emotions import MIKELS
+from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_page
+from train.evaluation.figures import Scored, best_of_each_emotion, make_figures, worst_failures
 
 NAMES = ("12-activation", "13-objects", "14-faces", "15-failures")
 

@@ -15,20 +15,20 @@ import pytorch_lightning as lightning
 import torch
 from PIL import Image
 
-from handler.archive import load_archive
+from handler.archive.files import load_archive
 from handler.network import NetworkConfig
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.semantic_net import SemanticConfig
 from handler.predictor import Predictor
 from handler.stimuli.selector import SelectorConfig, StimuliSelector
 from train.datasets.table import DatasetError
-from train.evaluate import evaluate, write_predictions
-from train.fit import fit
-from train.module import EmotionModule, frozen_stages
-from train.parts import build_parts
-from train.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
-from train.run_folder import RunError
-from train.stimuli_cache import CacheError
+from train.evaluation.evaluate import evaluate, write_predictions
+from train.fitting.builders import build_parts
+from train.fitting.fit import fit
+from train.fitting.module import EmotionModule, frozen_stages
+from train.fitting.run_folder import RunError
+from train.recipes.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
+from train.stimuli.cache import CacheError
 from train.weights.home import Header, write_weights
 
 LITE = "tf_efficientnet_lite0"
@@ -252,7 +252,7 @@ def test_the_archive_says_what_the_weights_of_its_objects_dictate(
         assert name == "random"
         return {"count": 3} | {key: value for key, value in config.items() if key != "count"}
 
-    monkeypatch.setattr("train.parts.object_settings", completed)
+    monkeypatch.setattr("train.fitting.builders.object_settings", completed)
     result = fit(QUICK, data, tmp_path / "run", cache_root=tmp_path / "c", progress_bar=False)
     assert load_archive(result.model).config.selector.objects["count"] == 3
 

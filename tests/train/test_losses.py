@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from handler.emotions import EKMAN, MIKELS, POLARITY, Wheel
-from train.losses import HierarchicalCrossEntropy
+from handler.values.emotions import EKMAN, MIKELS, POLARITY, Wheel
+from train.fitting.losses import HierarchicalCrossEntropy
 
 
 def by_the_paper(logits: np.ndarray, target: np.ndarray, wheel: Wheel, weight: float) -> float:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.emotions import EKMAN, MIKELS, POLARITY
-from train.measures import Scores
+from handler.values.emotions import EKMAN, MIKELS, POLARITY
+from train.evaluation.metrics import Scores
 
 
 def said(wheel, pairs):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
-from train.mixup import mix
+from train.fitting.mixup import mix
 
 SWAPPED = torch.tensor([1, 0])
 

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from handler import emotions
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
-from train.losses import HierarchicalCrossEntropy
-from train.mixup import mix
-from train.module import EmotionModule, frozen_stages
-from train.recipe import RecipeError, load_recipe
-from train.training_config import TrainingConfig
+from handler.values import emotions
+from train.fitting.losses import HierarchicalCrossEntropy
+from train.fitting.mixup import mix
+from train.fitting.module import EmotionModule, frozen_stages
+from train.recipes.recipe import RecipeError, load_recipe
+from train.recipes.training import TrainingConfig
 
 LITE = "tf_efficientnet_lite0"
 NETWORK = NetworkConfig(
@@ -188,7 +188,7 @@ def test_a_blend_is_judged_by_both_of_its_labels(
     monkeypatch: pytest.MonkeyPatch, branch_weight: float
 ) -> None:
     drawn = {"share": 0.3, "order": torch.tensor([1, 2, 0])}
-    monkeypatch.setattr("train.module.Beta.sample", lambda _: torch.tensor(drawn["share"]))
+    monkeypatch.setattr("train.fitting.module.Beta.sample", lambda _: torch.tensor(drawn["share"]))
     monkeypatch.setattr("torch.randperm", lambda *_, **__: drawn["order"])
     made = module(mixup=0.2, branch_weight=branch_weight)
     made.network.train()

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import handler
-from handler.archive import (
+from handler.archive.files import (
     LANDMARKS,
     ArchiveError,
     load_archive,

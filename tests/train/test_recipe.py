@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from handler.archive import read_card
+from handler.archive.files import read_card
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.objects import build_object_source
 from tests.shipped import ARCHIVE
-from train.parts import build_parts
-from train.recipe import (
+from train.fitting.builders import build_parts
+from train.recipes.recipe import (
     EMOTION,
     RecipeError,
     TrainingConfig,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.reliability import (
+from train.evaluation.reliability import (
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,

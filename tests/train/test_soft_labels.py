@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from handler.emotions import MIKELS
+from handler.values.emotions import MIKELS
 from train.datasets.table import DatasetError
-from train.soft_labels import soften
+from train.fitting.soft_labels import soften
 
 NAMES = ["awe/1.png", "awe/2.png", "fear/3.png"]
 ROWS = pd.DataFrame(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.statistics import percentile_interval, resampled_means, wilson_interval
+from train.evaluation.intervals import percentile_interval, resampled_means, wilson_interval
 
 
 def test_wilsons_interval_holds_the_share_and_shrinks_with_more_images():
@@ -64,7 +64,7 @@ def test_large_data_sets_are_drawn_in_parts_and_repeat_themselves(monkeypatch):
     values = np.random.default_rng(0).random((50, 2))
     whole = resampled_means(values, resamples=20)
     assert (whole == resampled_means(values, resamples=20)).all()
-    monkeypatch.setattr("train.statistics._DRAWS", 150)  # three resamples at a time
+    monkeypatch.setattr("train.evaluation.intervals._DRAWS", 150)  # three resamples at a time
     assert resampled_means(values, resamples=20) == pytest.approx(whole)
 
 

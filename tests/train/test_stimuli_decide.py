@@ -22,14 +22,14 @@ import pytest
 import torch
 from torch import nn
 
-from handler.emotions import POLARITY
 from handler.network import NetworkConfig, StimuliAwareNetwork
 from handler.organism.semantic_net import SemanticConfig
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
-from train.ablation_frozen import luminance
-from train.ablation_network import MeanObjects
-from train.frozen_features import fit_linear
-from train.losses import HierarchicalCrossEntropy
+from handler.values.emotions import POLARITY
+from train.ablation.feature_cache import luminance
+from train.ablation.network import MeanObjects
+from train.crossval.linear_probe import fit_linear
+from train.fitting.losses import HierarchicalCrossEntropy
 
 SEMANTIC = SemanticConfig(hidden=32, attention=16, steps=3, attention_feed="previous")
 SIZE = 16  # F of the made-up objects

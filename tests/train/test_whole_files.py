@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from train.whole_files import whole_file
+from handler.atomic_files import whole_file
 
 
 def test_a_file_takes_its_place_when_the_block_has_ended(tmp_path: Path) -> None:

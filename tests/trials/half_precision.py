@@ -17,7 +17,7 @@ import torch
 
 from handler.predictor import Predictor
 from tests.shipped import ARCHIVE
-from train.comparison import Comparison, compare_predictors
+from train.evaluation.comparison import Comparison, compare_predictors
 
 
 def compare_precisions(archive: Path, images: list[str], device: str) -> Comparison:

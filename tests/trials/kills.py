@@ -31,9 +31,9 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from jobs.embedded_s3 import S3Server, embedded_s3
 from tests.shipped import ARCHIVE
 from tests.trials.many_photos import BUCKET, data_files, many_photos, upload
+from vea.demo.embedded_s3 import S3Server, embedded_s3
 
 RESULTS = "results"
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from handler.images import SUFFIXES
-from jobs.embedded_s3 import S3Server
+from vea.demo.embedded_s3 import S3Server
 
 PHOTOS = Path(__file__).parents[2] / "vea" / "photos"
 BUCKET = "photos"

@@ -20,15 +20,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from handler.archive import read_card
-from handler.emotions import MIKELS
+from handler.archive.files import read_card
 from handler.images import ImageLimits
-from handler.prediction import Prediction
 from handler.predictor import ModelIdentity
-from jobs import worker
-from jobs.engine import InThisProcess
-from jobs.fetch import Fetched
-from jobs.run import Progress, ScoreJob, score_list
+from handler.values.emotions import MIKELS
+from handler.values.prediction import Prediction
+from jobs.engines.base import InThisProcess
+from jobs.fetching.fetcher import Fetched
+from jobs.run.driver import Progress, ScoreJob, score_list
+from jobs.scoring import worker
 from tests.shipped import ARCHIVE
 
 _EMOTIONS = len(MIKELS.labels)

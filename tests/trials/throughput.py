@@ -29,9 +29,9 @@ import pandas
 import psutil
 
 from handler.predictor import Predictor, Refusal
-from jobs.embedded_s3 import S3Server, embedded_s3
 from tests.shipped import ARCHIVE
 from tests.trials.many_photos import BUCKET, many_photos, upload
+from vea.demo.embedded_s3 import S3Server, embedded_s3
 
 RESULTS = "results"
 

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from vea.main import build_app
 
 

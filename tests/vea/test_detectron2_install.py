@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
-from vea import detectron2
+from handler.values.errors import VeaError
+from vea.commands import detectron2
 from vea.main import build_app
 
 PIP = [sys.executable, "-m", "pip"]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from vea.main import build_app
 
 RECIPE = """

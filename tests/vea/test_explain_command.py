@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from handler.errors import VeaError
 from handler.predictor import Predictor
-from vea.explain import output_names
+from handler.values.errors import VeaError
+from vea.commands.explain import output_names
 from vea.main import build_app
 
 KINDS = ("sheet.png", "activation.png", "objects.png", "face.png", "json")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from other_versions import other_version
 
-from handler.archive import ArchiveError, read_card
+from handler.archive.files import ArchiveError, read_card
 from train.package import package
 from vea.serving.verification import digest_of, verify
 
@@ -97,7 +97,7 @@ def test_two_files_of_one_name_are_refused(archive: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("handler", "handler/explain.py"),
+        ("handler", "handler/drawing/sheet.py"),
         ("modelName", "other"),
         ("modelVersion", "9"),
         ("requirementsFile", "requirements.txt"),

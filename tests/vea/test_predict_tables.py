@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from handler.prediction import Refusal
-from vea.predict import show
+from handler.values.prediction import Refusal
+from vea.commands.predict import show
 
 
 def test_brackets_in_a_name_are_not_taken_for_markup() -> None:

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from handler.errors import VeaError
-from vea.web import command
+from handler.values.errors import VeaError
+from vea.commands import web as command
 from vea.web.keys import KeyRing, new_key
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from handler.emotions import POLARITY, Wheel
+from handler.values.emotions import POLARITY, Wheel
 from train.datasets.listing import Listing, Row, is_utf8, printable
 from train.datasets.split_file import NAME, NEW, Entry
 from train.datasets.splitting import random_split, validation_part

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from handler.images import ImageRefused, decode
-from train.datasets.fer2013 import EXPRESSIONS, FerTable
+from train.datasets.layouts.fer2013 import EXPRESSIONS, FerTable
 from train.datasets.table import SPLITS, DatasetTable
 
 _DECODERS = 4  # threads; decoders let go of the interpreter's lock

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from handler.emotions import POLARITY, Wheel
-from train.datasets.artphoto import emotion_prefix
+from handler.values.emotions import POLARITY, Wheel
+from train.datasets.layouts.artphoto import emotion_prefix
 from train.datasets.listing import Listing, alphabetical_index, own_wheel
 
 NO_CLASS = "no emotion is given"

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.emotions import Wheel
-from train.datasets import (
+from handler.values.emotions import Wheel
+from train.datasets.building import OnProgress, build_table
+from train.datasets.layouts import (
     abstract,
     artphoto,
     emoset,
@@ -24,7 +25,6 @@ from train.datasets import (
     ldl,
     twitter,
 )
-from train.datasets.building import OnProgress, build_table
 from train.datasets.listing import Listing
 from train.datasets.split_file import NAME as SPLIT_FILE
 from train.datasets.split_file import apply_split, read_split

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.emotions import Wheel
+from handler.values.emotions import Wheel
 from train.datasets.listing import (
     Listing,
     Row,

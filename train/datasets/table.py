@@ -13,8 +13,8 @@ from typing import Literal
 
 import pandas as pd
 
-from handler.emotions import Wheel
-from handler.errors import VeaError
+from handler.values.emotions import Wheel
+from handler.values.errors import VeaError
 
 SPLITS = ("train", "val", "test")
 _SPLIT_SPELLINGS = {

@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from handler.errors import VeaError
+from handler.atomic_files import whole_file
+from handler.values.errors import VeaError
 from train.weights.sources import SOURCES
-from train.whole_files import whole_file
 
 FORMAT = 1
 KINDS = ("visual_genome", "coco", "backbone", "face_resnet")

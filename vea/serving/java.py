@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 OLDEST = 17
 

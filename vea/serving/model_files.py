@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from train.whole_files import whole_file
+from handler.atomic_files import whole_file
 from vea.serving.verification import VerifiedArchive, digest_of, verify
 from vea.serving.workplace import ServingError, Workplace
 

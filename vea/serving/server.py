@@ -25,8 +25,8 @@ from urllib.parse import quote
 import psutil
 from PIL import Image
 
-from handler.archive import read_card
-from train.whole_files import whole_file
+from handler.archive.files import read_card
+from handler.atomic_files import whole_file
 from vea.serving.capacity import Capacity
 from vea.serving.client import Client
 from vea.serving.history import History

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handler.archive import CONTENTS, ArchiveConfig, ArchiveError, read_card
+from handler.archive.files import CONTENTS, ArchiveConfig, ArchiveError, read_card
 
 _MANIFEST = "MAR-INF/MANIFEST.json"  # the archiver adds it after the list was made
 _LONGEST_LIST = 4 << 20  # bytes; thousands of files

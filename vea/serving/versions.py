@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from vea.serving.history import Action, Event, History
 from vea.serving.management import Management, Served
 from vea.serving.model_files import ModelFiles

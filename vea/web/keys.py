@@ -13,7 +13,7 @@ import re
 import secrets
 from pathlib import Path
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 _PREFIX = "vea_"
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")

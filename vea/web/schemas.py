@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handler.requests import MAX_IMAGES
+from handler.serving.requests import MAX_IMAGES
 
 
 def _object(properties: dict[str, Any], *optional: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from PIL import Image
 
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 
 _EXTENSION = "detectron2._C"
 # In this order: the first two are where an import of the third would fail, and small enough to be

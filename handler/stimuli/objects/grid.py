@@ -19,9 +19,9 @@ from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import Backbone
-from handler.settings import check_number
 from handler.stimuli.objects import ObjectSource
 from handler.stimuli.stimuli import Objects
+from handler.values.checks import check_number
 
 # Only the list of the 1,000 ImageNet category names is taken from torchvision, no weights.
 IMAGENET_CATEGORIES: tuple[str, ...] = tuple(

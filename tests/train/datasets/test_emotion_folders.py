@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from handler.emotions import EKMAN, MIKELS
-from train.datasets.folders import DatasetError, read_folders
+from handler.values.emotions import EKMAN, MIKELS
+from train.datasets.layouts.folders import DatasetError, read_folders
 
 
 def fill(folder: Path, count: int, suffix: str = ".jpg") -> list[Path]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from handler.emotions import EKMAN, MIKELS
+from handler.values.emotions import EKMAN, MIKELS
 from train.datasets.reading import read_dataset
 from train.datasets.table import NOT_THERE
 

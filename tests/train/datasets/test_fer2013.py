@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.datasets.fer2013 import EXPRESSIONS, FerTable, find_fer2013, read_fer2013
+from train.datasets.layouts.fer2013 import EXPRESSIONS, FerTable, find_fer2013, read_fer2013
 from train.datasets.table import DatasetError
 
 USAGES = ["Training", "Training", "Training", "PublicTest", "PrivateTest"]

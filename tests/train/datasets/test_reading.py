@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from handler.emotions import EKMAN, MIKELS, POLARITY
+from handler.values.emotions import EKMAN, MIKELS, POLARITY
 from train.datasets.reading import read_dataset
 from train.datasets.table import NOT_THERE, NOT_UTF8, DatasetError
 

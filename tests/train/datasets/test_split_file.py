@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from handler.emotions import MIKELS, POLARITY
+from handler.values.emotions import MIKELS, POLARITY
 from train.datasets.reading import read_dataset
 from train.datasets.split_file import NAME, NEW, write_split
 from train.datasets.table import NOT_THERE, NOT_UTF8, DatasetError

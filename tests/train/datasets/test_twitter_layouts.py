@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handler.emotions import MIKELS, POLARITY
+from handler.values.emotions import MIKELS, POLARITY
 from train.datasets.classes import NEUTRAL
 from train.datasets.reading import read_dataset
 from train.datasets.split_file import write_split

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from handler.stimuli.stimuli import Stimuli
-from train.stimuli_cache import StimuliCache
+from train.stimuli.cache import StimuliCache
 
 Build = Callable[..., StimuliCache]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from caches import Build, table_of
 
-from handler.archive import load_archive
+from handler.archive.files import load_archive
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli
-from train.stimuli_cache import SelectorFiles, StimuliCache, build_cache
+from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache
 
 
 @pytest.fixture(scope="module")
@@ -68,4 +68,4 @@ def selections(selector: StimuliSelector, monkeypatch: pytest.MonkeyPatch) -> li
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight photos a shard, so that few photos suffice."""
-    monkeypatch.setattr("train.selecting._SHARD", 8)
+    monkeypatch.setattr("train.stimuli.workers._SHARD", 8)

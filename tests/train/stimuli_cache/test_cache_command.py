@@ -8,11 +8,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from handler.emotions import MIKELS
+from handler.values.emotions import MIKELS
 from train.datasets.reading import read_dataset
-from train.parts import build_parts, selector_files
-from train.recipe import load_recipe
-from train.stimuli_cache import build_cache
+from train.fitting.builders import build_parts, selector_files
+from train.recipes.recipe import load_recipe
+from train.stimuli.cache import build_cache
 from vea.main import build_app
 
 

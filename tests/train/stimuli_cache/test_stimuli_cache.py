@@ -13,9 +13,9 @@ from caches import Build, parts, same, table_of
 
 from handler.images import decode
 from handler.stimuli.selector import StimuliSelector
-from train.selecting import pack
-from train.shards import ShardFolder
-from train.stimuli_cache import StimuliCache, build_cache
+from train.stimuli.cache import StimuliCache, build_cache
+from train.stimuli.shards import ShardFolder
+from train.stimuli.workers import pack
 
 
 def test_cached_stimuli_are_those_that_the_selector_selects(

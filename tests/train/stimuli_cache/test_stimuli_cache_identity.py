@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from caches import Build, shards
 
-from handler.archive import load_archive
+from handler.archive.files import load_archive
 from handler.stimuli.selector import FaceConfig
-from train.shards import CacheError
-from train.stimuli_cache import SelectorFiles, fingerprint
+from train.stimuli.cache import SelectorFiles, fingerprint
+from train.stimuli.shards import CacheError
 
 
 def test_another_setting_weight_or_face_file_is_another_selector(

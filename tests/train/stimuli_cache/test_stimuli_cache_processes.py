@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from caches import Build, alike
 
-from train.shards import CacheError
+from train.stimuli.shards import CacheError
 
 # Builds a cache as a program of its own: model folder, photos, cache root, workers.
 _PROGRAM = """

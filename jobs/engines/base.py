@@ -1,0 +1,78 @@
+"""Where chunks are scored: in this process, in several, or on a Ray cluster.
+
+An `Engine` gets the tasks and a `Worker` that can be pickled, starts the worker wherever it likes,
+and gives back one small report for each chunk. `InThisProcess` is the plain one;
+`jobs.engines.processes.Processes` and `jobs.engines.ray.OnRay` survive the death of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+from jobs.engines.dispatch import OnImages, OnPoison
+from jobs.engines.signals import Interrupted, StopRequest
+
+if TYPE_CHECKING:
+    from jobs.output.parquet import PartReport
+    from jobs.scoring.worker import Task, Worker
+
+
+class Engine(Protocol):
+    """Runs tasks through started workers."""
+
+    def run(
+        self,
+        todo: Iterator[Task],
+        worker: Worker,
+        *,
+        on_images: OnImages,
+        on_poison: OnPoison,
+        stop: StopRequest,
+    ) -> Generator[PartReport]:
+        """Score every chunk of ``todo`` and write its part; reports may come in any order.
+
+        Args:
+            todo: whole chunks; no more of them are taken than can be worked on.
+            worker: not started yet; it is not started at all if there is nothing to do.
+            on_images: told of images that are through; always called from this thread.
+            on_poison: told of images that kill workers, before their chunk is scored without them.
+            stop: ends the run early: no chunk is begun after it is set, and none goes on when its
+                grace is over.
+
+        Raises:
+            VeaError: the job cannot be done; the message is one line for people.
+        """
+
+
+class InThisProcess:
+    """One chunk after the other, here. An image that kills the process ends the job."""
+
+    def run(
+        self,
+        todo: Iterator[Task],
+        worker: Worker,
+        *,
+        on_images: OnImages,
+        on_poison: OnPoison,
+        stop: StopRequest,
+    ) -> Generator[PartReport]:
+        """As `Engine.run`; the grace is looked at between batches."""
+
+        def tell(count: int, failed: Mapping[str, int]) -> None:
+            on_images(count, failed)
+            if stop.seconds_left() == 0:
+                raise Interrupted
+
+        with ExitStack() as stack:
+            work: Callable[[Task], PartReport] | None = None
+            for task in todo:
+                if stop.is_set():
+                    return
+                work = work or stack.enter_context(worker.start(tell))
+                try:
+                    report = work(task)
+                except Interrupted:
+                    return
+                yield report

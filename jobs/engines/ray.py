@@ -1,0 +1,273 @@
+"""An engine on a Ray cluster: one actor for each worker, on whatever machines there are.
+
+Ray places the actors and says when one is lost. Everything else is `jobs.engines.dispatch`'s: Ray's
+own restarts and retries are switched off, because they know no bound and would run an image that
+kills for ever. A lost machine is a few lost actors; new ones are asked for, and start when there is
+room again. The machines need this package, the archive at the same path, and their own access to
+S3.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handler.values.errors import VeaError
+from jobs.engines.dispatch import Died, Event, Failed, Finished, OnImages, OnPoison, Ready, dispatch
+from jobs.engines.signals import SIGNALS, StopRequest
+
+if TYPE_CHECKING:
+    from jobs.output.parquet import PartReport
+    from jobs.scoring.worker import Task, Worker
+
+_LOOK = 1.0  # seconds between looks at signals and at new machines
+_PATIENCE = 10.0  # seconds for a cluster to answer
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LOOPBACK = ("127.", "localhost:", "[::1]:")
+
+
+class OnRay:
+    """As many actors as a cluster has room for.
+
+    Args:
+        address: of the cluster: ``host:port``, ``ray://…``, or ``auto`` for the one that this
+            machine belongs to, or this machine alone if it belongs to none.
+        workers: at most so many actors; as many as there is room for if not given.
+        gpus_per_worker: that each actor takes; may be a fraction.
+    """
+
+    def __init__(
+        self, address: str = "auto", *, workers: int | None = None, gpus_per_worker: float = 0.0
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise VeaError(f"{workers} workers on Ray: expected at least 1")
+        self._address = address
+        self._workers = workers
+        self._gpus = gpus_per_worker
+
+    def run(
+        self,
+        todo: Iterator[Task],
+        worker: Worker,
+        *,
+        on_images: OnImages,
+        on_poison: OnPoison,
+        stop: StopRequest,
+    ) -> Generator[PartReport]:
+        """As `jobs.engines.base.Engine.run`; images are told of by whole chunks."""
+        with _connected(self._address) as ray:
+            hands = _Actors(ray, worker, most=self._workers, gpus=self._gpus)
+            yield from dispatch(hands, todo, on_images=on_images, on_poison=on_poison, stop=stop)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """The module ``ray``, connected; a connection that was there before stays."""
+    with _own_signals():
+        found = _find(address)
+        # Ray reads these when it is imported. Nothing leaves the machine that was not asked for;
+        # and a cluster on this machine alone has no business on the network.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if found is None or found.startswith(_LOOPBACK):
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        try:
+            import ray  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            if error.name != "ray":
+                raise
+            raise VeaError("Ray is missing: pip install 'vea[ray]'") from None
+        ours = not ray.is_initialized()
+        if ours:
+            _connect(ray, found)
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _find(address: str) -> str | None:
+    """The address of a cluster that is there, or None for this machine alone.
+
+    Ray itself would try for many minutes to reach one that is not.
+    """
+    if address != "auto":
+        if not _answers(address):
+            raise VeaError(
+                f"there is no Ray cluster at {address}: expected the address that "
+                "`ray start --head` gave, or auto"
+            )
+        return address
+    if named := os.environ.get("RAY_ADDRESS"):
+        return _find(named)
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        # `ray start` leaves this on every machine of a cluster.
+        noted = Path(folder, "ray", "ray_current_cluster").read_text().strip()
+    except OSError:
+        return None
+    return noted if _answers(noted) else None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise VeaError(f"the Ray cluster at {address} cannot be used: {line}") from None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of signals; Ray puts its own in their place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Actor:
+    """What runs on the cluster. Errors are answers: an exception means that the actor is lost."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._work: Callable[[Task], PartReport]
+
+    def load(self, packed: bytes) -> Any:
+        """Load the model; gives the line of an error, or nothing."""
+
+        def start() -> None:
+            # Unpacked here, where a module that the machine lacks is an error like others.
+            worker: Worker = pickle.loads(packed)
+            self._work = self._stack.enter_context(worker.start(None))
+
+        return _answer(start)
+
+    def live(self) -> None:
+        """Show that there is somebody."""
+
+    def score(self, task: Task) -> Any:
+        """Give the report of a task, or the line of an error."""
+        return _answer(lambda: self._work(task))
+
+
+def _answer(action: Callable[[], object]) -> object:
+    try:
+        return action()
+    except VeaError as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+class _Actors:
+    """`jobs.engines.dispatch.Hands` that are Ray actors."""
+
+    def __init__(self, ray: Any, worker: Worker, *, most: int | None, gpus: float) -> None:
+        self._ray = ray
+        self._most = most
+        self._need = {"CPU": float(worker.job.threads), **({"GPU": gpus} if gpus else {})}
+        self._class = ray.remote(_Actor).options(
+            num_cpus=self._need["CPU"],
+            num_gpus=gpus,
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        self._worker = ray.put(pickle.dumps(worker))
+        self._actors: dict[int, Any] = {}
+        self._waiting: dict[Any, int] = {}
+        self._loading: set[int] = set()
+        self._given: dict[int, Task] = {}
+        self._started = 0
+        self._room = 1
+        self._looked = -math.inf
+
+    def most(self) -> int:
+        """As asked for, or what the machines of the cluster have room for by now."""
+        if self._most is not None:
+            return self._most
+        if time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
+            there = self._ray.cluster_resources()
+            self._room = max(1, min(int(there.get(k, 0.0) / n) for k, n in self._need.items()))
+        return self._room
+
+    def start(self) -> int:
+        number, self._started = self._started, self._started + 1
+        actor = self._actors[number] = self._class.remote()
+        self._waiting[actor.load.remote(self._worker)] = number
+        self._loading.add(number)
+        return number
+
+    def give(self, hand: int, task: Task) -> None:
+        # A lost machine takes idle actors along too, which nobody hears of until they are called;
+        # that must not look as if the task had killed one after the other.
+        self._given[hand] = task
+        self._waiting[self._actors[hand].live.remote()] = hand
+
+    def wait(self, stop: StopRequest, timeout: float | None) -> list[Event]:
+        timeout = _LOOK if timeout is None else min(timeout, _LOOK)
+        refs = list(self._waiting)
+        ready, _ = self._ray.wait(refs, num_returns=1, timeout=timeout)
+        stop.hear()
+        return [event for ref in ready for event in self._events(ref)]
+
+    def close(self) -> None:
+        for actor in self._actors.values():
+            self._ray.kill(actor, no_restart=True)
+        self._actors.clear()
+        self._waiting.clear()
+
+    def _events(self, ref: Any) -> Iterator[Event]:
+        hand = self._waiting.pop(ref)
+        try:
+            answer = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            # It may be that only the connection to it is lost.
+            self._ray.kill(self._actors.pop(hand), no_restart=True)
+            begun = self._given.pop(hand, None) is None
+            yield Died(hand, _last_words(error), begun)
+            return
+        if isinstance(answer, str):
+            yield Failed(hand, answer)
+        elif hand in self._loading:
+            self._loading.discard(hand)
+            yield Ready(hand)
+        elif hand in self._given:
+            task = self._given.pop(hand)
+            self._waiting[self._actors[hand].score.remote(task)] = hand
+        else:
+            yield Finished(hand, answer)
+
+
+def _last_words(error: Exception) -> str:
+    """Of an actor, in one line: Ray's account ends with the cause."""
+    return " ".join(_COLOURS.sub("", str(error)).split())[-300:]

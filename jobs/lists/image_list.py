@@ -1,0 +1,156 @@
+"""The list of images that a job scores, read in constant memory.
+
+A list is a text file, a table (CSV, TSV, JSON lines) that may be packed with gzip or zstd, or a
+parquet file, local or on S3. One column of a table names the image, the others pass through into
+the result. Images are ``s3://bucket/key``, ``https://host/path`` or paths, relative ones to the
+folder that the list is in. An image that is listed twice is scored twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from jobs.lists.columns import ManifestError
+from jobs.lists.delimited import DelimitedList
+from jobs.lists.jsonl import JsonList
+from jobs.lists.parquet import ParquetList
+from jobs.lists.snapshot import ListCopy, copy_list
+from jobs.lists.text import TextList
+from jobs.storage.s3 import S3, is_s3
+from jobs.values.chunks import Entry
+
+
+class _ListFormat(Protocol):
+    """What every format offers."""
+
+    @property
+    def column(self) -> str | None:
+        """That names the image; None where there are no columns."""
+
+    @property
+    def extra(self) -> pa.Schema:
+        """The columns that pass through."""
+
+    def entries(self) -> Iterator[Entry]:
+        """One for each row, in the list's order; each call begins again."""
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """A list that has been read through once.
+
+    Attributes:
+        location: as the user gave it.
+        sha256: of the file's bytes, hex.
+        folder: where relative images are looked for: a local path, or ``s3://bucket/prefix``.
+        column: that names the image; None for a text file.
+        rows: how many images it lists.
+        has_relative: whether any of them is relative to ``folder``.
+        extra: names and types of the columns that pass through.
+    """
+
+    location: str
+    sha256: str
+    folder: str
+    column: str | None
+    rows: int
+    has_relative: bool
+    extra: pa.Schema
+    _entries: Callable[[], Iterator[Entry]] = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The rows in the list's order; iterations do not disturb each other."""
+        return self._entries()
+
+
+@contextmanager
+def open_list(
+    location: str,
+    *,
+    column: str | None = None,
+    keep: Sequence[str] | None = None,
+    s3: S3 | None = None,
+) -> Iterator[ImageList]:
+    """Open a list of images; the copy of it lives as long as the context.
+
+    Args:
+        location: a path or ``s3://bucket/key`` whose name ends in .txt, .csv, .tsv, .jsonl,
+            .ndjson (with or without .gz or .zst after it) or .parquet.
+        column: that names the image; None for the first of `jobs.lists.columns.IMAGE_COLUMNS`
+            that the list has.
+        keep: columns that pass through, in this order; None for all.
+        s3: used if the list lies there; made if not given.
+
+    Raises:
+        ManifestError: there is no such list, or it is not what its name says.
+        S3Error: S3 does not give it.
+    """
+    suffix = _suffix(location)
+    with copy_list(location, s3) as copy:
+        found = _read_as(suffix, copy, column, keep)
+        rows, relative = 0, False
+        # Reading to the end first gives the progress bar its length, and tells of a broken line
+        # before hours of work rather than after them.
+        for entry in found.entries():
+            rows += 1
+            relative = relative or _is_relative(entry.image)
+        yield ImageList(
+            location=location,
+            sha256=copy.sha256,
+            folder=_folder(location),
+            column=found.column,
+            rows=rows,
+            has_relative=relative,
+            extra=found.extra,
+            _entries=found.entries,
+        )
+
+
+def resolve(image: str, folder: str) -> str:
+    """Where an image lies: ``image`` itself, or under ``folder`` if it is a relative path."""
+    return f"{folder}/{image}" if _is_relative(image) else image
+
+
+def _is_relative(image: str) -> bool:
+    return bool(image) and "://" not in image and not os.path.isabs(image)
+
+
+def _folder(location: str) -> str:
+    return location.rpartition("/")[0] if is_s3(location) else str(Path(location).resolve().parent)
+
+
+def _suffix(location: str) -> str:
+    """Of the format, without that of the packing."""
+    name = location.rpartition("/")[2].lower()
+    packed = Path(name).suffix in (".gz", ".zst")
+    suffix = Path(name.rpartition(".")[0] if packed else name).suffix
+    known = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
+    if suffix in known or (suffix == ".parquet" and not packed):
+        return suffix
+    raise ManifestError(
+        f"'{location}' is not a list of images: expected a name that ends in {', '.join(known)} "
+        "(or one of these and .gz or .zst) or .parquet, or a folder that ends in '/'"
+    )
+
+
+def _read_as(
+    suffix: str, copy: ListCopy, column: str | None, keep: Sequence[str] | None
+) -> _ListFormat:
+    match suffix:
+        case ".txt":
+            return TextList(copy, column=column, keep=keep)
+        case ".csv":
+            return DelimitedList(copy, delimiter=",", column=column, keep=keep)
+        case ".tsv":
+            return DelimitedList(copy, delimiter="\t", column=column, keep=keep)
+        case ".parquet":
+            return ParquetList(copy, column=column, keep=keep)
+        case _:
+            return JsonList(copy, column=column, keep=keep)

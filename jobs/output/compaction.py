@@ -1,0 +1,228 @@
+"""Compaction: the many small parts of a run become few large files, the ones that people read.
+
+Parts are small so that little is lost when a worker dies; query engines want files of a hundred
+megabytes. Rows keep their order, and files and their row groups are cut by rows alone, so that the
+same rows give the same bytes however they were divided into parts. In memory are one file in its
+encoded form, one row group, and the few parts that are read ahead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from handler.values.errors import VeaError
+from jobs.output.parquet import FAILED, OK, ROW_GROUP, SUFFIX, read_part, writer_options
+from jobs.storage.folders import Folder
+
+PREFIX = "images-"
+ROWS_PER_FILE = 1_000_000
+READERS = 8
+
+# A single put to S3 takes 5 GiB at most. Only very long values of columns from the list come here.
+_MOST_BYTES = 2 * 1024**3
+
+
+class PartError(VeaError):
+    """A part is not what the run should have written; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One of the files that a run results in.
+
+    Attributes:
+        name: of the object.
+        rows: images in it.
+        bytes: its size.
+        sha256: of its content, hex.
+    """
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Counts:
+    """What is in the files.
+
+    Attributes:
+        rows: images.
+        status: how many are ``ok`` and how many ``failed``.
+        reasons: how many failed for each ``stage/reason_kind``.
+        emotions: how many show each emotion the most.
+    """
+
+    rows: int = 0
+    status: Counter[str] = field(default_factory=lambda: Counter({OK: 0, FAILED: 0}))
+    reasons: Counter[str] = field(default_factory=Counter)
+    emotions: Counter[str] = field(default_factory=Counter)
+
+    def add(self, table: pa.Table) -> None:
+        """Count further rows."""
+        kinds = ["status", "stage", "reason_kind", "emotion"]
+        groups = table.group_by(kinds, use_threads=False).aggregate([([], "count_all")])
+        for group in groups.to_pylist():
+            count = group["count_all"]
+            self.rows += count
+            self.status[group["status"]] += count
+            if group["status"] == FAILED:
+                self.reasons[f"{group['stage']}/{group['reason_kind']}"] += count
+            else:
+                self.emotions[group["emotion"]] += count
+
+
+def compact(
+    folder: Folder,
+    parts: Sequence[str],
+    *,
+    leave_out: Iterable[str] = (),
+    rows_per_file: int = ROWS_PER_FILE,
+) -> tuple[list[DataFile], Counts]:
+    """Write the rows of all parts into ``images-00000.parquet`` and so on.
+
+    A file holds ``rows_per_file`` rows, the last one fewer; there is always one, so that readers
+    find the columns of a run without rows too.
+
+    Args:
+        folder: of the parts and the files.
+        parts: names, in order; at least one.
+        leave_out: columns that the files should not have.
+        rows_per_file: at most.
+
+    Raises:
+        ObjectMissing: there is no part of one of the names.
+        PartError: one is damaged, or its rows are not those that follow.
+    """
+    counts = Counts()
+    files = _Files(folder, rows_per_file)
+    dropped = {name.casefold() for name in leave_out}
+    for table in _read(folder, parts, counts):
+        names = [name for name in table.column_names if name.casefold() in dropped]
+        files.add(table.drop_columns(names))
+    return files.close(), counts
+
+
+def _read(folder: Folder, parts: Sequence[str], counts: Counts) -> Iterator[pa.Table]:
+    """The parts' rows in order, checked and counted, with a few parts being read ahead."""
+    rest = iter(parts)
+    columns: pa.Schema | None = None
+    with ThreadPoolExecutor(READERS, thread_name_prefix="vea-parts") as pool:
+
+        def start(name: str) -> tuple[str, Future[bytes]]:
+            return name, pool.submit(folder.read, name)
+
+        coming = deque(start(name) for name in islice(rest, READERS))
+        try:
+            while coming:
+                name, content = coming.popleft()
+                try:
+                    table = read_part(content.result())
+                    columns = columns or table.schema
+                    _check(table, columns, first=counts.rows)
+                    counts.add(table)
+                except (ValueError, KeyError) as error:
+                    raise damaged(name, folder, error) from None
+                coming.extend(start(name) for name in islice(rest, 1))
+                yield table
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def damaged(name: str, folder: Folder, error: Exception) -> PartError:
+    """The error for a part that cannot be read."""
+    line = str(error).strip().splitlines()[0]
+    return PartError(f"{name} in {folder.location} is damaged ({line}): delete it, start again")
+
+
+def _check(table: pa.Table, columns: pa.Schema, *, first: int) -> None:
+    if not table.schema.equals(columns):
+        raise ValueError("its columns are not those of the parts before it")
+    positions = table["position"].to_numpy()
+    if not np.array_equal(positions, np.arange(first, first + len(positions))):
+        found = f"{positions[0]} to {positions[-1]}"
+        raise ValueError(
+            f"it has the rows {found} where {first} to {first + len(positions) - 1} should be"
+        )
+
+
+class _Files:
+    """Files one after the other, cut into whole row groups and the rest at the end of each file.
+
+    Each group is one stretch of memory, because parquet pages are cut where stretches end.
+    """
+
+    def __init__(self, folder: Folder, rows_per_file: int) -> None:
+        self._folder = folder
+        self._rows_per_file = rows_per_file
+        self._written: list[DataFile] = []
+        self._waiting: list[pa.Table] = []
+        self._rows_waiting = 0
+        self._file: _OpenFile | None = None
+
+    def add(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._rows_waiting += table.num_rows
+        while self._rows_waiting >= (size := self._next_group()):
+            self._write_group(size)
+
+    def close(self) -> list[DataFile]:
+        if self._rows_waiting or not (self._file or self._written):
+            self._write_group(self._rows_waiting)
+        if self._file:
+            self._written.append(self._file.close(self._folder))
+        return self._written
+
+    def _next_group(self) -> int:
+        in_file = self._file.rows if self._file else 0
+        return min(ROW_GROUP, self._rows_per_file - in_file)
+
+    def _write_group(self, size: int) -> None:
+        rows = pa.concat_tables(self._waiting)
+        if self._file is None:
+            self._file = _OpenFile(f"{PREFIX}{len(self._written):05d}{SUFFIX}", rows.schema)
+        self._file.add(rows.slice(0, size).combine_chunks())
+        self._waiting, self._rows_waiting = [rows.slice(size)], rows.num_rows - size
+        if self._file.rows == self._rows_per_file or self._file.bytes >= _MOST_BYTES:
+            self._written.append(self._file.close(self._folder))
+            self._file = None
+
+
+class _OpenFile:
+    """A parquet file in memory; it goes to its folder whole, and only when it is complete."""
+
+    def __init__(self, name: str, columns: pa.Schema) -> None:
+        self._name = name
+        self._buffer = io.BytesIO()
+        self._writer = pq.ParquetWriter(self._buffer, columns, **writer_options(columns))
+        self.rows = 0
+
+    @property
+    def bytes(self) -> int:
+        return self._buffer.tell()
+
+    def add(self, group: pa.Table) -> None:
+        self._writer.write_table(group, row_group_size=ROW_GROUP)
+        self.rows += group.num_rows
+
+    def close(self, folder: Folder) -> DataFile:
+        self._writer.close()
+        data = self._buffer.getvalue()
+        folder.write(self._name, data)
+        return DataFile(self._name, self.rows, len(data), hashlib.sha256(data).hexdigest())

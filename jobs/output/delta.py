@@ -1,0 +1,202 @@
+"""A finished run becomes one commit of a Delta Lake table, for those who keep results in one.
+
+The folder of a run stays what it is; the table gets a copy of its rows. The commit replaces
+whatever the table holds for the same night (the columns that the folder's path gives, such as
+``dt``; the run itself if the path gives none), so a night that was scored anew is there once. Delta
+keeps as an application transaction which run a night was last committed from: each is committed
+once, however often its command is started, and again only if another run has taken its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError
+
+from handler.values.errors import VeaError
+from jobs.output import parquet as sink
+from jobs.output.ledger import MANIFEST, SUCCESS
+from jobs.output.partitions import path_values
+from jobs.storage.errors import one_line
+from jobs.storage.folders import Folder, open_folder
+from jobs.storage.s3 import S3, S3Location, is_s3
+
+_ATTEMPTS = 5
+
+
+class DeltaCommitError(VeaError):
+    """The rows cannot be committed; the message is one line for people."""
+
+
+def require_delta() -> None:
+    """Raises: DeltaCommitError: the package is missing; better told before a night."""
+    _deltalake()
+
+
+def commit_run(out: str, table: str, s3: S3) -> bool:
+    """Commit the rows of the finished run in ``out`` to a Delta table, unless they are there.
+
+    Args:
+        out: folder of the run, a path or ``s3://bucket/prefix``.
+        table: of all nights, likewise; made if there is none.
+        s3: for both.
+
+    Returns:
+        Whether there was anything to commit.
+
+    Raises:
+        DeltaCommitError: the run is not finished, a file of it is damaged, or the table does not
+            take its rows.
+        S3Error: a file of the run cannot be read.
+    """
+    deltalake = _deltalake()
+    folder = open_folder(out, s3)
+    manifest = _manifest(folder)
+    options = _storage_options(table, s3)
+    constants = path_values(folder.location)
+    for name, value in constants.items():
+        if not name.isidentifier() or "'" in value:
+            raise DeltaCommitError(
+                f"the folder '{name}={value}' in {folder.location} cannot be a partition of a "
+                "Delta table: expected letters, digits and '_', and a value without quotes"
+            )
+    same_night = constants or {"run_id": manifest["run_id"]}
+    # The same list, scored for two nights, is one run; and yet there are two commits to make.
+    night = "/".join(f"{name}={value}" for name, value in same_night.items())
+    # A transaction's version is a number of 64 bits: as much of the run's hash as fits.
+    run = deltalake.Transaction(app_id=f"vea:{night}", version=int(manifest["run_id"][:15], 16))
+    refused: Exception
+    unread: list[VeaError] = []
+    for _ in range(_ATTEMPTS):
+        try:
+            reader = _rows(folder, manifest, constants, unread)
+            deltalake.DeltaTable.create(
+                table,
+                reader.schema,
+                mode="ignore",  # if there is one
+                partition_by=list(same_night),
+                storage_options=options,
+            )
+            # What is looked at here is what is written to: Delta refuses a commit if another one
+            # of the same transaction has come between.
+            found = deltalake.DeltaTable(table, storage_options=options)
+            if found.transaction_version(run.app_id) == run.version:
+                return False
+            deltalake.write_deltalake(
+                found,
+                reader,
+                mode="overwrite",
+                predicate=" and ".join(f"{k} = '{v}'" for k, v in same_night.items()),
+                partition_by=list(same_night),
+                schema_mode="merge",  # another list may have brought other columns
+                commit_properties=deltalake.CommitProperties(
+                    custom_metadata={"vea_run": manifest["run_id"]}, app_transactions=[run]
+                ),
+            )
+            return True
+        except deltalake.exceptions.CommitFailedError as error:
+            refused = error  # somebody else has committed meanwhile: perhaps this very run
+        except VeaError:  # a file that cannot be read is no refusal of the table's
+            raise
+        except Exception as error:  # the package raises bare ones, too, of columns it cannot hold
+            if unread:
+                raise unread[0] from None
+            raise _refused(table, error) from None
+    raise _refused(table, refused)
+
+
+def _deltalake() -> Any:
+    try:
+        import deltalake  # noqa: PLC0415 - an extra
+        import deltalake.exceptions  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise DeltaCommitError(
+            "--delta needs a package that is missing: pip install 'vea[delta]'"
+        ) from None
+    return deltalake
+
+
+def _manifest(folder: Folder) -> dict[str, Any]:
+    if SUCCESS not in folder.list():
+        raise DeltaCommitError(f"{folder.location} holds no finished run: there is no {SUCCESS}")
+    manifest: dict[str, Any] = json.loads(folder.read(MANIFEST))
+    return manifest
+
+
+def _rows(
+    folder: Folder,
+    manifest: Mapping[str, Any],
+    constants: Mapping[str, str],
+    unread: list[VeaError],
+) -> pa.RecordBatchReader:
+    """All rows, file by file, with the columns that the folder's path gives.
+
+    Delta turns what is raised while it reads into an error of its own; ``unread`` gets the first.
+    """
+    names = [file["name"] for file in manifest["files"]]
+    first = _read(folder, names[0], constants)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first.to_batches()
+        for name in names[1:]:
+            try:
+                table = _read(folder, name, constants)
+            except VeaError as error:
+                unread.append(error)
+                raise
+            yield from table.to_batches()
+
+    return pa.RecordBatchReader.from_batches(first.schema, batches())
+
+
+def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
+    try:
+        table = sink.read_part(folder.read(name))
+    except ValueError as error:
+        raise DeltaCommitError(
+            f"{name} in {folder.location} is damaged ({one_line(str(error))}): score the list "
+            "again with another --out"
+        ) from None
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz:  # Delta knows UTC alone
+            moved = pa.timestamp(field.type.unit, "UTC")
+            table = table.set_column(place, field.with_type(moved), table[place].cast(moved))
+    for column, value in constants.items():
+        filled = pa.array([value] * table.num_rows, pa.string())
+        table = table.append_column(pa.field(column, pa.string()), filled)
+    return table
+
+
+def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
+    """What makes Delta reach S3 as everything else here does."""
+    if not is_s3(table):
+        return None
+    bucket = S3Location.parse(f"{table.rstrip('/')}/_").bucket
+    connection = s3.connection()
+    try:
+        key, secret, token = connection.credentials()
+        url = connection.bucket_url(bucket)
+    except BotoCoreError as error:
+        raise _refused(table, error) from None
+    virtual = not url.endswith(f"/{bucket}")
+    options = {
+        # Where the bucket is part of the host's name, Delta wants it there.
+        "AWS_ENDPOINT_URL": url if virtual else connection.endpoint,
+        "AWS_REGION": connection.region,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": str(virtual).lower(),
+        "AWS_ALLOW_HTTP": "true",  # as boto3: the endpoint that the user sets decides
+        # A commit is the creation of a log entry that nobody else may have created.
+        "AWS_CONDITIONAL_PUT": "etag",
+    }
+    return {**options, "AWS_SESSION_TOKEN": token} if token else options
+
+
+def _refused(table: str, error: Exception) -> DeltaCommitError:
+    return DeltaCommitError(
+        f"the Delta table {table} does not take the run: {one_line(str(error))}"
+    )

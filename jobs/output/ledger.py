@@ -1,0 +1,271 @@
+"""The ledger of a run: whose the output folder is, which parts are done, when all are.
+
+    _run/identity.json        what run the folder belongs to; written first, and only if absent
+    _run/part-00042.parquet   a chunk's rows; one that exists is done, since objects are whole
+    _run/poison-00042.json    positions of a chunk whose images killed a process
+    images-00000.parquet ...  all rows, in order; written when all parts are there
+    _manifest.json            these files and what is in them
+    _SUCCESS                  empty; written last, and then the parts are deleted
+
+Every step can be repeated, and repeating it writes the same bytes; so a run that was killed
+anywhere goes on where it was, and two that do the same at the same time do each other no harm.
+
+A folder belongs to one run for ever: a start with another list, model or setting is refused and
+told what differs. This is simpler than keeping runs apart by name inside one folder, and whoever
+reads the folder can never get rows of two models. Names that start with '_' are passed over by
+pandas, Spark and Athena, so reading the folder gives each row once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from handler.predictor import ModelIdentity
+from handler.values.errors import VeaError
+from jobs.output import compaction
+from jobs.output import parquet as sink
+from jobs.output.parquet import SUFFIX, PartReport
+from jobs.output.partitions import path_columns, refuse_varying
+from jobs.storage.folders import Folder, ObjectMissing
+from jobs.values.chunks import Chunk, RunIdentity
+
+RUN = "_run/"
+IDENTITY = f"{RUN}identity.json"
+MANIFEST, SUCCESS = "_manifest.json", "_SUCCESS"
+
+_OLD_IDENTITY = "_run.json"
+_PART, _POISON = f"{RUN}part-", f"{RUN}poison-"
+_WORDS = {
+    "list_sha256": "the list of images",
+    "list_folder": "the folder of the list",
+    "column": "--column",
+    "keep": "the columns taken over from the list (--keep)",
+    "model_digest": "the model",
+    "chunk_size": "--chunk-size",
+    "max_bytes": "the limit of bytes",
+    "max_pixels": "the limit of pixels",
+    "boxes": "--boxes",
+    "hosts": "--allow-host",
+    "format": "the format of the parts",
+}
+
+
+class LedgerError(VeaError):
+    """The output folder does not fit this run; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is.
+
+    Attributes:
+        manifest: what ``_manifest.json`` says, if the run is finished.
+        parts: names and sizes in bytes of the parts that are done.
+        poison: by index of their chunk, positions of images that are not to be touched again.
+    """
+
+    manifest: dict[str, Any] | None = None
+    parts: dict[str, int] = field(default_factory=dict)
+    poison: dict[int, frozenset[int]] = field(default_factory=dict)
+
+
+def part_name(chunk: Chunk) -> str:
+    """Name of the object that a chunk's rows are written to."""
+    return f"{RUN}{chunk.id}{SUFFIX}"
+
+
+class Ledger:
+    """The state of one run in its output folder.
+
+    Args:
+        folder: of the output.
+        identity: of the run.
+    """
+
+    def __init__(self, folder: Folder, identity: RunIdentity) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._poison: dict[int, frozenset[int]] = {}
+
+    def claim(self) -> Standing:
+        """Make the folder this run's own, or find that it is, and look how far the run is.
+
+        Raises:
+            LedgerError: the folder belongs to another run, or to nobody but has parquet files.
+            PathColumnError: the folder's path would hide a column of the result.
+        """
+        where, names = self._folder.location, self._folder.list()
+        if _OLD_IDENTITY in names:
+            raise LedgerError(
+                f"{where} holds a run of an earlier version of `vea score`, which laid it out "
+                "differently: choose another --out"
+            )
+        if manifest := self._finished(names):
+            return Standing(manifest)
+        inside = self._folder.list(RUN)
+        if IDENTITY not in inside:
+            self._refuse_foreign(names)
+            refuse_varying(where, self._identity.keep)
+        mine = _json({"run_id": self._identity.run_id, **self._identity.to_dict()})
+        if IDENTITY in inside or not self._folder.create(IDENTITY, mine):
+            # Also when somebody else was faster a moment ago.
+            self._compare(self._folder.read(IDENTITY), IDENTITY)
+        self._folder.sweep()
+        self._poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(_POISON)}
+        parts = {name: size for name, size in inside.items() if name.startswith(_PART)}
+        return Standing(None, parts, dict(self._poison))
+
+    def recall(self, names: Sequence[str]) -> list[PartReport]:
+        """Count the rows of parts that are done; the reports are in the order of the names.
+
+        Raises:
+            ObjectMissing: one is not there. If it was, another start has finished the run
+                meanwhile, and `claim` says so.
+            PartError: one is not a part.
+        """
+
+        def report(name: str) -> PartReport:
+            try:
+                return sink.report_part(name, self._folder.read(name))
+            except ValueError as error:
+                raise compaction.damaged(name, self._folder, error) from None
+
+        with ThreadPoolExecutor(compaction.READERS, thread_name_prefix="vea-parts") as pool:
+            try:
+                return list(pool.map(report, names))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def quarantine(self, chunk: Chunk, positions: Sequence[int] | frozenset[int]) -> None:
+        """Remember, beyond this start, that images of a chunk kill the process that scores them.
+
+        Args:
+            chunk: that they are in.
+            positions: in the list; those that were quarantined before stay so.
+        """
+        known = self._poison.get(chunk.index, frozenset()) | frozenset(positions)
+        self._folder.write(f"{_POISON}{chunk.index:05d}.json", _json({"positions": sorted(known)}))
+        self._poison[chunk.index] = known
+
+    def finish(
+        self,
+        names: Sequence[str],
+        *,
+        model: ModelIdentity,
+        list_location: str,
+        facts: Mapping[str, Any],
+        rows_per_file: int = compaction.ROWS_PER_FILE,
+    ) -> dict[str, Any]:
+        """Turn all parts into the files that people read, and say that the run is finished.
+
+        Args:
+            names: of all parts of the run, in the order of its chunks.
+            model: that scored them.
+            list_location: as the user gave it.
+            facts: what is true of this start only, such as when it began and how fast it was.
+            rows_per_file: at most.
+
+        Returns:
+            What ``_manifest.json`` says; if the run is finished already, what it says since then.
+
+        Raises:
+            LedgerError: a part is missing.
+            PartError: a part is damaged, or not what follows the one before it.
+        """
+        if done := self._finished(self._folder.list()):
+            return done
+        try:
+            files, counts = compaction.compact(
+                self._folder,
+                names,
+                leave_out=path_columns(self._folder.location),
+                rows_per_file=rows_per_file,
+            )
+        except ObjectMissing as missing:
+            # Another start that finishes the same run deletes the parts when it is through.
+            if done := self._finished(self._folder.list()):
+                return done
+            raise LedgerError(f"{missing}: start again, and its images are scored again") from None
+        self._delete_stale({file.name for file in files})
+        manifest: dict[str, Any] = {
+            "run_id": self._identity.run_id,
+            "rows": counts.rows,
+            "bytes": sum(file.bytes for file in files),
+            "files": [file.to_dict() for file in files],
+            "parts": len(names),
+            "status": dict(sorted(counts.status.items())),
+            "reasons": dict(sorted(counts.reasons.items())),
+            "emotions": dict(sorted(counts.emotions.items())),
+            "model": {"name": model.name, "version": model.version, "digest": model.digest},
+            "list": list_location,
+            "settings": self._identity.to_dict(),
+            "facts": dict(facts),
+        }
+        self._folder.write(MANIFEST, _json(manifest))
+        self._folder.write(SUCCESS, b"")
+        self._delete_parts()
+        return manifest
+
+    def _finished(self, names: Mapping[str, int]) -> dict[str, Any] | None:
+        """The manifest if this run is finished; parts that are still there are deleted then."""
+        if SUCCESS not in names or MANIFEST not in names:
+            return None
+        manifest = self._compare(self._folder.read(MANIFEST), MANIFEST)
+        # Some programs (DuckDB with '**') do read what is under '_run'.
+        self._delete_parts()
+        return manifest
+
+    def _delete_parts(self) -> None:
+        inside = self._folder.list(RUN)
+        self._folder.delete([name for name in inside if name.startswith((_PART, _POISON))])
+
+    def _delete_stale(self, current: set[str]) -> None:
+        """Remove files that an earlier, interrupted compaction wrote and this one did not."""
+        found = self._folder.list(compaction.PREFIX)
+        self._folder.delete([n for n in found if n.endswith(SUFFIX) and n not in current])
+
+    def _refuse_foreign(self, names: Mapping[str, int]) -> None:
+        if parts := [name for name in names if name.endswith(SUFFIX)]:
+            raise LedgerError(
+                f"{self._folder.location} holds parquet files that `vea score` did not write, "
+                f"such as {min(parts)}: choose another --out"
+            )
+
+    def _read_poison(self, name: str) -> frozenset[int]:
+        try:
+            return frozenset(int(p) for p in json.loads(self._folder.read(name))["positions"])
+        except (ValueError, TypeError, KeyError):
+            raise LedgerError(
+                f"{name} in {self._folder.location} is damaged: delete it and start again"
+            ) from None
+
+    def _compare(self, text: bytes, name: str) -> dict[str, Any]:
+        """What a JSON file of the folder says, if it is this run's."""
+        where = self._folder.location
+        try:
+            there = dict(json.loads(text))
+            settings, run_id = dict(there.get("settings", there)), there["run_id"]
+        except (ValueError, TypeError, KeyError):
+            raise LedgerError(
+                f"{name} in {where} is damaged: empty the folder or choose another --out"
+            ) from None
+        if run_id == self._identity.run_id:
+            return there
+        mine = self._identity.to_dict()
+        changed = [_WORDS.get(k, k) for k, value in mine.items() if settings.get(k) != value]
+        raise LedgerError(
+            f"{where} holds another run: {', '.join(changed) or 'its identity'} differs; "
+            "choose another --out for this one"
+        )
+
+
+def _index(name: str) -> int:
+    return int(name.removeprefix(_POISON).removesuffix(".json"))
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()

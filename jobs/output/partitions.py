@@ -1,0 +1,61 @@
+"""Columns that a folder's path gives: ``dt=2026-11-23/model_version=1.1``.
+
+Readers of many nights take such folders for columns. Files below must not have the same columns:
+pandas, `pyarrow.dataset` and Spark give a column of the path different types, so no type in the
+files suits all three, and Athena refuses a table that has a column twice. So what is the same for
+all rows of a run is left out of the files if the path says it, and a path that names any other
+column of the result is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from handler.values.errors import VeaError
+from jobs.output import parquet as sink
+from jobs.storage.s3 import is_s3
+
+
+class PathColumnError(VeaError):
+    """A path cannot be that of results; the message is one line for people."""
+
+
+def path_values(location: str) -> dict[str, str]:
+    """The columns that a path gives, and their values, outermost first.
+
+    Args:
+        location: a local path, which counts from the root, or ``s3://bucket/prefix``.
+    """
+    path = location if is_s3(location) else str(Path(location).absolute())
+    parts = (part.partition("=") for part in path.split("/") if re.fullmatch(r"[^=]+=.+", part))
+    return {name: value for name, _, value in parts}
+
+
+def path_columns(location: str) -> list[str]:
+    """Names of the columns of `path_values`."""
+    return list(path_values(location))
+
+
+def refuse_varying(location: str, passed_through: Iterable[str]) -> None:
+    """Make sure that a path names no column that differs from row to row.
+
+    Args:
+        location: as for `path_columns`.
+        passed_through: columns that come from the list.
+
+    Raises:
+        PathColumnError: it names one, and readers would put its value in place of each row's own.
+    """
+    ours = set(sink.schema((), extra=pa.schema([]), boxes=True).names) - set(sink.ORIGIN)
+    varying = {name.casefold() for name in (*ours, *passed_through)}
+    for name in path_columns(location):
+        if name.casefold() in varying:
+            raise PathColumnError(
+                f"the path {location} has a folder '{name}=...', but '{name}' is a column of the "
+                "result and readers would mix the two: rename the folder, or leave the list's "
+                "column out with --keep"
+            )

@@ -1,0 +1,225 @@
+"""The report on a night: its figures beside those of the nights before it, drift, speed and cost.
+
+`make_report` does the arithmetic; `jobs.report.data` reads the nights, `jobs.report.page` draws.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.report.data import Night, ReportError
+from jobs.report.drift import DEFAULT_THRESHOLD, Drift, measure_drift
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a machine costs by the hour."""
+
+    amount: float
+    currency: str
+
+    @classmethod
+    def parse(cls, text: str) -> Price:
+        """Read ``0.34``, ``0.34 USD`` or ``0.34 EUR``.
+
+        Raises:
+            ReportError: the text is none of these.
+        """
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Z]{3})?\s*", text)
+        if not found:
+            raise ReportError(f"'{text}' is no price: expected an amount such as '0.34 USD'")
+        return cls(float(found[1]), found[2] or "")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one night, or several together, come to.
+
+    Shares are from 0 to 1, and None where there is nothing that they could be shares of.
+
+    Attributes:
+        images: all of them.
+        failed: those without a prediction.
+        reasons: failed images by ``stage/reason_kind``.
+        emotions: scored images by their most probable emotion, in the order of the wheel.
+        positive_share: scored images with a positive polarity.
+        with_face_share: scored images with a face.
+        confidence: mean probability of the most probable emotion.
+    """
+
+    images: int
+    failed: int
+    reasons: dict[str, int]
+    emotions: dict[str, int]
+    positive_share: float | None
+    with_face_share: float | None
+    confidence: float | None
+
+    @classmethod
+    def of(cls, nights: Sequence[Night]) -> Figures:
+        """Add up nights; each counts by its images."""
+        reasons, emotions = Counter[str](), Counter[str]()
+        for night in nights:
+            reasons.update(night.reasons)
+            emotions.update(night.emotions)
+        scored = sum(night.ok for night in nights)
+
+        def share(total: float) -> float | None:
+            return total / scored if scored else None
+
+        return cls(
+            images=sum(night.rows for night in nights),
+            failed=sum(night.failed for night in nights),
+            reasons=dict(reasons),
+            emotions=dict(emotions),
+            positive_share=share(sum(night.positive for night in nights)),
+            with_face_share=share(sum(night.with_face for night in nights)),
+            confidence=share(sum((night.confidence or 0.0) * night.ok for night in nights)),
+        )
+
+    @property
+    def scored(self) -> int:
+        """Images with a prediction."""
+        return self.images - self.failed
+
+    @property
+    def failed_share(self) -> float | None:
+        """Of all images."""
+        return self.failed / self.images if self.images else None
+
+    def emotion_share(self, label: str) -> float | None:
+        """Of the scored images."""
+        return self.emotions.get(label, 0) / self.scored if self.scored else None
+
+    def reason_share(self, reason: str) -> float | None:
+        """Of all images."""
+        return self.reasons.get(reason, 0) / self.images if self.images else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        shares = {label: self.emotion_share(label) for label in self.emotions}
+        return {
+            **asdict(self),
+            "scored": self.scored,
+            "failed_share": self.failed_share,
+            "emotion_shares": shares,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is said of a night.
+
+    Attributes:
+        night: that the report is on.
+        earlier: nights that it is compared with, the latest first.
+        left_out: nights that were found but scored by another model.
+        figures: of the night.
+        reference: of the earlier nights together; None if there are none.
+        drift: None if there is nothing to compare.
+        distances: of each earlier night from the others of them, as drift; None where there is
+            nothing to compare.
+        price: of the machine; None if not given.
+    """
+
+    night: Night
+    earlier: tuple[Night, ...]
+    left_out: tuple[Night, ...]
+    figures: Figures
+    reference: Figures | None
+    drift: Drift | None
+    distances: tuple[float | None, ...]
+    price: Price | None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Of the start that finished the run; None if it scored nothing itself."""
+        return self.night.manifest.get("facts", {}).get("images_per_second") or None
+
+    @property
+    def cost_per_thousand(self) -> float | None:
+        """What a thousand images cost, in the price's currency."""
+        if self.price is None or self.images_per_second is None:
+            return None
+        return self.price.amount / 3600 / self.images_per_second * 1000
+
+    @property
+    def other_models(self) -> bool:
+        """Whether any earlier night was scored by another model."""
+        return any(not _same_model(night, self.night) for night in self.earlier)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        cost = self.cost_per_thousand
+        return {
+            "night": {
+                **_described(self.night),
+                **self.figures.to_dict(),
+                "facts": self.night.manifest.get("facts", {}),
+            },
+            "earlier": [
+                {**_described(night), **Figures.of([night]).to_dict(), "distance": distance}
+                for night, distance in zip(self.earlier, self.distances, strict=True)
+            ],
+            "reference": self.reference and self.reference.to_dict(),
+            "left_out": [_described(night) for night in self.left_out],
+            "drift": self.drift and self.drift.to_dict(),
+            "cost_per_thousand": cost,
+            "currency": self.price.currency if self.price and cost is not None else None,
+            "most_confident": [asdict(item) for item in self.night.most],
+            "least_confident": [asdict(item) for item in self.night.least],
+        }
+
+
+def make_report(
+    night: Night,
+    earlier: Sequence[Night],
+    *,
+    any_model: bool = False,
+    threshold: float = DEFAULT_THRESHOLD,
+    price: Price | None = None,
+) -> Report:
+    """Compare a night with those before it.
+
+    Args:
+        night: to report on.
+        earlier: nights to compare it with, the latest first.
+        any_model: compare with nights of other models too. Another model sees the same photos in
+            another way, which is no drift of the photos.
+        threshold: of drift.
+        price: of the machine.
+    """
+    same = [other for other in earlier if any_model or _same_model(other, night)]
+    figures, reference = Figures.of([night]), Figures.of(same) if same else None
+    emotions = reference.emotions if reference else {}
+    return Report(
+        night=night,
+        earlier=tuple(same),
+        left_out=tuple(other for other in earlier if other not in same),
+        figures=figures,
+        reference=reference,
+        drift=measure_drift(figures.emotions, emotions, threshold=threshold),
+        distances=tuple(_distance_from_others(other, emotions) for other in same),
+        price=price,
+    )
+
+
+def _distance_from_others(night: Night, together: dict[str, int]) -> float | None:
+    own = night.emotions
+    others = {label: count - own.get(label, 0) for label, count in together.items()}
+    found = measure_drift(own, others)
+    return found.distance if found else None
+
+
+def _same_model(one: Night, other: Night) -> bool:
+    return bool(one.manifest["model"]["digest"] == other.manifest["model"]["digest"])
+
+
+def _described(night: Night) -> dict[str, Any]:
+    date = night.date and night.date.isoformat()
+    model, run_id = night.manifest["model"], night.manifest.get("run_id")
+    return {"location": night.location, "date": date, "run_id": run_id, "model": model}

@@ -1,0 +1,313 @@
+"""What a report says of one night: the figures of a finished run, and its most telling images.
+
+Counts come from the run's manifest; what the manifest does not have is read from the run's files,
+one file after the other and no more columns than are needed. Rows that are missing there, or too
+many, are an error: a report must not be calm about a folder that somebody has damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from handler.values.errors import VeaError
+from jobs.output.ledger import MANIFEST, SUCCESS
+from jobs.output.parquet import OK, ROW_GROUP
+from jobs.storage.folders import Folder, ObjectMissing, open_folder
+from jobs.storage.s3 import S3, is_s3
+
+_DATE = re.compile(r"(?<![0-9])([0-9]{4}-[0-9]{2}-[0-9]{2})(?![0-9])")
+
+_KEYS = {"run_id", "rows", "status", "reasons", "emotions", "files", "model", "list"}
+
+
+class ReportError(VeaError):
+    """There is nothing to report on; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that is shown.
+
+    Attributes:
+        position: in the list.
+        image: as the list spells it.
+        etag: of the object that was scored, if it has one.
+        emotion: the most probable one.
+        confidence: its probability, 0 to 1.
+        faces: how many were found.
+        objects: how many were found.
+    """
+
+    position: int
+    image: str
+    etag: str | None
+    emotion: str
+    confidence: float
+    faces: int
+    objects: int
+
+    @property
+    def content(self) -> str:
+        """What tells images apart; copies of an object have the same."""
+        return self.etag or self.image
+
+
+@dataclass(frozen=True)
+class Night:
+    """A finished run.
+
+    Attributes:
+        location: of its folder.
+        date: in the location; None if there is none.
+        manifest: of the run, see `jobs.output.ledger`.
+        labels: emotions of the model's wheel, in its order.
+        positive: images with a positive polarity.
+        with_face: images with at least one face.
+        confidence: mean probability of the most probable emotion; None without scored images.
+        most: the most confident images, the surest first.
+        least: the least confident ones, the most doubtful first.
+    """
+
+    location: str
+    date: date | None
+    manifest: dict[str, Any]
+    labels: tuple[str, ...]
+    positive: int
+    with_face: int
+    confidence: float | None
+    most: tuple[Example, ...] = ()
+    least: tuple[Example, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The date, or the location where that has none."""
+        return self.date.isoformat() if self.date else self.location
+
+    @property
+    def rows(self) -> int:
+        """Images of the run."""
+        return int(self.manifest["rows"])
+
+    @property
+    def ok(self) -> int:
+        """Images with a prediction."""
+        return int(self.manifest["status"][OK])
+
+    @property
+    def failed(self) -> int:
+        """Images without one."""
+        return self.rows - self.ok
+
+    @property
+    def emotions(self) -> dict[str, int]:
+        """Images by their most probable emotion, in the order of the wheel."""
+        return {label: int(self.manifest["emotions"].get(label, 0)) for label in self.labels}
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Failed images by ``stage/reason_kind``, the commonest first."""
+        return dict(sorted(self.manifest["reasons"].items(), key=lambda item: (-item[1], item[0])))
+
+
+def date_in(location: str) -> date | None:
+    """The last date (2026-11-23) in a location, as in ``s3://results/dt=2026-11-23``."""
+    found = None
+    for text in _DATE.findall(location):
+        try:
+            found = date.fromisoformat(text)
+        except ValueError:
+            continue  # digits that look like a date, such as 2026-99-99
+    return found
+
+
+def earlier_locations(location: str, days: int) -> list[str]:
+    """Where the same command wrote on each of the days before, the latest first.
+
+    Args:
+        location: with a date in it.
+        days: how many.
+
+    Raises:
+        ReportError: there is no date in the location.
+    """
+    day = date_in(location)
+    if day is None:
+        raise ReportError(
+            f"there is no date such as 2026-11-23 in '{location}' to find earlier nights by: name "
+            "them with --against"
+        )
+    return [
+        location.replace(day.isoformat(), (day - timedelta(days=back)).isoformat())
+        for back in range(1, days + 1)
+    ]
+
+
+def find_night(location: str, s3: S3) -> Night | None:
+    """As `read_night` without examples; None if there is no finished run."""
+    manifest = _manifest(location, s3)
+    return None if manifest is None else _read(location, manifest, s3, examples=0)
+
+
+def read_night(location: str, s3: S3, *, examples: int = 0) -> Night:
+    """Read a finished run.
+
+    Args:
+        location: its folder, a path or ``s3://bucket/prefix``.
+        s3: used if the folder lies there.
+        examples: how many of the most confident images, and of the least confident ones.
+
+    Raises:
+        ReportError: there is no finished run, or its files are not what its manifest says.
+        S3Error: S3 does not give it.
+    """
+    manifest = _manifest(location, s3)
+    if manifest is None:
+        raise ReportError(
+            f"there is no finished run in {location}: expected {SUCCESS} and {MANIFEST} there, as "
+            "`vea score` leaves them"
+        )
+    return _read(location, manifest, s3, examples=examples)
+
+
+def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
+    # To open a local folder makes it, which whoever only looks must not do.
+    if not is_s3(location) and not Path(location).is_dir():
+        return None
+    folder = open_folder(location, s3)
+    if SUCCESS not in folder.list("_"):
+        return None
+    try:
+        manifest = json.loads(folder.read(MANIFEST))
+        if missing := _KEYS - manifest.keys():
+            raise ValueError(f"it does not say {', '.join(sorted(missing))}")
+    except (ValueError, AttributeError, ObjectMissing) as error:
+        raise ReportError(f"{MANIFEST} in {location} is damaged: {error}") from None
+    return dict(manifest)
+
+
+def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> Night:
+    folder, found = open_folder(location, s3), _Found(examples)
+    for file in manifest["files"]:
+        before = found.rows
+        for batch in _batches(folder, file["name"], found):
+            found.add(batch)
+        if found.rows - before != file["rows"]:
+            raise ReportError(
+                f"{file['name']} in {location} has {found.rows - before} rows where {MANIFEST} "
+                f"says {file['rows']}: score this night again, into an empty folder"
+            )
+    return Night(
+        location=location,
+        date=date_in(location),
+        manifest=manifest,
+        labels=tuple(found.labels),
+        positive=found.positive,
+        with_face=found.with_face,
+        confidence=found.confidence / found.ok if found.ok else None,
+        most=tuple(found.most),
+        least=tuple(found.least),
+    )
+
+
+@dataclass
+class _Found:
+    """What was read so far."""
+
+    examples: int
+    labels: list[str] = field(default_factory=list)
+    rows: int = 0
+    ok: int = 0
+    positive: int = 0
+    with_face: int = 0
+    confidence: float = 0.0
+    most: list[Example] = field(default_factory=list)
+    least: list[Example] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        needed = ["status", "emotion", "polarity", "faces", *(f"p_{n}" for n in self.labels)]
+        return [*needed, "position", "image", "etag", "objects"] if self.examples else needed
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count further rows."""
+        self.rows += batch.num_rows
+        scored = batch.filter(pc.equal(batch["status"], OK))
+        if not scored.num_rows:
+            return
+        self.ok += scored.num_rows
+        self.positive += pc.sum(pc.equal(scored["polarity"], "positive")).as_py()
+        self.with_face += pc.sum(pc.greater(scored["faces"], 0)).as_py()
+        columns = [scored[f"p_{label}"].to_numpy(zero_copy_only=False) for label in self.labels]
+        confidence = np.max(columns, axis=0)
+        self.confidence += float(confidence.sum(dtype=np.float64))
+        if self.examples:
+            surest = np.argsort(-confidence, kind="stable")
+            doubtful = np.argsort(confidence, kind="stable")
+            self.most = self._choose(self.most, scored, surest, confidence, sign=-1)
+            self.least = self._choose(self.least, scored, doubtful, confidence, sign=1)
+
+    def _choose(
+        self,
+        chosen: Sequence[Example],
+        batch: pa.RecordBatch,
+        order: np.ndarray[Any, np.dtype[np.int64]],
+        confidence: np.ndarray[Any, np.dtype[np.float32]],
+        *,
+        sign: int,
+    ) -> list[Example]:
+        """The first examples of those chosen and a batch's, no content twice."""
+        kept = {item.content: item for item in chosen}
+        for index in order.tolist():
+            value, last = float(confidence[index]), None
+            if len(kept) == self.examples:
+                last = max(kept.values(), key=lambda item: (sign * item.confidence, item.position))
+                if sign * value >= sign * last.confidence:
+                    break
+            example = _example(batch, index, value)
+            if example.content in kept:
+                continue
+            if last:
+                del kept[last.content]
+            kept[example.content] = example
+        return sorted(kept.values(), key=lambda item: (sign * item.confidence, item.position))
+
+
+def _example(batch: pa.RecordBatch, index: int, confidence: float) -> Example:
+    row = {
+        name: batch[name][index].as_py()
+        for name in ("position", "image", "etag", "emotion", "faces", "objects")
+    }
+    return Example(**row, confidence=confidence)
+
+
+def _batches(folder: Folder, name: str, found: _Found) -> Iterator[pa.RecordBatch]:
+    """A file's rows, of the columns that are needed."""
+    try:
+        with pq.ParquetFile(pa.BufferReader(folder.read(name))) as file:
+            found.labels = _labels(file.schema_arrow)
+            yield from file.iter_batches(ROW_GROUP, columns=found.columns)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise ReportError(f"{name} in {folder.location} is damaged: {line}") from None
+
+
+def _labels(columns: pa.Schema) -> list[str]:
+    """The emotions that files have probabilities of.
+
+    Columns of the list may be called ``p_...`` too; the model's are those before ``polarity``.
+    """
+    names = columns.names[: columns.get_field_index("polarity")]
+    labels = [name.removeprefix("p_") for name in names if name.startswith("p_")]
+    # On the wheel of polarities the other probability is `p_positive`, which all files have.
+    return ["positive", "negative"] if labels == ["negative"] else labels

@@ -1,0 +1,135 @@
+"""The images that a report shows: fetched again, made small, and put into the page itself.
+
+An image that cannot be had any more, or has changed since it was scored, is said to be so; that is
+no reason to have no report.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from handler.drawing.canvas import photo_within
+from handler.drawing.overlays import draw_activation, draw_stimuli
+from handler.images import ImageLimits, ImageRefused, decode
+from handler.predictor import Predictor
+from handler.values.errors import VeaError
+from handler.values.prediction import Prediction
+from jobs.fetching.fetcher import Fetcher
+from jobs.lists.image_list import resolve
+from jobs.report.data import Example, Night, ReportError
+from jobs.storage.errors import ObjectRefused
+from jobs.storage.s3 import S3
+
+_SIDE = 320  # longer side of a picture on the page, in pixels
+_QUALITY = 80
+
+Explain = Callable[[bytes], Prediction | None]
+"""What the model says of an encoded image, with the reasons; None if it refuses it."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An example on the page.
+
+    Attributes:
+        example: what is known of it.
+        pictures: what they show, and data URLs.
+        remark: why there are none, or what is to be known of them.
+    """
+
+    example: Example
+    pictures: tuple[tuple[str, str], ...] = ()
+    remark: str = ""
+
+
+def explainer(archive: Path, night: Night) -> Explain:
+    """Load the model that scored a night, to say why it says what it says.
+
+    Raises:
+        ReportError: the archive is another model.
+    """
+    predictor = Predictor.load(archive)
+    digest = night.manifest["model"]["digest"]
+    if predictor.model.digest != digest:
+        raise ReportError(
+            f"{archive} is not the model that scored {night.location} (its digest is "
+            f"{predictor.model.digest[:12]}, not {digest[:12]}): give that one to --model"
+        )
+
+    def explain(encoded: bytes) -> Prediction | None:
+        answer = predictor.predict([encoded], explain=True)[0]
+        return answer if isinstance(answer, Prediction) else None
+
+    return explain
+
+
+class Gallery:
+    """Fetches and draws the examples of a night.
+
+    Args:
+        night: that they are of.
+        s3: used if they lie there.
+        explain: if the reasons are to be drawn, too.
+    """
+
+    def __init__(self, night: Night, s3: S3, *, explain: Explain | None = None) -> None:
+        settings = night.manifest.get("settings", {})
+        self._folder = settings.get("list_folder") or ""
+        self._limits = ImageLimits()
+        self._fetcher = Fetcher(
+            s3, max_bytes=self._limits.max_bytes, hosts=tuple(settings.get("hosts", ()))
+        )
+        self._explain = explain
+        self._given_up = ""
+
+    def show(self, examples: Sequence[Example]) -> list[Shown]:
+        """Pictures of examples, in their order."""
+        return [self._show(example) for example in examples]
+
+    def _show(self, example: Example) -> Shown:
+        # A server that is out of reach for one image is so for the others, each after long waits.
+        if self._given_up:
+            return Shown(example, remark=self._given_up)
+        try:
+            fetched = self._fetcher.fetch(resolve(example.image, self._folder))
+            image = decode(fetched.data, self._limits)
+        except (ObjectRefused, ImageRefused) as refused:
+            remark = f"no picture: {refused.reason}"
+            if isinstance(refused, ObjectRefused) and refused.kind == "unreachable":
+                self._given_up = remark
+            return Shown(example, remark=remark)
+        except VeaError as error:
+            self._given_up = f"no picture: {error}"
+            return Shown(example, remark=self._given_up)
+        changed = example.etag != fetched.etag
+        remark = "this image has changed since it was scored" if changed else ""
+        return Shown(example, tuple(self._pictures(fetched.data, image)), remark)
+
+    def _pictures(self, encoded: bytes, image: torch.Tensor) -> list[tuple[str, str]]:
+        prediction = self._explain(encoded) if self._explain else None
+        size = (_SIDE, _SIDE)
+        if prediction is None:
+            return [("the photo", _data_url(photo_within(image, size)))]
+        drawn = [
+            (
+                "its objects, the deeper in colour the more they were attended to, and its face",
+                _data_url(draw_stimuli(image, prediction, within=size, text=12)),
+            )
+        ]
+        if prediction.activation is not None:
+            seen = draw_activation(image, prediction, within=size)
+            drawn.append((f"in red what spoke for {prediction.emotion}", _data_url(seen)))
+        return drawn
+
+
+def _data_url(picture: Image.Image) -> str:
+    encoded = io.BytesIO()
+    picture.convert("RGB").save(encoded, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()

@@ -1,0 +1,151 @@
+"""The report as a page: one HTML file that needs no other file, no script and no network.
+
+Names of images come from strangers: all values are escaped, and the page's own policy allows
+nothing to be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from handler.drawing.canvas import is_positive
+from jobs.report.build import Figures, Report
+from jobs.report.gallery import Shown
+
+_TEMPLATE = "pages/report.html"
+_LEAST_SHARE = 1e-12  # below it a bar has no length
+_NOTHING = "\N{EN DASH}"
+
+
+def render(report: Report, *, most: Sequence[Shown] = (), least: Sequence[Shown] = ()) -> str:
+    """The page.
+
+    Args:
+        report: what it says.
+        most: the most confident images.
+        least: the least confident ones.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "count": _count,
+        "points": _points,
+        "distance": _distance,
+        "time": _time,
+    }
+    template = resources.files("jobs.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        report=report,
+        night=report.night,
+        figures=report.figures,
+        reference=report.reference,
+        emotions=_emotions(report),
+        reasons=_reasons(report.figures, report.reference),
+        nights=_nights(report),
+        examples=[("Most confident", most), ("Least confident", least)],
+        facts=report.night.manifest.get("facts", {}),
+        model=report.night.manifest["model"],
+        is_positive=is_positive,
+    )
+
+
+def _emotions(report: Report) -> list[dict[str, Any]]:
+    """The lines of the table of emotions, and how long their bars are."""
+    labels = list(report.figures.emotions)
+    shares = {label: report.figures.emotion_share(label) for label in labels}
+    earlier = report.reference
+    before = {label: earlier.emotion_share(label) if earlier else None for label in labels}
+    longest = max((value or 0.0 for value in (*shares.values(), *before.values())), default=0.0)
+    scale = 100 / max(longest, _LEAST_SHARE)
+    return [
+        {
+            "label": label,
+            "count": report.figures.emotions[label],
+            "share": shares[label],
+            "before": before[label],
+            "change": _difference(shares[label], before[label]),
+            "bar": (shares[label] or 0.0) * scale,
+            "mark": None if before[label] is None else (before[label] or 0.0) * scale,
+        }
+        for label in labels
+    ]
+
+
+def _reasons(figures: Figures, reference: Figures | None) -> list[dict[str, Any]]:
+    names = sorted(figures.reasons, key=lambda name: (-figures.reasons[name], name))
+    return [
+        {
+            "name": name,
+            "count": figures.reasons[name],
+            "share": figures.reason_share(name),
+            "before": reference and reference.reason_share(name),
+        }
+        for name in names
+    ]
+
+
+def _nights(report: Report) -> list[dict[str, Any]]:
+    """The lines of the table of nights, this one first."""
+    own = report.drift and report.drift.distance
+    lines = [
+        (report.night, own, True),
+        *((n, d, False) for n, d in zip(report.earlier, report.distances, strict=True)),
+    ]
+    largest = max(1, *(night.rows for night, _, _ in lines))
+    return [
+        {
+            "title": night.title,
+            "figures": Figures.of([night]),
+            "distance": distance,
+            "bar": 100 * night.rows / largest,
+            "is_this": is_this,
+            "model": night.manifest["model"],
+        }
+        for night, distance, is_this in lines
+    ]
+
+
+def _difference(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else now - before
+
+
+def _percent(share: float | None) -> str:
+    """A share with a digit after the point; what is not nothing does not look like it."""
+    if share is None:
+        return _NOTHING
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _points(change: float | None) -> str:
+    """A difference of shares, in points of per cent."""
+    if change is None:
+        return _NOTHING
+    points = round(100 * change, 1)
+    sign = "+" if points > 0 else "\N{MINUS SIGN}" if points < 0 else "±"
+    return f"{sign}{abs(points):.1f}"
+
+
+def _distance(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.3f}"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

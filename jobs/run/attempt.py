@@ -1,0 +1,207 @@
+"""One start of a run: what is missing, who does it, what is tried again, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from handler.predictor import ModelIdentity
+from jobs.engines.base import Engine
+from jobs.engines.signals import Interrupted, StopRequest
+from jobs.lists.image_list import ImageList
+from jobs.monitoring.counter import Tally
+from jobs.output.ledger import Ledger, part_name
+from jobs.output.parquet import PartReport
+from jobs.run.summary import Summary
+from jobs.scoring.worker import Task, Worker
+from jobs.storage.folders import ObjectMissing
+from jobs.values import chunks
+from jobs.values.chunks import Chunk
+
+if TYPE_CHECKING:
+    from jobs.run.driver import ScoreJob
+
+_UNREACHABLE = "fetch/unreachable"
+_LOOK = 60.0  # seconds between looks at what other starts of the same run have done
+
+
+class Start:
+    """Does what is missing of a run, and finishes it when nothing is.
+
+    Args:
+        job: what to do.
+        images: the list.
+        ledger: of the output folder.
+        run_id: of the run.
+        model: that scores.
+        share: of the chunks that are this start's.
+        tally: of the images.
+    """
+
+    def __init__(
+        self,
+        job: ScoreJob,
+        images: ImageList,
+        ledger: Ledger,
+        run_id: str,
+        model: ModelIdentity,
+        share: tuple[int, int],
+        tally: Tally,
+    ) -> None:
+        self._job = job
+        self._images = images
+        self._ledger = ledger
+        self._run_id = run_id
+        self._model = model
+        self._index, self._of = share
+        self._tally = tally
+        self._started = datetime.now(UTC)
+        self._began = time.monotonic()
+        self._names = [
+            part_name(Chunk(index, index * job.chunk_size, ()))
+            for index in range(max(1, -(-images.rows // job.chunk_size)))
+        ]
+        self._done: set[str] = set()
+        self._finished = False
+        self._poison: dict[int, frozenset[int]] = {}
+        self._reports: dict[str, PartReport] = {}
+        self._scored: list[PartReport] = []
+
+    def through(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
+        """Go from what there is to the end; see `jobs.run.driver.score_list`."""
+        if manifest := self._look():
+            self._tally.begin(manifest["rows"])
+            self._tally.add(manifest["rows"], manifest["reasons"], earlier=True)
+            return self._summary(manifest)
+        self._tally.begin(sum(self._rows_of(index) for index in self._mine()))
+        self._recall(name for name in self._my_names() if name in self._done)
+        self._work(self._missing(), engine, worker, stop)
+        # Done by other starts while this one was at work.
+        self._recall(n for n in self._my_names() if n in self._done and n not in self._reports)
+        self._second_chance(engine, worker, stop)
+        self._tally.check()
+        if self._of > 1:
+            manifest = self._look()
+            if manifest is None and not self._done.issuperset(self._names):
+                return self._summary(None)
+        return self._summary(
+            self._ledger.finish(
+                self._names,
+                model=self._model,
+                list_location=self._job.manifest,
+                facts=self._facts(),
+            )
+        )
+
+    def _look(self) -> dict[str, Any] | None:
+        """See what is done; gives the manifest of a run that is finished."""
+        standing = self._ledger.claim()
+        self._done = set(standing.parts)
+        self._poison.update(standing.poison)
+        self._finished = standing.manifest is not None
+        return standing.manifest
+
+    def _recall(self, names: Iterable[str]) -> None:
+        """Count what other starts have done."""
+        if self._finished:
+            return
+        try:
+            reports = self._ledger.recall(list(names))
+        except ObjectMissing:
+            # Whoever finishes the run deletes its parts.
+            if self._look() is None:
+                raise
+            return
+        for report in reports:
+            self._reports[report.name] = report
+            self._tally.keep(report)
+            self._tally.add(report.rows, report.reasons, earlier=True)
+
+    def _work(
+        self, todo: Iterator[Task], engine: Engine, worker: Worker, stop: StopRequest
+    ) -> None:
+        with (
+            stop.patient(),
+            closing(
+                engine.run(
+                    todo, worker, on_images=self._tally.add, on_poison=self._quarantine, stop=stop
+                )
+            ) as reports,
+        ):
+            for report in reports:
+                self._reports[report.name] = report
+                self._scored.append(report)
+                self._tally.keep(report)
+        if stop.is_set():
+            raise Interrupted
+
+    def _missing(self) -> Iterator[Task]:
+        looked = time.monotonic()
+        for chunk in self._chunks():
+            if time.monotonic() - looked >= _LOOK:
+                if self._look() is not None:
+                    return
+                looked = time.monotonic()
+            if part_name(chunk) not in self._done:
+                yield self._task(chunk)
+
+    def _second_chance(self, engine: Engine, worker: Worker, stop: StopRequest) -> None:
+        """Score chunks again in which images could not be reached; by now it may have passed."""
+        again = [r for r in self._reports.values() if r.reasons.get(_UNREACHABLE)]
+        if self._finished or not again:
+            return
+        for report in again:
+            self._tally.undo(report)
+        names = {report.name for report in again}
+        todo = (self._task(chunk) for chunk in self._chunks() if part_name(chunk) in names)
+        self._work(todo, engine, worker, stop)
+
+    def _quarantine(self, chunk: Chunk, positions: frozenset[int]) -> None:
+        self._ledger.quarantine(chunk, positions)
+        self._poison[chunk.index] = positions
+
+    def _task(self, chunk: Chunk) -> Task:
+        return Task(chunk, skip=self._poison.get(chunk.index, frozenset()))
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """Those of this start's share."""
+        if self._images.rows:
+            for chunk in chunks.split(self._images, self._job.chunk_size):
+                if chunk.index % self._of == self._index:
+                    yield chunk
+        elif self._index == 0:
+            # One part without rows, so that readers of the folder find the columns all the same.
+            yield Chunk(0, 0, ())
+
+    def _mine(self) -> range:
+        return range(self._index, len(self._names), self._of)
+
+    def _my_names(self) -> list[str]:
+        return [self._names[index] for index in self._mine()]
+
+    def _rows_of(self, index: int) -> int:
+        size = self._job.chunk_size
+        return min(size, self._images.rows - index * size)
+
+    def _facts(self) -> Mapping[str, Any]:
+        summary = self._summary(None)
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": round(summary.seconds, 3),
+            "images": summary.scored,
+            "images_per_second": round(summary.images_per_second, 3),
+            "busy_share": round(summary.busy_share, 4),
+        }
+
+    def _summary(self, manifest: Mapping[str, Any] | None) -> Summary:
+        return Summary.of(
+            list(self._reports.values()),
+            self._scored,
+            manifest,
+            run_id=self._run_id,
+            out=self._job.out,
+            seconds=time.monotonic() - self._began,
+        )

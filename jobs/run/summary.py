@@ -1,0 +1,119 @@
+"""What came of a job, for people and programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.output.parquet import FAILED, OK, PartReport
+
+_KILLED = "predict/killed"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a job.
+
+    Attributes:
+        run_id: of the run.
+        out: where the result is.
+        complete: whether the run is finished; a start that has only a share of the chunks may have
+            to leave this to another.
+        rows: images of the run, or of this start's share if it is not complete.
+        ok: images with a prediction.
+        failed: images without.
+        reasons: how many failed for each ``stage/reason_kind``.
+        files: that hold the rows; 0 if the run is not complete.
+        parts: chunks of the run, or of this start's share.
+        parts_skipped: those of them that other starts have done.
+        poison: images that killed the process which worked on them.
+        scored: images that this start went through.
+        seconds: that this start took, loading the model included.
+        busy_share: of the time that chunks took, that in which the model worked.
+    """
+
+    run_id: str
+    out: str
+    complete: bool
+    rows: int
+    ok: int
+    failed: int
+    reasons: dict[str, int]
+    files: int
+    parts: int
+    parts_skipped: int
+    poison: int
+    scored: int
+    seconds: float
+    busy_share: float
+
+    @classmethod
+    def of(
+        cls,
+        reports: Sequence[PartReport],
+        scored: Sequence[PartReport],
+        manifest: Mapping[str, Any] | None,
+        *,
+        run_id: str,
+        out: str,
+        seconds: float,
+    ) -> Summary:
+        """Put together what a start knows.
+
+        Args:
+            reports: of the parts of its share, each once.
+            scored: those that it made itself; one that it made again is among them twice.
+            manifest: of the run, if it is complete.
+            run_id: of the run.
+            out: where the result is.
+            seconds: that this start took.
+        """
+        counted = manifest or _count(reports)
+        took = sum(report.seconds for report in scored)
+        return cls(
+            run_id=run_id,
+            out=out,
+            complete=manifest is not None,
+            rows=counted["rows"],
+            ok=counted["status"].get(OK, 0),
+            failed=counted["status"].get(FAILED, 0),
+            reasons=dict(counted["reasons"]),
+            files=len(counted["files"]),
+            parts=counted["parts"],
+            parts_skipped=counted["parts"] - len({report.name for report in scored}),
+            poison=counted["reasons"].get(_KILLED, 0),
+            scored=sum(report.rows for report in scored),
+            seconds=seconds,
+            busy_share=sum(report.busy for report in scored) / took if took else 0.0,
+        )
+
+    @property
+    def failed_share(self) -> float:
+        """Failed images over all images; 0 for an empty list."""
+        return self.failed / self.rows if self.rows else 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Of this start; 0 if everything was done before."""
+        return self.scored / self.seconds if self.scored else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "images_per_second": self.images_per_second}
+
+
+def _count(reports: Sequence[PartReport]) -> dict[str, Any]:
+    """What a manifest would say of these parts."""
+    reasons: Counter[str] = Counter()
+    for report in reports:
+        reasons.update(report.reasons)
+    rows, failed = sum(r.rows for r in reports), sum(r.failed for r in reports)
+    return {
+        "rows": rows,
+        "status": {OK: rows - failed, FAILED: failed},
+        "reasons": dict(sorted(reasons.items())),
+        "files": [],
+        "parts": len(reports),
+    }

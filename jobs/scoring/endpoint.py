@@ -1,0 +1,230 @@
+"""Scoring through a running service instead of a model in this process.
+
+`EndpointScores` stands where `handler.predictor.Predictor` does otherwise. An image that has been
+fetched is sent at once, while the ones before it are waited for, so that the service always has
+enough to make batches of. All rows of a run are of one model: an answer of any other ends the job.
+
+An image is blamed for a breakdown of the service only after it was alone there, twice, and the
+service has answered another image since. In a batch, its neighbours break down with it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handler.client import Client, Refused, RetryPolicy, Unavailable
+from handler.client.answers import model_of, prediction_of
+from handler.client.options import probe_image
+from handler.images import ImageLimits, ImageRefused, decode
+from handler.values.emotions import Wheel, wheel_of
+from handler.values.errors import VeaError
+from handler.values.prediction import ModelIdentity, Prediction, Refusal
+from jobs.fetching.prefetch import Failure
+
+_PATIENCE = 300.0  # seconds that a service may be away in mid-job, as when it is started anew
+_GREETING = 30.0  # and before the job
+_TRY = 150.0  # more than the service gives its worker, so that it is the one to speak
+_ALONE = 2
+_KILLED = Failure(
+    "predict", "killed", "the service broke down each time it worked on this image alone"
+)
+
+
+class ModelChanged(VeaError):
+    """The endpoint serves another model than the run's; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A service, and which of its models to ask.
+
+    Attributes:
+        url: of the service.
+        model: the model's name there.
+        version: of the model; the service's default one if not given.
+        key: for access; not with ``key_file``.
+        key_file: TorchServe's ``key_file.json``.
+        concurrency: images that are sent at a time.
+        patience: seconds that the service may be away.
+        expected: the model that all answers must be of.
+    """
+
+    url: str
+    model: str
+    version: str | None = None
+    key: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    concurrency: int = 16
+    patience: float = _PATIENCE
+    expected: ModelIdentity | None = None
+
+    def identify(self) -> tuple[ModelIdentity, Wheel]:
+        """Ask which model answers.
+
+        Raises:
+            ModelChanged: not the expected one.
+            VeaError: none answers.
+        """
+        with self._client(RetryPolicy(deadline=min(_GREETING, self.patience))) as client:
+            answer = client.predict(probe_image())
+        model = model_of(answer)
+        self.require(model)
+        try:
+            return model, wheel_of(tuple(answer["probabilities"]))
+        except ValueError as error:
+            raise VeaError(f"{self.url}: {error}") from None
+
+    def require(self, model: ModelIdentity) -> None:
+        """Raises: ModelChanged: ``model`` is not the expected one."""
+        expected = self.expected
+        if expected is not None and model.digest != expected.digest:
+            raise ModelChanged(
+                f"{self.url} now answers with {model.name} {model.version} (digest "
+                f"{model.digest[:12]}), but this run is of {expected.name} {expected.version} "
+                f"({expected.digest[:12]}), and rows of two models are not mixed; finish the run "
+                f"with --endpoint-version {expected.version} or with that archive as --model"
+            )
+
+    @contextmanager
+    def connect(self) -> Iterator[EndpointScores]:
+        """A connection for a job; gives what scores."""
+        model, wheel = self.identify()
+        with (
+            self._client(RetryPolicy(deadline=self.patience)) as client,
+            self._client(RetryPolicy(deadline=self.patience, breakdowns=_ALONE)) as alone,
+        ):
+            scores = EndpointScores(self, client, alone, model, wheel)
+            try:
+                yield scores
+            finally:
+                # With its connections gone, a request under way is not sent again.
+                client.close()
+                scores.close()
+
+    def _client(self, policy: RetryPolicy) -> Client:
+        return Client(
+            self.url,
+            model=self.model,
+            version=self.version,
+            key=None if self.key_file else self.key,
+            key_file=self.key_file,
+            timeout=_TRY,
+            concurrency=self.concurrency,
+            policy=policy,
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An encoded image that the service has been sent, and its answer to come."""
+
+    data: bytes
+    answer: Future[Prediction | Refusal]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the encoded image."""
+        return len(self.data)
+
+
+class EndpointScores:
+    """What `jobs.scoring.scorer.Scores` asks for, from a service.
+
+    Args:
+        endpoint: whose model is required of each answer.
+        client: for many images at a time.
+        alone: for one image, of which is to be found out whether it does harm.
+        model: that answers.
+        wheel: of the model.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, client: Client, alone: Client, model: ModelIdentity, wheel: Wheel
+    ) -> None:
+        self._endpoint = endpoint
+        self._client = client
+        self._alone = alone
+        self.model = model
+        self.wheel = wheel
+        self.batch_size = endpoint.concurrency
+        self.limits = ImageLimits()
+        self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="vea-ask")
+        self._under_way = 0
+        self._quiet = False
+        self._changed = threading.Condition()
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        with self._changed:
+            self._quiet = False
+            self._changed.notify_all()
+        self._pool.shutdown(cancel_futures=True)
+
+    def decode(self, data: bytes) -> Asked | Refusal:
+        """Send an image, and do not wait for the answer; called in several threads."""
+        if not data:  # HTTP cannot tell nothing from no image: say here what the model would say
+            try:
+                decode(data, self.limits)
+            except ImageRefused as refusal:
+                return Refusal(refusal.code, refusal.reason)
+        return Asked(data, self._pool.submit(self._ask, data))
+
+    def predict_decoded(
+        self, images: Sequence[Asked | Refusal]
+    ) -> list[Prediction | Refusal | Failure]:
+        """One answer for each image, in order.
+
+        Raises:
+            VeaError: the service is away, or its model is not the run's.
+        """
+        return [image if isinstance(image, Refusal) else self._answer(image) for image in images]
+
+    def _answer(self, asked: Asked) -> Prediction | Refusal | Failure:
+        try:
+            return asked.answer.result()
+        except Unavailable as error:
+            if not error.broke:
+                raise
+        return self._ask_alone(asked.data)
+
+    def _ask(self, data: bytes) -> Prediction | Refusal:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._quiet)
+            self._under_way += 1
+        try:
+            return self._read(self._client, data)
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def _ask_alone(self, data: bytes) -> Prediction | Refusal | Failure:
+        """Ask about one image while no other is at the service, as far as this job goes."""
+        with self._changed:
+            self._quiet = True
+            self._changed.wait_for(lambda: self._under_way == 0)
+        try:
+            return self._read(self._alone, data)
+        except Unavailable as error:
+            if not error.broke:
+                raise
+            self._alone.predict(probe_image())  # or it is the service that is broken
+            return _KILLED
+        finally:
+            with self._changed:
+                self._quiet = False
+                self._changed.notify_all()
+
+    def _read(self, client: Client, data: bytes) -> Prediction | Refusal:
+        try:
+            # Rows have the number of objects, and their boxes if wished: both come with reasons.
+            answer = client.predict(data, explain=True)
+        except Refused as refused:
+            return Refusal(refused.status, refused.reason)
+        self._endpoint.require(model_of(answer))
+        return prediction_of(answer)

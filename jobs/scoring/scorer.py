@@ -1,0 +1,313 @@
+"""Chunks -> rows: fetch -> decode -> predict.
+
+Every listed image gives exactly one row, in the list's order, whatever happens to it. A chunk goes
+through in batches that are cut by position, so that what the network sees together, and with it
+the last digit of a probability, does not depend on which image arrived first. While a batch is
+scored, the next ones are fetched and decoded, across the border to the next chunk too.
+
+Memory is bounded by the number of images under way, a batch and what the fetching threads can work
+on, and by the bytes of decoded pictures among them (see `jobs.fetching.prefetch`): a batch of very
+large pictures is scored in pieces.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from handler.images import ImageLimits
+from handler.values.emotions import Wheel
+from handler.values.errors import VeaError
+from handler.values.prediction import ModelIdentity, Prediction, Refusal
+from jobs.fetching.prefetch import Ahead, Coming, Failure, Fetches, Ready
+from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
+
+if TYPE_CHECKING:
+    from jobs.scoring.worker import Task
+
+_DECODE_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "damaged"}
+_KILLED = Failure("predict", "killed", "the process died while it worked on this image")
+_BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels; a batch may hold so many times its length
+
+Picture = TypeVar("Picture", bound=Ready)
+
+OnImages = Callable[[int, Mapping[str, int]], None]
+"""Told after each batch: how many images it had, and how many failed of each
+``stage/reason_kind``."""
+
+
+class ScoringFailed(VeaError):
+    """The model itself fails, not one image; the message is one line for people."""
+
+
+class Scores(Protocol[Picture]):
+    """What `handler.predictor.Predictor` offers, as far as jobs need it.
+
+    Its pictures are tensors; those of `jobs.scoring.endpoint.EndpointScores` are questions to a
+    service.
+    """
+
+    model: ModelIdentity
+    wheel: Wheel
+    batch_size: int
+    limits: ImageLimits
+
+    def decode(self, data: bytes) -> Picture | Refusal:
+        """An encoded image made ready; called in several threads."""
+
+    def predict_decoded(
+        self, images: Sequence[Picture | Refusal]
+    ) -> Sequence[Prediction | Refusal | Failure]:
+        """One answer for each image, in order.
+
+        Raises:
+            VeaError: the job cannot be done.
+            Exception: something about one of the images.
+        """
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A task that is through.
+
+    Attributes:
+        task: the task.
+        rows: of all its positions, or of those that it probed.
+        began: when the first of them had its turn, on the monotonic clock.
+        busy: seconds in which the model worked on it.
+    """
+
+    task: Task
+    rows: list[Row]
+    began: float
+    busy: float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Positions of one task; an image that is to be left alone is not coming."""
+
+    task: Task
+    positions: range
+    coming: deque[Coming | None]
+
+    @property
+    def is_last(self) -> bool:
+        return self.positions.stop == _positions(self.task).stop
+
+
+class ChunkScorer:
+    """Scores chunks with one model; a context manager, since it owns threads.
+
+    Args:
+        predictor: the model.
+        fetcher: of the images.
+        run_id: written into every row.
+        folder: what relative images are relative to.
+        extra: names of the columns that pass through from the list.
+        boxes: whether rows have the objects' boxes.
+        threads: that fetch.
+        decode_threads: that decode.
+    """
+
+    def __init__(
+        self,
+        predictor: Scores[Any],
+        fetcher: Fetches,
+        *,
+        run_id: str,
+        folder: str,
+        extra: Sequence[str] = (),
+        boxes: bool = False,
+        threads: int,
+        decode_threads: int = 1,
+    ) -> None:
+        self._predictor = predictor
+        self._extra = extra
+        self._boxes = boxes
+        self._batch_bytes = predictor.batch_size * _BYTES_PER_IMAGE
+        self._batches_ahead = math.ceil(threads / predictor.batch_size)
+        self._ahead = Ahead(
+            fetcher,
+            predictor.decode,
+            folder=folder,
+            fetch_threads=threads,
+            decode_threads=decode_threads,
+            most_bytes=2 * self._batch_bytes,
+        )
+        model = predictor.model
+        self._origin = {
+            "model_name": model.name,
+            "model_version": model.version,
+            "model_digest": model.digest,
+            "run_id": run_id,
+        }
+
+    def __enter__(self) -> ChunkScorer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ahead.close()
+
+    def score(self, tasks: Iterable[Task], on_images: OnImages | None = None) -> Iterator[Scored]:
+        """The rows of each task, in the order of the tasks.
+
+        A task is asked for before the one in front of it is through, to fetch its first images.
+
+        Raises:
+            S3Error: no image can be had from S3.
+            ScoringFailed: the model fails on every image of a batch.
+            VeaError: the service that scores is away, or serves another model by now.
+        """
+        rows: list[Row] = []
+        began = busy = 0.0
+        for batch in self._under_way(tasks):
+            began = began if rows else time.monotonic()
+            scored, seconds = self._score(batch)
+            rows += scored
+            busy += seconds
+            if on_images and scored:
+                failed = [row for row in scored if row["status"] == FAILED]
+                reasons = Counter(f"{row['stage']}/{row['reason_kind']}" for row in failed)
+                on_images(len(scored), dict(reasons))
+            if batch.is_last:
+                yield Scored(batch.task, rows, began, busy)
+                rows, busy = [], 0.0
+
+    def _under_way(self, tasks: Iterable[Task]) -> Iterator[_Batch]:
+        """The batches of all tasks, with the next ones being fetched."""
+        waiting: deque[_Batch] = deque()
+        for task in tasks:
+            for positions in _cut(_positions(task), self._predictor.batch_size):
+                coming = deque(self._begin(task, position) for position in positions)
+                waiting.append(_Batch(task, positions, coming))
+                if len(waiting) > self._batches_ahead:
+                    yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+
+    def _begin(self, task: Task, position: int) -> Coming | None:
+        if position in task.skip:
+            return None
+        return self._ahead.begin(task.chunk.entries[position - task.chunk.start].image)
+
+    def _score(self, batch: _Batch) -> tuple[list[Row], float]:
+        """The rows of a batch, and the seconds that the model took."""
+        rows: list[Row] = []
+        pieces: list[tuple[Row, Ready | Refusal]] = []
+        held, busy = 0, 0.0
+        for position in batch.positions:
+            coming = batch.coming.popleft()  # or its picture would stay as long as the batch
+            entry = batch.task.chunk.entries[position - batch.task.chunk.start]
+            row: Row = {"position": position, "image": entry.image, **self._origin}
+            row.update(zip(self._extra, entry.extra, strict=True))
+            rows.append(row)
+            if coming is None:
+                row.update(_failed(_KILLED))
+                continue
+            arrived = self._ahead.take(coming)
+            row["etag"] = arrived.etag
+            if isinstance(arrived.image, Failure):
+                row.update(_failed(arrived.image))
+                continue
+            pieces.append((row, arrived.image))
+            held += arrived.bytes
+            if held >= self._batch_bytes:
+                busy += self._predict(pieces)
+                pieces.clear()
+                self._ahead.free(held)
+                held = 0
+        busy += self._predict(pieces)
+        self._ahead.free(held)
+        return rows, busy
+
+    def _predict(self, pieces: Sequence[tuple[Row, Ready | Refusal]]) -> float:
+        """Complete rows with what the model says; returns its seconds."""
+        if not pieces:
+            return 0.0
+        began = time.monotonic()
+        images = [image for _, image in pieces]
+        try:
+            answers = [self._row(answer) for answer in self._predictor.predict_decoded(images)]
+        except VeaError:
+            raise  # no image is to blame
+        except Exception as error:
+            # Something that the predictor does not foresee. One at a time shows whose fault it is.
+            answers = [self._predict_alone(image) for image in images]
+            judged = [answer for answer in answers if answer["stage"] != "decode"]
+            if len(judged) > 1 and all(answer["stage"] == "predict" for answer in judged):
+                reason = Failure.of("predict", error).reason
+                raise ScoringFailed(f"the model fails on every image: {reason}") from error
+        seconds = time.monotonic() - began
+        for (row, _), answer in zip(pieces, answers, strict=True):
+            row.update(answer)
+        return seconds
+
+    def _predict_alone(self, image: Ready | Refusal) -> Row:
+        try:
+            return self._row(self._predictor.predict_decoded([image])[0])
+        except Exception as error:
+            return _failed(Failure.of("predict", error))
+
+    def _row(self, answer: Prediction | Refusal | Failure) -> Row:
+        if isinstance(answer, Failure):
+            return _failed(answer)
+        if isinstance(answer, Refusal):
+            kind = _DECODE_KINDS.get(answer.code, "refused")
+            return _failed(Failure("decode", kind, answer.reason))
+        box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
+        row: Row = {
+            "status": OK,
+            "stage": None,
+            "reason_kind": None,
+            "reason": None,
+            "emotion": answer.emotion,
+            **{f"p_{emotion}": p for emotion, p in answer.probabilities.items()},
+            "polarity": answer.polarity,
+            "p_positive": answer.p_positive,
+            "faces": answer.face_count,
+            **dict(zip(FACE_BOX, box, strict=True)),
+            "objects": len(answer.objects),
+            "width": answer.width,
+            "height": answer.height,
+        }
+        if self._boxes:
+            row["boxes"] = [
+                {
+                    **dict(zip(("x1", "y1", "x2", "y2"), item.box, strict=True)),
+                    "label": item.label,
+                    "score": item.score,
+                    "attention": item.attention,
+                }
+                for item in answer.objects
+            ]
+        return row
+
+
+def _positions(task: Task) -> range:
+    return task.chunk.positions if task.probe is None else task.probe
+
+
+def _cut(positions: range, size: int) -> Iterator[range]:
+    """Batches of a task; a task without positions has one all the same, to come to its end with."""
+    for start in range(0, max(len(positions), 1), size):
+        yield positions[start : start + size]
+
+
+def _failed(failure: Failure) -> Row:
+    return {
+        "status": FAILED,
+        "stage": failure.stage,
+        "reason_kind": failure.kind,
+        "reason": failure.reason,
+    }

@@ -1,0 +1,134 @@
+"""What S3 errors mean: one object's misfortune, or the end of the job.
+
+What concerns a single object (missing, forbidden, too large, unreachable after all retries) is
+`ObjectRefused` and becomes a row of the result. What would befall every further object too (wrong
+credentials, a missing bucket) is `S3Error` and stops the job with one line: a million rows that all
+say "wrong password" help nobody. Servers answer 403 to both; the error code tells them apart.
+"""
+
+from __future__ import annotations
+
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+
+from handler.values.errors import VeaError
+from jobs.storage.rate_limit import Closed
+from jobs.storage.retry import Passing, StillFailing
+
+_CREDENTIAL_CODES = frozenset(
+    {
+        "AccountProblem",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "NotSignedUp",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+_CREDENTIAL_ERRORS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+
+
+class S3Error(VeaError):
+    """The job cannot go on; the message is one line for people."""
+
+
+class ObjectRefused(Exception):
+    """One object cannot be had; the others may be fine.
+
+    Attributes:
+        kind: ``missing``, ``forbidden``, ``too-large``, ``unreachable``, ``bad-location`` or
+            ``refused``.
+        reason: one line for people.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def sort_error(
+    error: Exception, *, bucket: str, key: str, endpoint: str
+) -> S3Error | ObjectRefused:
+    """What a failed request for ``key`` in ``bucket`` means.
+
+    Args:
+        error: of botocore, or `StillFailing` or `Closed` of the retries.
+        bucket: of the request.
+        key: of the request, or a prefix.
+        endpoint: URL of the server, for people.
+    """
+    said = one_line(_said(error))
+    if isinstance(error, StillFailing):
+        said = one_line(_said(error.cause))
+        return ObjectRefused("unreachable", f"S3 fails after {error.attempts} attempts: {said}")
+    if isinstance(error, Closed):
+        # Not the object's misfortune: a row that says so would be taken for done later.
+        return S3Error("the job is being stopped")
+    if isinstance(error, _CREDENTIAL_ERRORS):
+        return S3Error(
+            f"there are no usable AWS credentials ({said}): set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if isinstance(error, ParamValidationError):
+        return ObjectRefused("bad-location", f"'s3://{bucket}/{key}' is not a valid S3 location")
+    if isinstance(error, ClientError):
+        return _sort_answer(error, said, bucket, endpoint)
+    return ObjectRefused("refused", said)
+
+
+def _sort_answer(
+    error: ClientError, said: str, bucket: str, endpoint: str
+) -> S3Error | ObjectRefused:
+    if code_of(error) in _CREDENTIAL_CODES:
+        return S3Error(
+            f"S3 refuses the credentials ({said}): check AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, the region and the clock"
+        )
+    if code_of(error) == "NoSuchBucket":
+        return S3Error(
+            f"the bucket '{bucket}' does not exist at {endpoint}: check its name, or create it"
+        )
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if status == 404:
+        return ObjectRefused("missing", "there is no such object")
+    if status == 403:
+        return ObjectRefused("forbidden", f"S3 denies access ({said})")
+    return ObjectRefused("refused", f"S3 answers {said}")
+
+
+def code_of(error: ClientError) -> str:
+    """The error code of an answer, such as ``NoSuchKey``."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
+    return str(error) if isinstance(error, Passing) else f"{type(error).__name__}: {error}"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, cut to a length that fits a message."""
+    return " ".join(text.split())[:200].rstrip(" .:")

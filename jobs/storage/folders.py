@@ -1,0 +1,257 @@
+"""Where parts go: a local folder or a prefix on S3, with whole-object writes only.
+
+A reader, or a crash, sees an object completely or not at all. A parquet file that is streamed to
+its final place does not have this property: an exception in the middle leaves a shorter file that
+opens without complaint.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from handler.values.errors import VeaError
+from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.s3 import S3, S3Location, is_s3
+
+_DAY = 24 * 60 * 60.0
+# What `LocalFolder` writes before it moves it into place; parquet readers pass over such names.
+_UNFINISHED = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
+
+
+class FolderError(VeaError):
+    """The output folder cannot be used; the message is one line for people."""
+
+
+class ObjectMissing(FolderError):
+    """There is no object of a name that was there, or should have been."""
+
+
+class Folder(Protocol):
+    """Objects by name. A name may have one '/', for what lies in a subfolder."""
+
+    location: str
+
+    def list(self, prefix: str = "") -> dict[str, int]:
+        """Name -> size in bytes of the objects whose names start with ``prefix``.
+
+        Those in subfolders are left out, unless the prefix names the subfolder (``_run/``).
+        """
+
+    def read(self, name: str) -> bytes:
+        """The content of an object.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put an object in place whole, over an older one of this name."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object in place unless there is one; returns whether it did."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove objects; it is fine if some are not there."""
+
+    def sweep(self, older_than: float = _DAY) -> None:
+        """Remove what writers that were killed so many seconds ago have left."""
+
+
+def open_folder(location: str, s3: S3) -> Folder:
+    """The folder at a local path or at ``s3://bucket/prefix``; local ones are made.
+
+    Raises:
+        FolderError: there cannot be a folder at ``location``.
+    """
+    return S3Folder(location, s3) if is_s3(location) else LocalFolder(location)
+
+
+class LocalFolder:
+    """A folder of this machine, or of a file system that it mounts."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._path = Path(location)
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error("be made a folder", error) from None
+
+    def list(self, prefix: str = "") -> dict[str, int]:
+        """Name -> size in bytes, of files that are written completely."""
+        within, slash, _ = prefix.rpartition("/")
+        found: dict[str, int] = {}
+        try:
+            with os.scandir(self._path / within) as entries:
+                for entry in entries:
+                    name = f"{within}{slash}{entry.name}"
+                    if name.startswith(prefix) and not _UNFINISHED.fullmatch(entry.name):
+                        with suppress(FileNotFoundError):  # deleted a moment ago
+                            if entry.is_file():
+                                found[name] = entry.stat().st_size
+        except FileNotFoundError:
+            if self._path.is_dir():
+                return {}  # nothing has been written into the subfolder yet
+            raise FolderError(f"{self.location} is gone") from None
+        except OSError as error:
+            raise self._error("be listed", error) from None
+        return found
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        try:
+            return (self._path / name).read_bytes()
+        except FileNotFoundError:
+            raise ObjectMissing(f"there is no {name} in {self.location}") from None
+        except OSError as error:
+            raise self._error(f"give {name}", error) from None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file next to its place, then move it there in one step.
+
+        Both are on the disk when this returns, so a file that is there after a power cut is whole.
+        """
+        place = self._path / name
+        try:
+            beside = self._write_beside(place, data)
+            try:
+                os.replace(beside, place)
+            except OSError:
+                beside.unlink(missing_ok=True)
+                raise
+            _flush_folder(place.parent)
+        except OSError as error:
+            raise self._error(f"take {name}", error) from None
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless it exists; of several writers exactly one wins."""
+        place = self._path / name
+        try:
+            beside = self._write_beside(place, data)
+            try:
+                _link(beside, place, data)
+            except FileExistsError:
+                return False
+            finally:
+                beside.unlink(missing_ok=True)
+            _flush_folder(place.parent)
+        except OSError as error:
+            raise self._error(f"take {name}", error) from None
+        return True
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        for name in names:
+            try:
+                (self._path / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise self._error(f"lose {name}", error) from None
+
+    def sweep(self, older_than: float = _DAY) -> None:
+        """Remove unfinished files, here and one level down."""
+        newest = time.time() - older_than
+        for path in [*self._path.glob(".*.*-*"), *self._path.glob("*/.*.*-*")]:
+            with suppress(OSError):  # gone meanwhile, or not ours to delete
+                if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < newest:
+                    path.unlink()
+
+    def _write_beside(self, place: Path, data: bytes) -> Path:
+        if not place.parent.exists():
+            place.parent.mkdir(exist_ok=True)
+            _flush_folder(self._path)
+        # Processes of different machines may have the same number.
+        beside = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            with beside.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+        return beside
+
+    def _error(self, what: str, error: OSError) -> FolderError:
+        return FolderError(f"{self.location} cannot {what}: {error.strerror or error}")
+
+
+def _link(source: Path, place: Path, data: bytes) -> None:
+    """Give a file a second name unless that exists, also where a file can have but one name."""
+    try:
+        os.link(source, place)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        with place.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    """Bring a folder's names to the disk, where its file system can."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+class S3Folder:
+    """A prefix of a bucket; an object appears when its one put has succeeded."""
+
+    def __init__(self, location: str, s3: S3) -> None:
+        self._s3 = s3
+        try:
+            place = S3Location.parse(location)
+        except ValueError as error:
+            raise FolderError(str(error)) from None
+        prefix = place.key.rstrip("/")
+        self._prefix = S3Location(place.bucket, f"{prefix}/" if prefix else "")
+        self.location = str(self._prefix).rstrip("/")
+
+    def list(self, prefix: str = "") -> dict[str, int]:
+        """Name -> size in bytes."""
+        found = self._s3.list(self._at(prefix))
+        return {f"{prefix}{rest}": size for rest, size in found.items()}
+
+    def read(self, name: str) -> bytes:
+        """The content of an object."""
+        content = io.BytesIO()
+        try:
+            self._s3.download(self._at(name), content)
+        except S3Error as error:
+            if isinstance(error.__cause__, ObjectRefused) and error.__cause__.kind == "missing":
+                raise ObjectMissing(f"there is no {name} in {self.location}") from None
+            raise
+        return content.getvalue()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put an object."""
+        self._s3.put(self._at(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object unless it exists."""
+        return self._s3.create(self._at(name), data)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove objects, many with each request."""
+        self._s3.delete(self._at(name) for name in names)
+
+    def sweep(self, older_than: float = _DAY) -> None:
+        """Nothing to do: a put that did not succeed leaves nothing."""
+
+    def _at(self, name: str) -> S3Location:
+        return S3Location(self._prefix.bucket, f"{self._prefix.key}{name}")

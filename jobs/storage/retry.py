@@ -1,0 +1,194 @@
+"""The one retry layer between this program and everything that it reads from a network.
+
+The retries of botocore, obstore and urllib3 are switched off, because two layers multiply each
+other's attempts, and because botocore never repeats a request whose body broke off after the
+headers had arrived. Here the whole request, body included, is one attempt. Waits are exponential
+with full jitter, so that many threads that were throttled together do not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from botocore.exceptions import (
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import (
+    ConnectionError as NoConnection,
+)
+from botocore.parsers import ResponseParserError
+
+from jobs.storage.rate_limit import Closed, Pace
+
+Result = TypeVar("Result")
+
+_TRANSIENT_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
+_THROTTLED_STATUS = frozenset({429, 503})
+_THROTTLED_CODES = frozenset(
+    {
+        "RequestLimitExceeded",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_TRANSIENT_CODES = _THROTTLED_CODES | {"InternalError", "RequestTimeout", "ServiceUnavailable"}
+# Refused or broken connections, timeouts, bodies that end early or do not match their checksum,
+# and answers that are not the XML which they should be.
+_TRANSIENT_ERRORS = (
+    NoConnection,
+    HTTPClientError,
+    ResponseStreamingError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,
+)
+
+
+class Passing(Exception):
+    """A failure outside botocore that usually passes; the message is one line for people.
+
+    Attributes:
+        throttled: whether the server asks for fewer requests.
+    """
+
+    def __init__(self, reason: str, *, throttled: bool = False) -> None:
+        super().__init__(reason)
+        self.throttled = throttled
+
+
+class StillFailing(Exception):
+    """Every attempt failed for a reason that usually passes.
+
+    Attributes:
+        cause: of the last attempt.
+        attempts: how many there were.
+    """
+
+    def __init__(self, cause: Exception, attempts: int) -> None:
+        super().__init__(f"{type(cause).__name__} after {attempts} attempts")
+        self.cause = cause
+        self.attempts = attempts
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often to try and how long to wait.
+
+    Attributes:
+        attempts: requests in all. Seven lose one object in 80,000 where every fifth answer is 503;
+            three lose one in 125.
+        base: seconds; the first wait lies between 0 and this.
+        cap: seconds; no wait is longer.
+    """
+
+    attempts: int = 7
+    base: float = 0.5
+    cap: float = 20.0
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after the given number of failed attempts (1 or more)."""
+        # Jitter against stampedes, not a secret: the plain generator will do.
+        return random.random() * min(self.cap, self.base * 2.0 ** (failures - 1))
+
+
+def is_passing_status(status: int | None) -> bool:
+    """Whether an HTTP answer with this status says that the same request may well succeed later."""
+    return status in _TRANSIENT_STATUS
+
+
+def is_throttling_status(status: int | None) -> bool:
+    """Whether an HTTP answer with this status asks for fewer requests."""
+    return status in _THROTTLED_STATUS
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may well succeed when sent again."""
+    if isinstance(error, ClientError):
+        return is_passing_status(_status_of(error)) or _code_of(error) in _TRANSIENT_CODES
+    return isinstance(error, (*_TRANSIENT_ERRORS, Passing))
+
+
+def is_throttled(error: Exception) -> bool:
+    """Whether the server asks for fewer requests."""
+    if isinstance(error, ClientError):
+        return is_throttling_status(_status_of(error)) or _code_of(error) in _THROTTLED_CODES
+    return isinstance(error, Passing) and error.throttled
+
+
+class Retries:
+    """Attempts at requests, for all threads that share a connection pool.
+
+    Args:
+        policy: attempts and waits.
+        threads: that send paced requests at the same time, as long as no server minds.
+    """
+
+    def __init__(self, policy: RetryPolicy, *, threads: int) -> None:
+        self._policy = policy
+        self._pace = Pace(threads)
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """End all waits: no request gets a further attempt, no paced one a first."""
+        self._closing.set()
+        self._pace.close()
+
+    def run(self, action: Callable[[], Result], *, paced: bool = False) -> Result:
+        """Run ``action`` until it succeeds, fails for good, or has used up its attempts.
+
+        Args:
+            action: one whole attempt, with everything that can break in it.
+            paced: whether it belongs to the many requests that slow down when a server asks so.
+                Nobody holds a turn while waiting for the next attempt.
+
+        Raises:
+            StillFailing: all attempts failed in ways that `is_transient`.
+            Closed: `close` was called, and the request has not succeeded by then.
+            Exception: whatever else ``action`` raises, at once.
+        """
+        failures = 0
+        while True:
+            try:
+                return self._paced(action) if paced else action()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                failures += 1
+                if failures >= self._policy.attempts:
+                    raise StillFailing(error, failures) from error
+                if self._closing.wait(self._policy.delay(failures)):
+                    raise Closed from error
+
+    def _paced(self, action: Callable[[], Result]) -> Result:
+        with self._pace.turn():
+            try:
+                result = action()
+            except Exception as error:
+                if is_throttled(error):
+                    self._pace.slow_down()
+                elif not is_transient(error):
+                    # A plain "no" is an answer too: a list of missing images must not stay slow.
+                    self._pace.went_well()
+                raise
+            self._pace.went_well()
+            return result
+
+
+def _status_of(error: ClientError) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def _code_of(error: ClientError) -> str | None:
+    code: str | None = error.response.get("Error", {}).get("Code")
+    return code

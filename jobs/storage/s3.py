@@ -1,0 +1,282 @@
+"""S3: one client for each process, whole objects, every request retried as a whole.
+
+Errors come out sorted (see `jobs.storage.errors`): `ObjectRefused` for what concerns one object,
+`S3Error` for what would befall every further one too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from jobs.storage.errors import ObjectRefused, S3Error, code_of, sort_error
+from jobs.storage.rate_limit import Closed
+from jobs.storage.retry import Retries, RetryPolicy, StillFailing
+from jobs.storage.s3_client import Connection, connect
+
+Result = TypeVar("Result")
+
+_SCHEME = "s3://"
+_BLOCK = 1024 * 1024
+_DELETED_AT_ONCE = 1_000  # more are refused
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """A bucket and a key, or a bucket and a prefix."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> S3Location:
+        """Read ``s3://bucket/key``; '?' and '#' are parts of the key as any other letter.
+
+        Raises:
+            ValueError: the text does not start with ``s3://`` and a bucket.
+        """
+        bucket, _, key = text.removeprefix(_SCHEME).partition("/")
+        if not is_s3(text) or not bucket:
+            raise ValueError(f"'{text}' is not an S3 location: expected s3://bucket/key")
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.bucket}/{self.key}"
+
+
+def is_s3(text: str) -> bool:
+    """Whether ``text`` names something on S3."""
+    return text.startswith(_SCHEME)
+
+
+class S3:
+    """Whole-object reads and writes with retries, safe to share between threads.
+
+    The client is made at the first request, so that a job on local files needs no AWS settings.
+
+    Args:
+        threads: that will use it at the same time.
+        policy: of retries.
+
+    Attributes:
+        retries: of every request here; whoever fetches images in other ways uses them too.
+    """
+
+    def __init__(self, *, threads: int = 16, policy: RetryPolicy | None = None) -> None:
+        self.retries = Retries(policy or RetryPolicy(), threads=threads)
+        self._connections = threads + 2
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End waits between attempts, so that the threads of a stopped job end at once."""
+        self.retries.close()
+
+    def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+        """The content of an object and its ETag, without quotes.
+
+        Raises:
+            ObjectRefused: it is missing, forbidden, unreachable, or larger than ``max_bytes``
+                (then nothing of it is downloaded).
+            S3Error: wrong credentials or a missing bucket.
+        """
+
+        def attempt() -> tuple[bytes, str | None]:
+            answer = self._client().get_object(Bucket=location.bucket, Key=location.key)
+            body, size = answer["Body"], answer.get("ContentLength")
+            try:
+                if size is not None:
+                    refuse_large(size, max_bytes)
+                # Without a length, one byte too many is enough to know.
+                data: bytes = body.read(None if size is not None else max_bytes + 1)
+                refuse_large(len(data), max_bytes)
+            finally:
+                body.close()
+            return data, bare_etag(answer.get("ETag"))
+
+        return self.run(attempt, location, paced=True)
+
+    def download(self, location: S3Location, file: IO[bytes]) -> None:
+        """Copy an object of any size into ``file``, block by block.
+
+        Raises:
+            S3Error: it cannot be had.
+        """
+
+        def attempt() -> None:
+            file.seek(0)
+            file.truncate()
+            body = self._client().get_object(Bucket=location.bucket, Key=location.key)["Body"]
+            try:
+                for block in body.iter_chunks(_BLOCK):
+                    file.write(block)
+            finally:
+                body.close()
+
+        self._run_or_stop(attempt, location, "read")
+
+    def put(self, location: S3Location, data: bytes) -> None:
+        """Write an object whole: readers see all of it or nothing.
+
+        Raises:
+            S3Error: it cannot be written.
+        """
+        self._run_or_stop(
+            lambda: self._client().put_object(Bucket=location.bucket, Key=location.key, Body=data),
+            location,
+            "write",
+        )
+
+    def create(self, location: S3Location, data: bytes) -> bool:
+        """Write an object unless it exists; of several writers exactly one wins.
+
+        A repeated attempt may meet its own first one, so a caller that loses should look at what
+        is there.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            S3Error: it cannot be written.
+        """
+
+        def attempt() -> bool:
+            try:
+                self._client().put_object(
+                    Bucket=location.bucket, Key=location.key, Body=data, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                if code_of(error) == "PreconditionFailed":
+                    return False
+                raise
+            return True
+
+        return self._run_or_stop(attempt, location, "write")
+
+    def list(self, folder: S3Location) -> dict[str, int]:
+        """Names and sizes (bytes) of the objects right under a prefix that is empty or ends in '/'.
+
+        Raises:
+            S3Error: the bucket does not exist or may not be listed.
+        """
+        found = {
+            item["Key"].removeprefix(folder.key): item["Size"]
+            for item in self._items(folder, Delimiter="/")
+        }
+        found.pop("", None)  # the marker that some programs make for a folder
+        return found
+
+    def walk(self, location: S3Location) -> Iterator[str]:
+        """All keys that begin with ``location.key``, however deep, in the server's order.
+
+        On AWS this is the order of the keys' UTF-8 bytes. One page is held at a time.
+
+        Raises:
+            S3Error: the bucket does not exist or may not be listed.
+        """
+        for item in self._items(location):
+            yield item["Key"]
+
+    def delete(self, locations: Iterable[S3Location]) -> None:
+        """Remove objects; those that are not there are fine.
+
+        Raises:
+            S3Error: one of them cannot be removed.
+        """
+        keys = defaultdict[str, list[str]](list)
+        for location in locations:
+            keys[location.bucket].append(location.key)
+        for bucket, all_keys in keys.items():
+            for some in _batches(all_keys):
+                attempt = partial(self._delete, bucket, some)
+                self._run_or_stop(attempt, S3Location(bucket, some[0]), "delete")
+
+    def _delete(self, bucket: str, keys: Sequence[str]) -> None:
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._client().delete_objects(Bucket=bucket, Delete=wanted)
+        for error in answer.get("Errors", ()):
+            # The answer as a whole is 200; an error in it is one of an ordinary answer's.
+            if error.get("Code") not in ("NoSuchKey", "NoSuchVersion"):
+                raise ClientError({"Error": error}, "DeleteObjects")
+
+    def _items(self, place: S3Location, **options: str) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            answer = self._run_or_stop(partial(self._page, place, options | token), place, "list")
+            yield from answer.get("Contents", ())
+            if not answer.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def _page(self, place: S3Location, options: dict[str, str]) -> Any:
+        return self._client().list_objects_v2(Bucket=place.bucket, Prefix=place.key, **options)
+
+    def connection(self) -> Connection:
+        """What all requests go through.
+
+        Raises:
+            S3Error: the AWS settings are unusable.
+        """
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect(connections=self._connections)
+            return self._connection
+
+    def run(
+        self, attempt: Callable[[], Result], location: S3Location, *, paced: bool = False
+    ) -> Result:
+        """Send a request, again if need be, and sort what comes of it.
+
+        Args:
+            attempt: one whole request; failures are botocore's, `Passing`, or sorted already.
+            location: that it is about.
+            paced: as in `Retries.run`.
+
+        Raises:
+            ObjectRefused: this object cannot be had.
+            S3Error: no object can be had.
+        """
+        try:
+            return self.retries.run(attempt, paced=paced)
+        except (StillFailing, Closed, ClientError, BotoCoreError) as error:
+            raise sort_error(
+                error,
+                bucket=location.bucket,
+                key=location.key,
+                endpoint=self._connection.endpoint if self._connection else "S3",
+            ) from error
+
+    def _client(self) -> Any:
+        return self.connection().client
+
+    def _run_or_stop(
+        self, attempt: Callable[[], Result], location: S3Location, verb: str
+    ) -> Result:
+        try:
+            return self.run(attempt, location)
+        except ObjectRefused as refused:
+            raise S3Error(f"cannot {verb} {location}: {refused.reason}") from refused
+
+
+def bare_etag(header: str | None) -> str | None:
+    """An ETag without its quotes and without the mark of a weak one."""
+    return header.removeprefix("W/").strip('"') if header else None
+
+
+def refuse_large(size: int, most: int) -> None:
+    """Raise `ObjectRefused` if an object of ``size`` bytes is larger than ``most``."""
+    if size > most:
+        raise ObjectRefused(
+            "too-large", f"the object has {size} bytes; at most {most} are accepted"
+        )
+
+
+def _batches(keys: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(keys), _DELETED_AT_ONCE):
+        yield keys[start : start + _DELETED_AT_ONCE]

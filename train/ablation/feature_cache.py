@@ -1,0 +1,258 @@
+"""What the frozen backbones see of every photo, computed once for all rows of all studies.
+
+Objects and faces come from the stimuli cache. Global-Net's backbone looks at each picture four
+times: in colour and as luminance alone (Y of YCbCr, in all three channels), each as it is and
+mirrored. What it sees is kept beside the stimuli, in shards of the same kind, so that a second
+study, or the same one after it was killed, goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as transforms
+
+from handler.folding import fold_batch_norms
+from handler.network import StimuliAwareNetwork
+from handler.organism.expression_net import ExpressionNet
+from handler.organism.global_net import GlobalNet
+from handler.stimuli.selector import SelectorConfig
+from handler.stimuli.stimuli import Stimuli
+from train.ablation.features import FeatureSet
+from train.fitting.builders import build_network, build_selector, selector_files
+from train.fitting.data import StimuliDataset
+from train.recipes.recipe import Recipe
+from train.stimuli.cache import StimuliCache, build_cache
+from train.stimuli.shards import CacheError, ShardFolder
+
+Progress = Callable[[str, int, int], None]
+_BATCH = 32  # photos that a backbone looks at together
+_SHARD = 256  # photos; what a killed process loses at most
+_READ = 512  # photos whose stimuli are unpacked together
+
+
+def build_features(
+    recipe: Recipe,
+    splits: Mapping[str, pd.DataFrame],
+    *,
+    count: int,
+    cache_root: Path,
+    workers: int | None = None,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, FeatureSet]:
+    """Compute what is not there yet, and load all of it.
+
+    Args:
+        recipe: whose selector, frozen parts and initial weights.
+        splits: by name, rows with ``path``, ``label`` and ``sha256``.
+        count: N, objects of a photo.
+        cache_root: where stimuli caches are kept.
+        workers: processes that select stimuli.
+        on_progress: called with (what, photos done, photos in all).
+
+    Returns:
+        By the names of the splits; photos that cannot be read are left out.
+
+    Raises:
+        RecipeError, WeightsMissing, CacheError: as their messages say.
+    """
+    objects = {**recipe.selector.objects, "count": count}
+    recipe = replace(recipe, selector=replace(recipe.selector, objects=objects))
+    files = selector_files(recipe)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # as training does, should weights be random
+        selector = build_selector(recipe, files)
+        network = build_network(recipe, selector).eval().requires_grad_(False)
+    global_net = network.global_net
+    assert global_net is not None  # `full_model` has seen to it
+    settings = {**_of_colour(selector.config), "backbone": global_net.backbone.name}
+    identity = _identity(settings, global_net)
+    fold_batch_norms(global_net)  # only after its weights have been identified
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    sets = {}
+    for split, table in splits.items():
+
+        def tell(what: str, done: int, total: int, split: str = split) -> None:
+            on_progress(f"{what} {split}", done, total)
+
+        cache = build_cache(
+            table,
+            selector,
+            cache_root,
+            files=files,
+            colour=False,  # looked at once, here
+            workers=max(workers or 1, 1),
+            on_progress=partial(tell, "stimuli"),
+        )
+        dataset = StimuliDataset(cache, table["path"], table["label"].tolist(), selector.config)
+        if not len(dataset):
+            raise CacheError(f"not one photo of the split '{split}' could be read")
+        sets[split] = _feature_set(
+            dataset,
+            [table["sha256"].iloc[row] for row in dataset.rows],
+            network,
+            identity,
+            cache_root,
+            frozen_faces=recipe.initial["expression"] != "random",
+            on_progress=tell,
+        )
+    return sets
+
+
+def luminance(images: torch.Tensor) -> torch.Tensor:
+    """Y of YCbCr (ITU-R BT.601) in all three channels: uint8, Bx3xHxW -> the same."""
+    return transforms.rgb_to_grayscale(images, num_output_channels=3)
+
+
+def look_at_colour(global_net: GlobalNet, colour: torch.Tensor) -> dict[str, torch.Tensor]:
+    """v_g of pictures: uint8, Bx3xSxS -> ``rgb`` and ``y``, each half, Bx2xd1, mirrored second."""
+    device = global_net.backbone.mean.device
+    views = {"rgb": colour, "y": luminance(colour)}
+    return {
+        name: torch.stack(
+            [global_net(side.to(device))[0].half().cpu() for side in (view, view.flip(-1))], dim=1
+        )
+        for name, view in views.items()
+    }
+
+
+def look_at_faces(net: ExpressionNet, faces: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """v_e of faces: uint8, Bx1x48x48, and who has one, bool, B -> half, Bxd3."""
+    device = next(net.parameters()).device
+    return net(faces.to(device), mask.to(device)).half().cpu()
+
+
+def _feature_set(
+    dataset: StimuliDataset,
+    digests: Sequence[str],
+    network: StimuliAwareNetwork,
+    identity: str,
+    cache_root: Path,
+    *,
+    frozen_faces: bool,
+    on_progress: Progress,
+) -> FeatureSet:
+    global_net, expression_net = network.global_net, network.expression_net
+    assert global_net is not None  # `full_model` has seen to it
+    assert expression_net is not None
+    cache, rows = dataset.cache, dataset.rows
+    folder = _folder(cache_root, identity, "v_g of frozen backbones")
+    colour = _kept(
+        folder,
+        digests,
+        lambda positions: look_at_colour(global_net, dataset.__getitems__(positions)[0].colour),
+        partial(on_progress, "pictures"),
+    )
+    made_by = [cache.folder.name, identity]
+    objects = _read_stimuli(cache, rows, on_progress)
+    faces, face_mask = objects.pop("faces"), objects.pop("face_mask")
+    if frozen_faces:
+        identity = _identity({"stimuli": cache.folder.name}, expression_net)
+        folder = _folder(cache_root, identity, "v_e of frozen trunks")
+        crops = faces
+        faces = _kept(
+            folder,
+            digests,
+            lambda p: {"faces": look_at_faces(expression_net, crops[p], face_mask[p])},
+            partial(on_progress, "faces"),
+        )["faces"]
+        made_by.append(identity)
+    return FeatureSet(
+        labels=dataset.labels[rows],
+        digests=digests,
+        colour=colour,
+        objects=objects["features"],
+        object_mask=objects["mask"],
+        faces=faces,
+        face_mask=face_mask,
+        identity="+".join(made_by),
+    )
+
+
+def _read_stimuli(
+    cache: StimuliCache, rows: Sequence[int], on_progress: Progress
+) -> dict[str, torch.Tensor]:
+    """Objects and faces of all rows; copied part by part, as twice of all is too much memory."""
+    tensors: dict[str, torch.Tensor] = {}
+    for start in range(0, len(rows), _READ):
+        stimuli: Stimuli = cache.stimuli(rows[start : start + _READ])
+        part = {
+            "features": stimuli.objects.features.half(),  # as they are kept on disk
+            "mask": stimuli.objects.mask,
+            "faces": stimuli.faces.crops,
+            "face_mask": stimuli.faces.mask,
+        }
+        for name, value in part.items():
+            if name not in tensors:
+                tensors[name] = value.new_empty(len(rows), *value.shape[1:])
+            tensors[name][start : start + len(value)] = value
+        on_progress("loading", min(start + _READ, len(rows)), len(rows))
+    return tensors
+
+
+def _kept(
+    folder: ShardFolder,
+    digests: Sequence[str],
+    see: Callable[[list[int]], dict[str, torch.Tensor]],
+    on_progress: Callable[[int, int], None],
+) -> dict[str, torch.Tensor]:
+    """What ``see`` makes of the photos at positions, from the folder as far as it is there."""
+    known = folder.index().places
+    first = {digest: position for position, digest in enumerate(digests) if digest not in known}
+    missing = sorted(first.values())
+    for start in range(0, len(missing), _SHARD):
+        positions = missing[start : start + _SHARD]
+        parts = []
+        with torch.inference_mode():
+            for place in range(0, len(positions), _BATCH):
+                parts.append(see(positions[place : place + _BATCH]))
+                done = len(digests) - len(missing) + start + min(place + _BATCH, len(positions))
+                on_progress(done, len(digests))
+        seen = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        folder.write([digests[p] for p in positions], seen, {})
+    return _gather(folder, digests)
+
+
+def _gather(folder: ShardFolder, digests: Sequence[str]) -> dict[str, torch.Tensor]:
+    places = folder.index().places
+    of_shard: dict[Path, list[tuple[int, int]]] = {}
+    for position, digest in enumerate(digests):
+        path, row = places[digest]
+        of_shard.setdefault(path, []).append((position, row))
+    tensors: dict[str, torch.Tensor] = {}
+    for path, pairs in of_shard.items():
+        positions, rows = torch.tensor(pairs).T
+        for name, value in folder.open(path).items():
+            if name not in tensors:
+                tensors[name] = value.new_empty(len(digests), *value.shape[1:])
+            tensors[name][positions] = value[rows]
+    return tensors
+
+
+def _folder(root: Path, identity: str, what: str) -> ShardFolder:
+    return ShardFolder(root / identity, fingerprint=identity, description={"holds": what})
+
+
+def _of_colour(selector: SelectorConfig) -> dict[str, Any]:
+    settings = asdict(selector)
+    return {name: settings[name] for name in ("size", "fit", "resize")}
+
+
+def _identity(settings: Mapping[str, Any], part: nn.Module) -> str:
+    """Identifies what a frozen part sees: settings and weights."""
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
+    digest.update(repr(part).encode())
+    for name, tensor in sorted(part.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:20]

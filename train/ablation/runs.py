@@ -1,0 +1,120 @@
+"""All trainings of a study, each done once.
+
+Each leaves one JSON file, whole or not at all, and a training whose file is there is not repeated,
+so that a study that was killed goes on where it was. The file is named after the network and the
+seed, not after the study: studies share the rows that they have in common.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handler.atomic_files import whole_file
+from train.ablation.studies import AblationError, Study, Variant
+from train.ablation.training import Bits, Experiment, train_variant, unpack_bits
+
+TRAININGS = "trainings"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one training was judged.
+
+    Attributes:
+        hits: whose most probable emotion is the labelled one, bool, n.
+        polarity_hits: whose more probable polarity is that of the label, bool, n.
+        hard: hard false examples: whose most probable emotion has the wrong polarity, bool, n.
+        document: all of the JSON file.
+    """
+
+    hits: Bits
+    polarity_hits: Bits
+    hard: Bits
+    document: Mapping[str, Any]
+
+
+def run_study(
+    study: Study,
+    experiment: Experiment,
+    run: Path,
+    *,
+    seeds: Sequence[int],
+    only: Sequence[str] = (),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[Outcome]]:
+    """Train what is missing, and collect all rows that are complete.
+
+    Args:
+        study: the rows.
+        experiment: everything else.
+        run: folder of the results.
+        seeds: each row is trained once with each. All rows get the first before any gets the
+            second, so that a study that is stopped early has a whole table of fewer seeds.
+        only: rows to train, with the reference; empty: all.
+        on_progress: called with (trainings done, trainings in all).
+
+    Returns:
+        For each row, by name, one outcome for each seed. Rows that were not asked for are in it if
+        an earlier run trained them.
+
+    Raises:
+        AblationError: there is no such row, or a result in the folder is of other settings.
+    """
+    rows = study.select(only)
+    folder = run / TRAININGS
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = experiment.settings()
+    jobs = [(study.rows[row], seed) for seed in seeds for row in rows]
+    for done, (variant, seed) in enumerate(jobs):
+        on_progress(done, len(jobs))
+        path = _place(folder, variant, seed)
+        if _read(path, settings) is None:
+            _write(path, train_variant(variant, seed, experiment) | {"settings": settings})
+    on_progress(len(jobs), len(jobs))
+    outcomes: dict[str, list[Outcome]] = {}
+    for row, variant in study.rows.items():
+        found = [_read(_place(folder, variant, seed), settings) for seed in seeds]
+        whole = [outcome for outcome in found if outcome is not None]
+        if len(whole) == len(seeds):
+            outcomes[row] = whole
+    return outcomes
+
+
+def _place(folder: Path, variant: Variant, seed: int) -> Path:
+    return folder / f"{variant.slug}_seed{seed}.json"
+
+
+def _read(path: Path, settings: dict[str, Any]) -> Outcome | None:
+    """The outcome in a file; None if there is none.
+
+    Raises:
+        AblationError: it is damaged, or of other settings.
+    """
+    try:
+        document = json.loads(path.read_text())
+        found = document["settings"]
+        images = document["images"]
+        bits = {name: unpack_bits(text, images) for name, text in document["bits"].items()}
+        outcome = Outcome(**bits, document=document)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AblationError(f"{path} is damaged ({error}): delete it, and it is redone") from None
+    if found != json.loads(json.dumps(settings)):
+        ours = json.loads(json.dumps(settings))
+        differing = ", ".join(sorted(k for k in ours if found.get(k) != ours[k])) or "format"
+        raise AblationError(
+            f"{path} was made with other settings ({differing}): delete the folder, or give the "
+            "study another one with --run"
+        )
+    return outcome
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Two studies may share the folder."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=1) + "\n")

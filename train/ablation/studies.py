@@ -1,0 +1,227 @@
+"""What the ablation studies compare: the rows of Table II, Fig. 10, Fig. 11, and of T.
+
+A row is a variant of the full model, and differs from it in what the study is about alone. The
+paper varies the branches (Table II), lambda (Fig. 10) and the number of objects (Fig. 11); the
+fourth study settles what it leaves open, the steps T of the LSTMs and whether Eq. 9 means h_att of
+the step before, as printed, or of the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from handler.stimuli.objects.grid import count_windows
+from handler.values.errors import VeaError
+from train.recipes.recipe import Recipe
+
+STUDIES = ("branches", "lambda", "objects", "steps")
+# Lambda of Fig. 10 and N of Fig. 11.
+LAMBDAS = tuple(quarter / 4 for quarter in range(9))
+COUNTS = (0, 1, 2, 4, 6, 8, 10, 12, 16, 20)
+STEPS = (1, 2, 3, 4)
+FEEDS = ("previous", "current")
+# Table II, in its order, with its accuracies on FI in per cent. Of the rows G+S and G+E it is not
+# certain which has which of two figures.
+_TABLE_2 = {
+    "G(Y)": "64.16",
+    "G": "67.93",
+    "S": "66.47",
+    "E": "31.64",
+    "G+S": "70.93 or 70.81",
+    "G+E": "70.93 or 70.81",
+    "S+E": "68.06",
+    "G(Y)+S+E": "69.69",
+    "G+FC+E": "71.39",
+    "G+S+E": "72.42",
+}
+
+
+class AblationError(VeaError):
+    """A study cannot be made like this; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network and its loss, as far as rows differ in them.
+
+    Attributes:
+        colour: what Global-Net looks at: ``"rgb"``; ``"y"``, the luminance alone; None: no branch.
+        semantic: what reads the objects: ``"lstms"``, Semantic-Net; ``"fc"``, a fully connected
+            layer over their mean; None: no branch.
+        expression: whether there is an Expression-Net.
+        objects: N, the most confident objects that are looked at.
+        steps: T.
+        attention_feed: what Eq. 9 feeds, ``"previous"`` or ``"current"``.
+        polarity_weight: lambda of Eq. 18.
+    """
+
+    colour: str | None = "rgb"
+    semantic: str | None = "lstms"
+    expression: bool = True
+    objects: int = 10
+    steps: int = 3
+    attention_feed: str = "previous"
+    polarity_weight: float = 1.0
+
+    @property
+    def branches(self) -> str:
+        """As the rows of Table II are called here: ``G(Y)+S+E``."""
+        global_net = {"rgb": "G", "y": "G(Y)", None: None}[self.colour]
+        semantic_net = {"lstms": "S", "fc": "FC", None: None}[self.semantic]
+        names = (global_net, semantic_net, "E" if self.expression else None)
+        return "+".join(name for name in names if name)
+
+    @property
+    def slug(self) -> str:
+        """A file name.
+
+        Settings that the variant has no use for are left out: equal slugs are equal networks,
+        whichever study they come from.
+        """
+        parts = [self.branches.replace("(Y)", "y"), f"lambda{self.polarity_weight:g}"]
+        if self.semantic:
+            parts.append(f"N{self.objects}")
+        if self.semantic == "lstms":
+            parts.append(f"T{self.steps}_{self.attention_feed}")
+        return "_".join(parts)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison.
+
+    Attributes:
+        name: one of `STUDIES`.
+        title: of its table.
+        rows: by name, in the order of the table.
+        reference: the row that the others are compared with.
+        axis: what the rows' numbers are; None where rows are no numbers.
+        points: for rows on an axis, the series of each and its number there.
+        paper: what the paper reports for a row, in per cent.
+    """
+
+    name: str
+    title: str
+    rows: Mapping[str, Variant]
+    reference: str
+    axis: str | None = None
+    points: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    paper: Mapping[str, str] = field(default_factory=dict)
+
+    def select(self, only: Sequence[str]) -> list[str]:
+        """Names of the rows to train: those asked for and the reference, or all if none is named.
+
+        Raises:
+            AblationError: there is no such row.
+        """
+        for name in only:
+            if name not in self.rows:
+                raise AblationError(
+                    f"the study '{self.name}' has no row '{name}': expected "
+                    + ", ".join(f"'{row}'" for row in self.rows)
+                )
+        return [row for row in self.rows if not only or row in only or row == self.reference]
+
+
+def full_model(recipe: Recipe) -> Variant:
+    """The variant that a recipe describes.
+
+    Raises:
+        AblationError: it lacks a branch, so that nothing can be taken away from it.
+    """
+    network = recipe.network
+    if network.semantic is None or not (network.global_backbone and network.expression_width):
+        raise AblationError(
+            f"recipe '{recipe.name}' lacks one of the three branches: an ablation begins with all"
+        )
+    return Variant(
+        objects=int(recipe.selector.objects.get("count", 10)),
+        steps=network.semantic.steps,
+        attention_feed=network.semantic.attention_feed,
+        polarity_weight=recipe.training.polarity_weight,
+    )
+
+
+def object_counts(recipe: Recipe) -> tuple[int, ...]:
+    """The numbers of objects that can be told apart: a grid of windows has no more than those."""
+    windows = count_windows(recipe.selector.objects.get("levels") or ())
+    return tuple(count for count in COUNTS if not windows or count <= windows)
+
+
+def build_study(name: str, full: Variant, counts: Sequence[int] = COUNTS) -> Study:
+    """The study called ``name`` (one of `STUDIES`) around a full model.
+
+    Args:
+        name: of the study.
+        full: the full model.
+        counts: N of the rows of the study of objects.
+
+    Raises:
+        AblationError: there is no such study.
+    """
+    if name == "branches":
+        return _branches(full)
+    if name == "lambda":
+        return Study(
+            name,
+            "Accuracy by lambda, the weight of the polarity loss (Fig. 10)",
+            {f"{value:g}": replace(full, polarity_weight=value) for value in LAMBDAS},
+            reference="1",
+            axis="lambda",
+            points={f"{value:g}": ("", value) for value in LAMBDAS},
+            paper={"1": "72.42"},
+        )
+    if name == "objects":
+        return Study(
+            name,
+            "Accuracy by N, the number of objects (Fig. 11)",
+            {str(count): _with_objects(full, count) for count in counts},
+            reference="10" if 10 in counts else str(max(counts)),
+            axis="N",
+            points={str(count): ("", count) for count in counts},
+            paper={"10": "72.42"},
+        )
+    if name == "steps":
+        pairs = {f"{steps} {feed}": (steps, feed) for feed in FEEDS for steps in STEPS}
+        return Study(
+            name,
+            "Accuracy by T, the steps of the LSTMs, and by what Eq. 9 feeds",
+            {
+                row: replace(full, steps=steps, attention_feed=feed)
+                for row, (steps, feed) in pairs.items()
+            },
+            reference="3 previous",
+            axis="T",
+            points={row: (feed, steps) for row, (steps, feed) in pairs.items()},
+        )
+    raise AblationError(f"unknown study '{name}': expected one of {', '.join(STUDIES)}")
+
+
+def largest_count(full: Variant, counts: Sequence[int] = COUNTS) -> int:
+    """How many objects of a photo must be known for every study around ``full``."""
+    return max(*counts, full.objects)
+
+
+def _branches(full: Variant) -> Study:
+    rows = {
+        "G(Y)": replace(full, colour="y", semantic=None, expression=False),
+        "G": replace(full, semantic=None, expression=False),
+        "S": replace(full, colour=None, expression=False),
+        "E": replace(full, colour=None, semantic=None),
+        "G+S": replace(full, expression=False),
+        "G+E": replace(full, semantic=None),
+        "S+E": replace(full, colour=None),
+        "G(Y)+S+E": replace(full, colour="y"),
+        "G+FC+E": replace(full, semantic="fc"),
+        "G+S+E": full,
+    }
+    title = "Accuracy by branches (Table II)"
+    return Study("branches", title, rows, reference="G+S+E", paper=_TABLE_2)
+
+
+def _with_objects(full: Variant, count: int) -> Variant:
+    """Without objects there is nothing for Semantic-Net to do."""
+    if count == 0:
+        return replace(full, semantic=None)
+    return replace(full, objects=count)

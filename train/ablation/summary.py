@@ -1,0 +1,133 @@
+"""The rows of a study as figures, with how sure each is.
+
+Two things make an accuracy uncertain: which photos it is measured on, and the seed of the training.
+The intervals are over photos (bootstrap of the mean over seeds), the spread over seeds stands
+beside them. Whether a row differs from the reference is not told by comparing two such intervals,
+which are wide because some photos are hard for every network: the difference is taken photo by
+photo, and has an interval of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.ablation.runs import Outcome
+from train.ablation.studies import Study
+from train.crossval.protocols import mean_and_spread
+from train.evaluation.intervals import Floats, percentile_interval, resampled_means
+
+_REFERENCE, _NO_DIFFERENCE = "reference", "no clear difference"
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A share of photos, as the mean over seeds.
+
+    Attributes:
+        value: 0 to 1; of a difference, -1 to 1.
+        interval: 95 %, over photos.
+        spread: standard deviation between seeds; NaN for one seed.
+    """
+
+    value: float
+    interval: Interval
+    spread: float
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """A row of the table.
+
+    Attributes:
+        name: of the row.
+        is_reference: whether the others are compared with it.
+        seeds: how many trainings it is the mean of.
+        accuracy: over emotions.
+        polarity: accuracy over polarities.
+        hard: share of photos whose answer has the wrong polarity (hard false examples).
+        easy: share of photos with a wrong emotion of the right polarity.
+        difference: of the accuracy from the reference's, photo by photo and seed by seed; None
+            where the reference is not there.
+        polarity_difference: likewise of the polarity accuracy.
+        seconds: of a training, on average.
+        paper: what the paper reports, in per cent; empty where it reports nothing.
+    """
+
+    name: str
+    is_reference: bool
+    seeds: int
+    accuracy: Figures
+    polarity: Figures
+    hard: Figures
+    easy: float
+    difference: Figures | None
+    polarity_difference: Figures | None
+    seconds: float
+    paper: str
+
+    @property
+    def reading(self) -> str:
+        """What the difference says in words."""
+        if self.is_reference:
+            return _REFERENCE
+        if self.difference is None:
+            return ""
+        low, high = self.difference.interval
+        if low > 0:
+            return "higher"
+        return "lower" if high < 0 else _NO_DIFFERENCE
+
+
+def summarise(study: Study, outcomes: Mapping[str, Sequence[Outcome]]) -> list[RowSummary]:
+    """The rows of ``study`` that have outcomes, in its order, all of the same photos and seeds."""
+    names = [name for name in study.rows if outcomes.get(name)]
+    bits = {
+        name: np.stack(
+            [np.stack([o.hits, o.polarity_hits, o.hard]).astype(np.float64) for o in outcomes[name]]
+        )
+        for name in names
+    }  # seeds x 3 x photos
+    reference = bits.get(study.reference)
+    if reference is not None:
+        bits_of = {
+            name: np.concatenate([own, own[:, :2] - reference[:, :2]], axis=1)
+            for name, own in bits.items()
+        }
+    else:
+        bits_of = bits
+    if not names:
+        return []
+    # One resampling for all rows: each resample sees the same photos everywhere.
+    columns: Floats = np.concatenate([own.mean(axis=0) for own in bits_of.values()]).T
+    resampled = resampled_means(columns)
+    rows, column = [], 0
+    for name in names:
+        own = bits_of[name]
+        figures = []
+        for kind in range(own.shape[1]):
+            of_seeds = own[:, kind].mean(axis=1).tolist()
+            value, spread = mean_and_spread(of_seeds)
+            figures.append(Figures(value, percentile_interval(resampled[:, column]), spread))
+            column += 1
+        seconds = [float(o.document["seconds"]) for o in outcomes[name]]
+        rows.append(
+            RowSummary(
+                name=name,
+                is_reference=name == study.reference,
+                seeds=len(own),
+                accuracy=figures[0],
+                polarity=figures[1],
+                hard=figures[2],
+                easy=1.0 - figures[0].value - figures[2].value,
+                difference=figures[3] if reference is not None else None,
+                polarity_difference=figures[4] if reference is not None else None,
+                seconds=float(np.mean(seconds)),
+                paper=study.paper.get(name, ""),
+            )
+        )
+    return rows

@@ -1,0 +1,80 @@
+"""The parts of an experiment as its recipe starts them: frozen selector, untrained network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from handler.network import StimuliAwareNetwork
+from handler.stimuli.selector import StimuliSelector
+from train.recipes.recipe import Recipe, RecipeError
+from train.stimuli.cache import SelectorFiles
+from train.weights import (
+    cnn_face_detector_file,
+    initial_backbone,
+    initial_expression,
+    initial_objects,
+    landmark_file,
+    object_settings,
+)
+
+
+def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
+    """Selector and network as the recipe starts them.
+
+    Raises:
+        RecipeError: the object source and the network do not fit together.
+        WeightsMissing: there are no initial weights for them.
+    """
+    selector = build_selector(recipe, selector_files(recipe))
+    return selector, build_network(recipe, selector)
+
+
+def selector_files(recipe: Recipe) -> SelectorFiles:
+    """The files that the recipe's face search needs.
+
+    Raises:
+        WeightsMissing: one of them is not installed.
+    """
+    cnn = recipe.selector.faces.backend == "cnn"
+    return SelectorFiles(landmark_file(), cnn_face_detector_file() if cnn else None)
+
+
+def build_selector(recipe: Recipe, files: SelectorFiles) -> StimuliSelector:
+    """The frozen selector with its weights; its settings are completed by what those dictate.
+
+    Raises:
+        RecipeError: a setting that its object source does not know.
+        WeightsMissing: there are no such weights.
+    """
+    weights = recipe.initial["objects"]
+    settings = object_settings(recipe.selector.objects, weights)
+    try:
+        selector = files.build(
+            replace(recipe.selector, objects=settings), face_threads=torch.get_num_threads()
+        )
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"the recipe's objects are wrong: {error}") from None
+    initial_objects(selector.objects, weights)
+    return selector
+
+
+def build_network(recipe: Recipe, selector: StimuliSelector) -> StimuliAwareNetwork:
+    """The network with its initial weights.
+
+    Raises:
+        RecipeError: the object source and the network do not fit together.
+        WeightsMissing: there are no such weights.
+    """
+    expected, offered = recipe.network.object_features, selector.objects.feature_size
+    if recipe.network.semantic is not None and expected != offered:
+        raise RecipeError(
+            f"object_features is {expected}: the recipe's object source yields {offered}"
+        )
+    network = StimuliAwareNetwork(recipe.network)
+    if network.global_net is not None:
+        initial_backbone(network.global_net.backbone, recipe.initial["global"])
+    if network.expression_net is not None:
+        initial_expression(network.expression_net, recipe.initial["expression"])
+    return network

@@ -1,0 +1,217 @@
+"""A training run from a recipe and a data set to a model folder that `vea package` can pack.
+
+RUN/recipe.json      what was asked for, and what the data set held
+RUN/logs/metrics.csv loss and accuracy after each epoch; before a resumption, RUN/logs-1/...
+RUN/last.ckpt        to go on from (only this program reads it)
+RUN/best.ckpt        likewise, of the best epoch, where the recipe keeps that
+RUN/model/           the archive, unpacked
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as lightning
+import torch
+
+from handler.archive.files import ArchiveConfig, write_model_folder
+from handler.stimuli.selector import StimuliSelector
+from handler.values import emotions
+from train.datasets.reading import read_dataset
+from train.datasets.table import DatasetTable
+from train.fitting.builders import build_network, build_selector, selector_files
+from train.fitting.calibration import Calibration, calibrate
+from train.fitting.data import (
+    StimuliDataset,
+    default_workers,
+    refuse_unreadable,
+    training_loader,
+    validation_loader,
+)
+from train.fitting.module import FIGURES, EmotionModule
+from train.fitting.run_folder import prepare
+from train.fitting.soft_labels import soften
+from train.fitting.trainer import BEST, LAST, build_trainer, is_first_process, quietly
+from train.recipes.recipe import Recipe
+from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run came to.
+
+    Attributes:
+        model: the model folder.
+        val_accuracy: of the weights that were kept, on the validation split, 0 to 1.
+        val_polarity_accuracy: likewise.
+        calibration: of the branches, which came after that; None where the recipe wants none.
+    """
+
+    model: Path
+    val_accuracy: float
+    val_polarity_accuracy: float
+    calibration: Calibration | None
+
+
+def fit(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    cache_root: Path,
+    soft_labels: Sequence[Path] = (),
+    resume: bool = False,
+    workers: int | None = None,
+    progress_bar: bool = True,
+    on_progress: Progress = lambda what, done, total: None,
+) -> FitResult:
+    """Train.
+
+    Args:
+        recipe: what to make.
+        data: a data set in any layout that `read_dataset` knows.
+        run: where the run writes.
+        cache_root: where stimuli caches are kept.
+        soft_labels: predictions of trained models to learn from beside the labels, one file a
+            model, as `train.fitting.soft_labels` takes them.
+        resume: go on from ``RUN/last.ckpt`` if there is one.
+        workers: processes that select stimuli, and processes that load batches; by default one
+            that selects, and as many that load as `default_workers` says.
+        progress_bar: show Lightning's.
+        on_progress: called while photos are hashed and stimuli selected.
+
+    Raises:
+        DatasetError, RecipeError, WeightsMissing, CacheError, RunError: as their messages say.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    dataset = read_dataset(
+        data,
+        emotions.wheel(recipe.network.wheel),
+        on_progress=lambda done, total: on_progress("photos", done, total),
+    )
+    rows = {split: dataset.split(split) for split in ("train", "val")}
+    labels = _labels(rows["train"], dataset, soft_labels, recipe.training.soft_label_share)
+    files = selector_files(recipe)
+    selector = build_selector(recipe, files)
+    network = build_network(recipe, selector)
+    caches = {
+        split: _cache(split, rows[split], recipe, selector, files, cache_root, workers, on_progress)
+        for split in rows
+    }
+    config = recipe.training
+    training = StimuliDataset(
+        caches["train"],
+        rows["train"]["path"],
+        labels,
+        selector.config,
+        training=config,
+        seed=recipe.seed,
+    )
+    validating = StimuliDataset(
+        caches["val"], rows["val"]["path"], rows["val"]["label"].tolist(), selector.config
+    )
+    # Before an earlier run's checkpoints are removed, and not after hours of training.
+    refuse_unreadable(training, "training")
+    refuse_unreadable(validating, "validation")
+    facts = _facts(recipe, dataset, rows, caches)
+    if soft_labels:
+        facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
+    checkpoint = run / LAST if resume and (run / LAST).exists() else None
+    if is_first_process():
+        prepare(run, facts, going_on=checkpoint is not None)
+
+    loading = default_workers(config) if workers is None else workers
+    loader = training_loader(training, config, seed=recipe.seed, workers=loading)
+    validation = validation_loader(validating, batch_size=config.batch_size, workers=loading)
+    module = EmotionModule(network, config, steps_per_epoch=len(loader), seed=recipe.seed)
+    trainer = build_trainer(config, run, progress_bar=progress_bar)
+    loader.batches.steps_done = lambda: trainer.global_step
+    with quietly():
+        trainer.fit(module, loader, validation, ckpt_path=checkpoint, weights_only=True)
+
+    kept = torch.load(
+        run / (BEST if config.keep == "best" else LAST), weights_only=True, map_location="cpu"
+    )
+    module.load_state_dict(kept["state_dict"])
+    figures = kept[FIGURES]
+    module.to(trainer.strategy.root_device)  # which the trainer leaves in the end
+    calibration = calibrate(module.network, validation) if config.calibrate else None
+    module.cpu()
+    result = FitResult(
+        run / "model", figures["val_accuracy"], figures["val_polarity_accuracy"], calibration
+    )
+    if is_first_process():
+        card = {**facts, "kept": {"weights": config.keep, "epoch": kept["epoch"] + 1, **figures}}
+        if calibration is not None:
+            card["calibration"] = asdict(calibration)
+        write_model_folder(
+            result.model,
+            config=ArchiveConfig(f"vea-{recipe.name}", "0", recipe.network, selector.config),
+            network=module.network,
+            selector=selector,
+            landmarks=files.landmarks,
+            face_detector=files.face_detector,
+            card={"training": card},
+        )
+    return result
+
+
+def _labels(
+    rows: pd.DataFrame, dataset: DatasetTable, soft_labels: Sequence[Path], share: float
+) -> Sequence[int] | torch.Tensor:
+    labels: list[int] = rows["label"].tolist()
+    if not soft_labels:
+        return labels
+    return soften(rows, soft_labels, dataset.wheel, root=dataset.root, share=share)
+
+
+def _cache(
+    split: str,
+    rows: pd.DataFrame,
+    recipe: Recipe,
+    selector: StimuliSelector,
+    files: SelectorFiles,
+    root: Path,
+    workers: int | None,
+    on_progress: Progress,
+) -> StimuliCache:
+    return build_cache(
+        rows,
+        selector,
+        root,
+        files=files,
+        colour=recipe.training.colour,
+        workers=max(workers or 1, 1),
+        on_progress=lambda done, total: on_progress(f"stimuli {split}", done, total),
+    )
+
+
+def _facts(
+    recipe: Recipe,
+    dataset: DatasetTable,
+    rows: dict[str, pd.DataFrame],
+    caches: dict[str, StimuliCache],
+) -> dict[str, Any]:
+    counts = dataset.table["split"].value_counts().to_dict()
+    photos = hashlib.sha256()
+    for split, table in rows.items():
+        labelled = zip(table["sha256"], table["label"], strict=True)
+        for row, (key, label) in enumerate(labelled):
+            if row not in caches[split].refused:
+                photos.update(f"{split} {key} {label}\n".encode())
+    return {
+        "recipe": recipe.to_dict(),
+        "images": {name: int(count) for name, count in sorted(counts.items())},
+        "photos": photos.hexdigest(),
+        "placeholders_skipped": dataset.placeholders,
+        "unreadable_skipped": {split: len(cache.refused) for split, cache in caches.items()},
+    }

@@ -1,0 +1,186 @@
+"""Recipes: everything that decides what a training run makes, in one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handler.network import NetworkConfig
+from handler.stimuli.selector import SelectorConfig
+from handler.values.checks import check_number
+from handler.values.errors import VeaError
+from train.recipes.training import TrainingConfig
+
+__all__ = ["Recipe", "RecipeError", "TrainingConfig", "load_recipe", "read_values", "recipe_names"]
+
+MOST_SEED = 2**32 - 1  # numpy takes no greater one
+# What kind of training a recipe is for, where it does not say.
+EMOTION = "emotion"
+_PARTS = ("global", "objects", "expression")
+_IMAGENET = {"global": "imagenet", "objects": "imagenet", "expression": "random"}
+
+
+class RecipeError(VeaError):
+    """Not a recipe; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole experiment.
+
+    Attributes:
+        name: of the recipe.
+        seed: of everything random.
+        init: where each part starts: a mapping of ``global``, ``objects`` and ``expression`` to
+            ``random``, ``imagenet``, the name of an imported weights file, or a path to one; what
+            is left out is random. ``"random"`` alone stands for all random, ``"imagenet"`` for
+            ImageNet weights in the two that have any.
+        selector: the stimuli.
+        network: organism and response.
+        training: how the weights are found.
+    """
+
+    name: str
+    seed: int = 1
+    init: str | dict[str, str] = "imagenet"
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.init, dict):
+            for part, weights in self.init.items():
+                if part not in _PARTS:
+                    raise ValueError(f"init names '{part}': expected {', '.join(_PARTS)}")
+                if not isinstance(weights, str):
+                    raise ValueError(f"init of '{part}' is {weights}: expected the name of weights")
+        elif self.init not in ("imagenet", "random"):
+            raise ValueError(
+                f"init is '{self.init}': expected 'imagenet', 'random', or a mapping of "
+                + ", ".join(_PARTS)
+            )
+        check_number("seed", self.seed, least=0, most=MOST_SEED, whole=True)
+        if self.training.augment == "random_crop":
+            self._check_random_crop()
+
+    def _check_random_crop(self) -> None:
+        if self.training.colour:
+            raise ValueError(
+                "augment is 'random_crop', which needs the whole photo: set colour: false"
+            )
+        if self.selector.fit != "crop":
+            raise ValueError("augment is 'random_crop', which needs the selector's fit: crop")
+        if self.training.crop > self.selector.resize:
+            raise ValueError(
+                f"crop is {self.training.crop}: photos are {self.selector.resize} pixels (resize) "
+                "on their shorter side"
+            )
+
+    @property
+    def initial(self) -> dict[str, str]:
+        """Where each of the three parts starts."""
+        everywhere = dict.fromkeys(_PARTS, "random")
+        if isinstance(self.init, dict):
+            return everywhere | self.init
+        return everywhere if self.init == "random" else everywhere | _IMAGENET
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return asdict(self)
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe that travels with the program, by name, or any YAML file, by path.
+
+    Args:
+        name_or_path: of the recipe.
+        overrides: ``KEY=VALUE`` each, as `read_values` takes them.
+
+    Raises:
+        RecipeError: there is none, or a setting in it is wrong.
+    """
+    values = read_values(name_or_path, overrides)
+    kind = values.pop("kind", EMOTION)
+    if kind != EMOTION:
+        raise RecipeError(f"recipe '{name_or_path}' is of kind '{kind}': expected '{EMOTION}'")
+    try:
+        return Recipe(
+            selector=SelectorConfig.from_dict(values.pop("selector", {})),
+            network=NetworkConfig.from_dict(values.pop("network", {})),
+            training=TrainingConfig.from_dict(values.pop("training", {})),
+            **values,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _wrong(name_or_path, error) from None
+
+
+def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a recipe of any kind (key ``kind``; none: emotions).
+
+    Args:
+        name_or_path: of the recipe.
+        overrides: ``KEY=VALUE`` each; dots lead into mappings, as in ``training.epochs=2``, and
+            the value is YAML.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not YAML, or an override is none.
+    """
+    path = Path(name_or_path)
+    shipped = resources.files("train") / "recipes" / f"{name_or_path}.yaml"
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            text = path.read_text()
+        elif shipped.is_file():
+            text = shipped.read_text()
+        else:
+            raise RecipeError(
+                f"unknown recipe '{name_or_path}': expected a .yaml file or one of "
+                + ", ".join(recipe_names())
+            )
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise RecipeError(f"there is no recipe file {path} ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _wrong(name_or_path, error) from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe '{name_or_path}' is wrong: it is not a mapping of settings")
+    for override in overrides:
+        _override(values, override)
+    return values
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that travel with the program."""
+    folder = resources.files("train") / "recipes"
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise RecipeError(f"'{override}' sets nothing: expected KEY=VALUE, as training.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"'{override}': the value is not YAML") from None
+    place = values
+    for step in steps[:-1]:
+        if place.get(step) is None:
+            place[step] = {}
+        place = place[step]
+        if not isinstance(place, dict):
+            raise RecipeError(f"'{override}': {step} is '{place}', not a mapping of settings")
+    place[steps[-1]] = value
+
+
+def _wrong(name_or_path: str, error: Exception) -> RecipeError:
+    line = " ".join(str(error).split())  # PyYAML draws where the error is, on several lines
+    return RecipeError(f"recipe '{name_or_path}' is wrong: {line}")

@@ -1,0 +1,143 @@
+"""`TrainingConfig`: the part of a recipe that says how the weights are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from handler.values.checks import check_number
+
+_CHOICES = {
+    "augment": ("random_resized_crop", "random_crop"),
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("one_cycle", "step"),
+    "keep": ("last", "best"),
+    "precision": ("32", "bf16-mixed", "16-mixed"),
+}
+_WHOLE = {
+    **{"epochs": 1, "batch_size": 1, "crop": 1, "step_epochs": 1},
+    **{"freeze_stages": 0, "early_stopping": 0, "checkpoint_every": 0},
+}
+_NUMBERS = (
+    "lr_backbone",
+    "lr",
+    "weight_decay",
+    "polarity_weight",
+    "branch_weight",
+    "step_factor",
+    "mixup",
+)
+_SHARES = ("label_smoothing", "soft_label_share", "ema")
+_SWITCHES = ("flip", "colour", "calibrate", "deterministic")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the weights are found.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step, over all devices together.
+        augment: ``"random_resized_crop"`` cuts a random share of the colour stimulus;
+            ``"random_crop"`` cuts a square from the photo brought to the selector's ``resize``, as
+            the paper does.
+        crop: side in pixels of the random crop.
+        crop_scale: least and greatest share of the image's area in a resized crop.
+        flip: mirror half of the crops.
+        colour: keep the colour stimulus in the cache (3*S*S bytes a photo); without it the photos
+            are decoded in every epoch.
+        optimizer: ``"adamw"``, or ``"adam"``, whose weight decay is part of the gradient.
+        schedule: ``"one_cycle"`` rises to the learning rates and falls to nothing over the whole
+            run; ``"step"`` starts with them and multiplies by ``step_factor`` every
+            ``step_epochs`` epochs.
+        step_epochs: see ``schedule``.
+        step_factor: see ``schedule``.
+        lr_backbone: (peak) learning rate of Global-Net.
+        lr: (peak) learning rate of everything else.
+        weight_decay: of the optimiser.
+        polarity_weight: lambda of Eq. 18.
+        branch_weight: of the loss of each branch answering alone, added to the loss of all
+            together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
+            does the work and the others stay weak.
+        label_smoothing: share of the label that is spread evenly over the wheel.
+        soft_label_share: of what trained models say of the photos in the labels, where their
+            predictions are given (`train.fitting.soft_labels`).
+        mixup: blend the photos of a batch in pairs, by a share drawn from Beta(mixup, mixup); 0
+            blends none. 0.2 leaves most photos nearly as they are, 1 draws every share alike.
+        freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
+            stem with them; 0 trains all.
+        ema: decay of the running average of the weights that is validated and kept in their
+            stead; 0: none.
+        early_stopping: end after so many epochs without a better validation accuracy; 0: never.
+        keep: the model is made of the ``"last"`` epoch's weights or those of the ``"best"``
+            validation accuracy.
+        calibrate: give each branch a temperature, fitted on the validation split, at the end.
+        precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
+        devices: how many; ``"auto"``: all GPUs there are, else one CPU.
+        deterministic: refuse operations that give other results when repeated; a CPU has none.
+        checkpoint_every: steps after which the run can be gone on from, beside the end of each
+            epoch; 0: only there.
+    """
+
+    epochs: int = 6
+    batch_size: int = 48
+    augment: str = "random_resized_crop"
+    crop: int = 192
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    flip: bool = True
+    colour: bool = True
+    optimizer: str = "adamw"
+    schedule: str = "one_cycle"
+    step_epochs: int = 5
+    step_factor: float = 0.1
+    lr_backbone: float = 3e-4
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+    polarity_weight: float = 1.0
+    branch_weight: float = 0.0
+    label_smoothing: float = 0.0
+    soft_label_share: float = 0.5
+    mixup: float = 0.0
+    freeze_stages: int = 0
+    ema: float = 0.0
+    early_stopping: int = 0
+    keep: str = "last"
+    calibrate: bool = True
+    precision: str = "32"
+    devices: int | str = "auto"
+    deterministic: bool = False
+    checkpoint_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                expected = ", ".join(f"'{choice}'" for choice in choices)
+                raise ValueError(f"{name} is '{getattr(self, name)}': expected one of {expected}")
+        for name, least in _WHOLE.items():
+            check_number(name, getattr(self, name), least=least, whole=True)
+        for name in _NUMBERS:
+            check_number(name, getattr(self, name), least=0)
+        for name in _SHARES:
+            check_number(name, getattr(self, name), least=0, below=1)
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is '{getattr(self, name)}': expected true or false")
+        if self.devices != "auto":
+            check_number("devices", self.devices, least=1, whole=True)
+        scale = self.crop_scale
+        if not isinstance(scale, tuple) or len(scale) != 2:
+            raise ValueError(f"crop_scale is {scale}: expected two shares, such as [0.5, 1.0]")
+        for share in scale:
+            check_number("crop_scale", share, least=0)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"crop_scale is {list(scale)}: expected 0 < least <= greatest <= 1")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
+        """The configuration of plain values; what is left out has its default."""
+        values = dict(values)
+        if isinstance(values.get("crop_scale"), list):
+            values["crop_scale"] = tuple(values["crop_scale"])
+        if "precision" in values:  # YAML reads 32 as a number
+            values["precision"] = str(values["precision"])
+        return cls(**values)

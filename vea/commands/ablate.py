@@ -1,0 +1,133 @@
+"""`vea ablate`: what each part of the model is worth (the paper's Table II, Fig. 10 and 11)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
+from vea.terminal import out, progress_bars
+
+_OWN = "ablation."  # settings of the studies; all others are the recipe's
+
+
+class StudyName(StrEnum):
+    """As `train.ablation.studies.STUDIES`, for the command line."""
+
+    BRANCHES = "branches"
+    LAMBDA = "lambda"
+    OBJECTS = "objects"
+    STEPS = "steps"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ablate")(ablate)
+
+
+def ablate(
+    study: Annotated[StudyName, typer.Argument(help="What to vary.", show_choices=True)],
+    data: Annotated[Path, typer.Option("--data", help="A data set, as `vea train` takes it.")],
+    recipe: Annotated[
+        str, typer.Option(help="The full model: a recipe's name, or a YAML file of your own.")
+    ] = "lite",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.", metavar="N")] = 3,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Train this row, and the reference; repeatable.", metavar="ROW"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="What the rows are judged on: val or test.")] = "val",
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results. [default: runs/ablation-RECIPE]"),
+    ] = None,
+    cache: CacheFolder = None,
+    workers: Workers = None,
+    settings: Settings = None,
+) -> None:
+    """Measure what the parts of a model are worth.
+
+    branches: Table II. lambda: Fig. 10. objects: N, Fig. 11. steps: T of the LSTMs and the feed of
+    Eq. 9, which the paper leaves open. For example:
+
+        vea ablate branches --data FI
+
+        vea ablate lambda --data FI --seeds 5 --only 0 --only 2
+
+    Backbones are FROZEN, so that a hundred trainings take hours, not days: their features are
+    computed once, and each row trains what comes after them, one layer over Global-Net's feature,
+    all of Semantic-Net, Expression-Net where the recipe begins it at random, and the response.
+    Rows compare with each other, not with models of `vea train`, which fine-tunes.
+
+    Rows are judged after the last epoch; each has its paired difference from the full model, with
+    an interval. RUN/STUDY holds table.md, table.csv and plot.png. Each training leaves a file in
+    RUN/trainings, and what is there is not redone: a study that was stopped goes on.
+
+    `--set` sets values of the recipe, and those of the trainings: `--set ablation.epochs=8`.
+    """
+    from handler.values import emotions
+    from train.ablation.feature_cache import build_features
+    from train.ablation.report import short_table, write_report
+    from train.ablation.runs import run_study
+    from train.ablation.studies import build_study, full_model, largest_count, object_counts
+    from train.ablation.summary import summarise
+    from train.ablation.training import Experiment, load_ablation_config
+    from train.datasets.reading import read_dataset
+    from train.recipes.recipe import load_recipe
+
+    values = settings or []
+    config = load_ablation_config([value for value in values if value.startswith(_OWN)])
+    chosen = load_recipe(recipe, [value for value in values if not value.startswith(_OWN)])
+    full = full_model(chosen)
+    counts = object_counts(chosen)
+    asked = build_study(study.value, full, counts)
+    asked.select(only or ())  # a row that does not exist is told before an hour of work
+    folder = run or Path("runs", f"ablation-{chosen.name}")
+    with progress_bars() as on_progress:
+        dataset = read_dataset(
+            data,
+            emotions.wheel(chosen.network.wheel),
+            on_progress=lambda done, total: on_progress("photos", done, total),
+        )
+        features = build_features(
+            chosen,
+            {name: dataset.split(name) for name in ("train", split)},
+            count=largest_count(full, counts),
+            cache_root=cache or cache_home(),
+            workers=workers,
+            on_progress=on_progress,
+        )
+        experiment = Experiment(chosen, config, features["train"], features[split], split)
+        outcomes = run_study(
+            asked,
+            experiment,
+            folder,
+            seeds=range(1, seeds + 1),
+            only=only or (),
+            on_progress=lambda done, total: on_progress("trainings", done, total),
+        )
+    rows = summarise(asked, outcomes)
+    written = write_report(
+        asked,
+        rows,
+        folder / study.value,
+        facts={
+            "recipe": chosen.name,
+            "photos": f"{len(experiment.train)} to learn from, {len(experiment.judged)} of the "
+            f"split {split} to be judged on",
+            "seeds": seeds,
+            "trainings": f"{config.epochs} epochs, judged after the last; frozen backbones",
+        },
+    )
+    heads, *lines = short_table(asked, rows)
+    table = Table(*heads, title=asked.title)
+    for cells in lines:
+        table.add_row(*cells)
+    console = out()
+    console.print(table)
+    console.print(f"in per cent; difference from {asked.reference}, with its 95 % interval")
+    console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)

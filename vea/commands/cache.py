@@ -1,0 +1,134 @@
+"""`vea cache`: select the stimuli of a data set before anything is trained on them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vea.terminal import out, progress_bars
+
+if TYPE_CHECKING:
+    from handler.stimuli.selector import StimuliSelector
+    from train.stimuli.cache import SelectorFiles, StimuliCache
+
+_REASONS = 5  # shown of those for which photos were refused
+
+CacheFolder = Annotated[
+    Path | None, typer.Option("--cache", help="Folder for stimuli. [default: ~/.cache/vea/stimuli]")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that select stimuli and load batches.", metavar="N"),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a recipe value: KEY=VALUE.", metavar="KEY=VALUE"),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("cache")(cache)
+
+
+def cache(
+    data: Annotated[Path, typer.Option("--data", help="A data set, as `vea train` takes it.")],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name, or a YAML file of your own.")
+    ] = "lite",
+    model: Annotated[
+        Path | None, typer.Option(help="Select as this archive does, not as the recipe starts.")
+    ] = None,
+    folder: CacheFolder = None,
+    workers: Workers = None,
+    settings: Settings = None,
+) -> None:
+    """Select the stimuli of a data set, once.
+
+    `vea train` does the same by itself; this does it beforehand, in as many processes as there is
+    memory for. Only photos that the cache does not know are selected, so it can be stopped and
+    started again, and all recipes with the same selector share it:
+
+        vea cache --data FI --recipe paper --workers 8
+
+        vea train --data FI --recipe paper --workers 8
+    """
+    from train.datasets.reading import read_dataset
+    from train.recipes.recipe import load_recipe
+    from train.stimuli.cache import build_cache
+
+    chosen = load_recipe(recipe, settings or ())
+    selecting = _from_archive(model) if model else _from_recipe(recipe, settings)
+    with selecting as (selector, files), progress_bars() as on_progress:
+        table = read_dataset(
+            data, None, on_progress=lambda done, total: on_progress("photos", done, total)
+        ).table
+        built = build_cache(
+            table,
+            selector,
+            folder or cache_home(),
+            files=files,
+            colour=chosen.training.colour,
+            workers=max(workers or 1, 1),
+            on_progress=lambda done, total: on_progress("stimuli", done, total),
+        )
+    _show(built)
+
+
+def cache_home() -> Path:
+    """Where stimuli are kept unless one says otherwise."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "vea" / "stimuli"
+
+
+@contextmanager
+def _from_recipe(
+    recipe: str, settings: list[str] | None
+) -> Iterator[tuple[StimuliSelector, SelectorFiles]]:
+    import torch
+
+    from train.fitting.builders import build_selector, selector_files
+    from train.recipes.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings or ())
+    torch.manual_seed(chosen.seed)  # as training does, should weights be random
+    files = selector_files(chosen)
+    yield build_selector(chosen, files), files
+
+
+@contextmanager
+def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]]:
+    """The selector of an archive, and its face files, unpacked for the while."""
+    import tempfile
+    import zipfile
+
+    from handler.archive.files import FACE_DETECTOR, LANDMARKS, load_archive
+    from train.stimuli.cache import SelectorFiles
+
+    selector = load_archive(model, face_threads=os.cpu_count() or 1).selector
+    names = [LANDMARKS, *([FACE_DETECTOR] if selector.config.faces.backend == "cnn" else [])]
+    with tempfile.TemporaryDirectory(prefix="vea-") as scratch:
+        place = model
+        if not model.is_dir():
+            place = Path(scratch)
+            with zipfile.ZipFile(model) as packed:
+                for name in names:
+                    packed.extract(name, place)
+        yield selector, SelectorFiles(*(place / name for name in names))
+
+
+def _show(built: StimuliCache) -> None:
+    console = out()
+    console.print(f"{built.rows} photos: {built.selected} new, {len(built.refused)} refused")
+    reasons = Counter(built.refused.values())
+    for reason, count in reasons.most_common(_REASONS):
+        console.print(f"  {count} x {reason}", soft_wrap=True)
+    console.print(
+        f"{built.bytes_per_image / 1000:.1f} kB a photo, in {built.folder}", soft_wrap=True
+    )

@@ -1,0 +1,167 @@
+"""`vea data check`: what a data set holds, before hours are spent on training with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from handler.values.errors import VeaError
+from vea.terminal import check_folder_of, out, progress_bars
+
+if TYPE_CHECKING:
+    from handler.values.emotions import Wheel
+    from train.datasets.checking import Check
+
+_FIRST = 3  # names shown of each reason
+
+_SPLIT_SOURCES = {
+    "given": "the split is the data set's own",
+    "file": "the split is that of vea-split.csv",
+    "random": "the split is random (80/5/15 of each emotion): --write-split keeps it",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+    # A group of one: the name of the command must still be said.
+    group.callback()(data)
+    group.command("check")(check)
+    app.add_typer(group, name="data")
+
+
+def data() -> None:
+    """Look at data sets: `vea data check FI`."""
+
+
+def check(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the data set.")],
+    wheel: Annotated[
+        str | None,
+        typer.Option(help="mikels-8, ekman-6 or polarity-2. [default: the data set's own]"),
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image, to find damaged ones.")
+    ] = False,
+    write_split: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the split to this CSV file, or to vea-split.csv in this folder. "
+            "In DIR, later runs use it."
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was found to this file too.")
+    ] = None,
+) -> None:
+    """Check a data set before training on it.
+
+    Says which layout it is (FI, EmoSet, EmotionROI, Emotion6, ArtPhoto, Abstract, IAPSa, Twitter,
+    LDL, FER2013, or any folder of emotion-named folders), how many images of each emotion are in
+    each split, what is left out and why, and which photos are there twice:
+
+        vea data check FI
+
+        vea data check FI --decode --json check.json
+
+        vea data check FI --write-split FI
+
+    The last writes FI/vea-split.csv (path, label, split, sha256); whoever has it and the photos
+    trains and measures on the same split. Copies are files with the same bytes: photos that are
+    only nearly the same are not looked for.
+    """
+    from train.datasets import checking
+    from train.datasets.layouts.fer2013 import find_fer2013, read_fer2013
+    from train.datasets.reading import read_dataset
+    from train.datasets.split_file import write_split as write
+
+    for file in (json_file, write_split):
+        if file:
+            check_folder_of(file)
+    written = None
+    with progress_bars() as on_progress:
+        if find_fer2013(root):
+            if wheel or write_split:
+                raise VeaError(f"{root} is FER2013: --wheel and --write-split are for photos")
+            faces = read_fer2013(
+                root, on_progress=lambda done, total: on_progress("faces", done, total)
+            )
+            found = checking.check_fer2013(faces)
+        else:
+            dataset = read_dataset(
+                root,
+                _wheel(wheel) if wheel else None,
+                on_progress=lambda done, total: on_progress("reading", done, total),
+            )
+            found = checking.check_dataset(
+                dataset,
+                decode_images=decode,
+                on_progress=lambda done, total: on_progress("decoding", done, total),
+            )
+            written = write(dataset, write_split) if write_split else None
+    if json_file:
+        _write_json(found, json_file)
+    _show(found)
+    if written:
+        out().print(f"the split is in {written}", soft_wrap=True)
+
+
+def _wheel(name: str) -> Wheel:
+    from handler.values.emotions import wheel
+
+    try:
+        return wheel(name)
+    except ValueError as error:
+        raise VeaError(str(error)) from None
+
+
+def _show(found: Check) -> None:
+    console = out()
+    console.print(found.layout, soft_wrap=True, markup=False)
+    table = Table(found.wheel)
+    for split in (*found.splits, "all"):
+        table.add_column(split, justify="right")
+    for label in found.labels:
+        counts = [found.counts[label][split] for split in found.splits]
+        table.add_row(label, *(f"{count:,}" for count in (*counts, sum(counts))))
+    table.add_section()
+    sums = [sum(found.counts[label][split] for label in found.labels) for split in found.splits]
+    table.add_row("images", *(f"{count:,}" for count in (*sums, found.images)))
+    console.print(table)
+    copies = found.copies
+    lines = [
+        _SPLIT_SOURCES[found.split_source],
+        *found.notes,
+        f"copies: {copies.within:,} within a split, {copies.across:,} across splits, "
+        f"{copies.conflicting:,} with another label{_first(copies.names)}",
+        *_reasons("left out", found.refused),
+        *(_reasons("undecodable", found.undecodable) if found.undecodable is not None else ()),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _reasons(what: str, names: Mapping[str, Sequence[str]]) -> list[str]:
+    lines = [f"{what}: {sum(map(len, names.values())):,}"]
+    for reason, found in sorted(names.items(), key=lambda item: -len(item[1])):
+        lines.append(f"  {len(found):,} x {reason}{_first(found)}")
+    return lines
+
+
+def _first(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = ", ..." if len(names) > _FIRST else ""
+    return f": {', '.join(names[:_FIRST])}{more}"
+
+
+def _write_json(found: Check, target: Path) -> None:
+    try:
+        target.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise VeaError(f"cannot write {target}: {error.strerror}") from None

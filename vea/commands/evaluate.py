@@ -1,0 +1,284 @@
+"""`vea evaluate` and `vea cross-validate`: labelled photos -> figures."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Table
+
+from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
+from vea.terminal import check_folder_of, out, progress_bars
+
+if TYPE_CHECKING:
+    from train.crossval.protocols import CrossValidation, TrainAndScore
+    from train.evaluation.evaluate import Evaluation
+
+_REASONS = 5  # most frequent ones that are shown
+
+
+class Protocol(StrEnum):
+    """As `train.crossval.protocols.PROTOCOLS`, for the command line."""
+
+    ONE_VS_ALL = "one-vs-all"
+    MULTICLASS = "multiclass"
+
+
+class Learner(StrEnum):
+    """What is trained for each fold."""
+
+    LINEAR = "linear"
+    NETWORK = "network"
+
+
+Data = Annotated[
+    Path, typer.Option("--data", help="Folder of labelled photos, in any layout that is known.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("evaluate")(evaluate)
+    app.command("cross-validate")(cross_validate)
+
+
+def evaluate(
+    archive: Annotated[Path, typer.Argument(help="A .mar file, or the model folder of a run.")],
+    data: Data,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test or all. [default: test if there is one, else val]"),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file too.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Write the answer to every photo to this .csv or .parquet file."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for all of it: figures, predictions and three charts."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+) -> None:
+    """Measure an archive on labelled photos.
+
+    Accuracy of all photos and of each emotion with 95 % intervals, polarity, easy and hard errors,
+    whether the probabilities can be believed, the confusion matrix, speed, and how many files could
+    not be read:
+
+        vea evaluate model_store/vea-lite-2.0.mar --data FI --report report
+
+    Of photos labelled with other emotions than the archive's, or with positive and negative alone,
+    the polarity is measured.
+    """
+    from handler.predictor import Predictor
+    from train.evaluation.evaluate import check_predictions_file, write_predictions
+    from train.evaluation.evaluate import evaluate as measure
+
+    # What a chart or a file needs must be there before the work begins.
+    if json_file:
+        check_folder_of(json_file)
+    if predictions:
+        check_predictions_file(predictions)
+    if report:
+        from train.evaluation.charts import write_report
+    predictor = Predictor.load(archive, device=device)
+    with progress_bars() as on_progress:
+        result = measure(
+            predictor,
+            data,
+            split=split,
+            on_progress=lambda done, total: on_progress("images", done, total),
+        )
+    if json_file:
+        json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n")
+    if predictions:
+        write_predictions(result.table, predictions)
+    _show(result)
+    if report:
+        write_report(result, report)
+        out().print(f"the report is in {report}")
+
+
+def cross_validate(
+    data: Data,
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name, or a YAML file of your own.")
+    ] = "lite",
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the photos are dealt into.")] = 5,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Each emotion against all others, or all at once.")
+    ] = Protocol.ONE_VS_ALL,
+    learner: Annotated[
+        Learner,
+        typer.Option(
+            help="linear: a linear classifier on the recipe's frozen parts, in minutes; network: "
+            "the whole recipe, trained for each fold (and emotion) on one device."
+        ),
+    ] = Learner.LINEAR,
+    least: Annotated[
+        int, typer.Option(min=1, help="Leave out emotions with fewer different photos.")
+    ] = 10,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the figures and folds. [default: runs/cross-RECIPE]"),
+    ] = None,
+    cache: CacheFolder = None,
+    workers: Workers = None,
+    settings: Settings = None,
+) -> None:
+    """Measure a recipe on a small data set, by cross-validation.
+
+    Every photo is judged by a training that has not seen it; copies of a photo stay together. The
+    paper does so on ArtPhoto and IAPSa, each emotion against all others, in five folds:
+
+        vea cross-validate --recipe lite --data ArtPhoto
+
+        vea cross-validate --recipe paper --data ArtPhoto --learner network
+
+    One-vs-all figures are the mean of the true positive rates of the emotion and of the others:
+    chance gives 50 %. RUN/cross_validation.json and RUN/folds.csv hold everything.
+    """
+    from train.crossval.protocols import cross_validate as measure
+    from train.crossval.protocols import usable_photos
+    from train.datasets.reading import read_dataset
+    from train.evaluation.evaluate import relative_path
+    from train.recipes.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings or ())
+    folder = run or Path("runs", f"cross-{chosen.name}")
+    dataset = read_dataset(data, None)
+    # What cannot be done is told before stimuli are selected for an hour.
+    photos, _ = usable_photos(dataset.table, dataset.wheel, folds=folds, least=least)
+    with progress_bars() as on_progress:
+        train_and_score: TrainAndScore
+        if learner is Learner.LINEAR:
+            from train.crossval.linear_probe import frozen_features
+
+            train_and_score = frozen_features(
+                chosen,
+                photos,
+                cache_root=cache or cache_home(),
+                workers=workers,
+                on_progress=on_progress,
+            )
+        else:
+            from train.crossval.network import FittedNetwork
+
+            train_and_score = FittedNetwork(
+                chosen,
+                folder,
+                cache_root=cache or cache_home(),
+                workers=workers,
+                on_progress=on_progress,
+            )
+        result = measure(
+            dataset.table,
+            dataset.wheel,
+            train_and_score,
+            protocol=protocol.value,
+            folds=folds,
+            least=least,
+            on_progress=lambda done, total: on_progress("trainings", done, total),
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"recipe": chosen.name, "learner": learner.value, **result.to_dict()}
+    (folder / "cross_validation.json").write_text(json.dumps(document, indent=2) + "\n")
+    paths = [relative_path(path, dataset.root) for path in result.folds["path"]]
+    kept = result.folds.assign(image=paths)[["image", "emotion", "sha256", "fold"]]
+    kept.to_csv(folder / "folds.csv", index=False)
+    _show_folds(result)
+    out().print(f"the figures are in {folder}")
+
+
+def _show_folds(result: CrossValidation) -> None:
+    first = next(iter(result.per_emotion.values()))
+    table = Table("emotion", "photos", *(name.replace("_", " ") for name in first))
+    photos = result.folds["emotion"].value_counts()
+    for label, figures in result.per_emotion.items():
+        table.add_row(label, str(photos[label]), *map(_spread, figures.values()))
+    console = out()
+    console.print(table)
+    console.print(f"{result.protocol}, mean and standard deviation over {result.count} folds:")
+    for name, values in result.overall.items():
+        console.print(f"  {name.replace('_', ' '):<20}{_spread(values)}")
+    left_out = ", ".join(f"{label} ({count})" for label, count in result.left_out.items())
+    console.print(f"left out for too few photos: {left_out or 'none'}; refused: {result.refused}")
+
+
+def _spread(values: list[float]) -> str:
+    from train.crossval.protocols import mean_and_spread
+
+    mean, deviation = mean_and_spread(values)
+    return f"{mean:.1%} ± {deviation:.1%}"
+
+
+def _show(result: Evaluation) -> None:
+    scores = result.scores
+    document = result.to_dict()
+    labels = scores.wheel.labels
+    console = out()
+    figures = Table("emotion", "images", "accuracy", "95 % interval", "precision", "F1")
+    for label, values in document["per_class"].items():
+        figures.add_row(
+            label,
+            str(values["images"]),
+            _percent(values["accuracy"]),
+            _interval(values["accuracy_interval_95"]),
+            _percent(values["precision"]),
+            _number(values["f1"]),
+        )
+    console.print(figures)
+    calls = Table("is / called", *(label[:3] for label in labels), box=SIMPLE, pad_edge=False)
+    for label, row in zip(labels, scores.confusion, strict=True):
+        calls.add_row(label, *map(str, row))
+    console.print(calls)
+    console.print(
+        f"{result.split}: {scores.images} images on {scores.wheel.name}, "
+        f"{result.images_per_second:.1f} images/s"
+    )
+    for name, key in (
+        ("accuracy", "accuracy"),
+        ("polarity", "polarity_accuracy"),
+        ("mean of emotions", "macro_accuracy"),
+        ("among the first two", "top2_accuracy"),
+    ):
+        if document[key] is not None:  # there is no second guess between two
+            interval = _interval(document[f"{key}_interval_95"])
+            console.print(f"  {name:<20}{_percent(document[key]):>7}  ({interval})")
+    kinds = document["false_examples"]
+    console.print(
+        f"  errors: {_percent(kinds['easy']['share_of_images'])} of the images easy (right "
+        f"polarity), {_percent(kinds['hard']['share_of_images'])} hard (wrong polarity)",
+        soft_wrap=True,
+    )
+    console.print(f"  macro F1 {_number(document['macro_f1'])}")
+    console.print(
+        f"  probabilities: calibration error {_percent(document['expected_calibration_error'])}, "
+        f"negative log-likelihood {_number(document['negative_log_likelihood'])}, "
+        f"Brier score {_number(document['brier_score'])}",
+        soft_wrap=True,
+    )
+    refused = result.refused
+    console.print(f"refused: {sum(refused.values())}; placeholders skipped: {result.placeholders}")
+    for reason, count in sorted(refused.items(), key=lambda item: -item[1])[:_REASONS]:
+        console.print(f"  {count} x {reason}", markup=False)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: list[float | None] | None) -> str:
+    low, high = bounds or (None, None)
+    return "-" if low is None or high is None else f"{low:.1%} to {high:.1%}"

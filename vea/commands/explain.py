@@ -1,0 +1,177 @@
+"""`vea explain` and `vea figures`: why it says what it says, of a few photos or of many."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vea.terminal import out, print_json, progress_bars
+
+if TYPE_CHECKING:
+    from handler.predictor import Prediction, Refusal
+
+_WINDOW = 16  # photos in memory at a time
+_MARGIN = 20  # pixels around a panel that stands alone
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("explain")(explain)
+    app.command("figures")(figures)
+
+
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder for the drawings; made if need be.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A .mar file or model folder. [default: newest in ./model_store]"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list for programs instead of tables.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+) -> None:
+    """Why does a photo evoke what it evokes?
+
+        vea explain holiday.jpg --out reasons
+
+    For each photo NAME: NAME.sheet.png has all reasons on one sheet; NAME.activation.png where the
+    whole photo spoke for its emotion, NAME.objects.png how much each object was attended to, and
+    NAME.face.png the face as the network read it, one each; NAME.json the same as data, as the
+    server gives it.
+
+    Of a photo that cannot be read only NAME.json is written, with the reason; the exit code is
+    then 1.
+    """
+    from handler.predictor import Predictor, Refusal
+    from vea.commands.predict import find_photos, show, show_reasons
+    from vea.store import newest_archive
+
+    files = find_photos(images)
+    predictor = Predictor.load(model or newest_archive(), device=device)
+    to.mkdir(parents=True, exist_ok=True)
+    names = output_names(files)
+    answers: dict[str, Prediction | Refusal] = {}
+    documents: list[dict[str, Any]] = []
+    with progress_bars() as on_progress:
+        for start in range(0, len(files), _WINDOW):
+            window = list(zip(files, names, strict=True))[start : start + _WINDOW]
+            contents = [file.read_bytes() for file, _ in window]
+            found = predictor.predict(contents, explain=True)
+            for (file, name), encoded, answer in zip(window, contents, found, strict=True):
+                document = (
+                    answer.to_dict()
+                    if isinstance(answer, Refusal)
+                    else answer.to_dict(predictor.model, explain=True)
+                )
+                written = _write(to, name, encoded, answer, document)
+                answers[name] = answer
+                documents.append({"image": str(file), **document, "files": written})
+                on_progress("photos", len(answers), len(files))
+    if as_json:
+        print_json(documents)
+    else:
+        show(out(), answers)
+        show_reasons(out(), answers)
+        out().print(f"sheets, drawings and data are in {to}")
+    if any(isinstance(answer, Refusal) for answer in answers.values()):
+        raise typer.Exit(1)
+
+
+def figures(
+    archive: Annotated[Path, typer.Argument(help="A .mar file, or the model folder of a run.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of labelled photos, in any layout that is known.")
+    ],
+    to: Annotated[Path, typer.Option("--out", help="Folder for the figures; made if need be.")],
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    count: Annotated[
+        int,
+        typer.Option(min=1, help="Photos a figure; of the failures, this many easy and hard ones."),
+    ] = 8,
+    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+) -> None:
+    """Draw the paper's Figures 12 to 15 for an archive.
+
+    What each branch saw in the photos that were most surely right: class activation maps, attended
+    objects, faces; and what was most surely wrong:
+
+        vea figures model_store/vea-lite-2.0.mar --data FI --out figures
+
+    Each figure is one picture (figure-12-activation.png, ...) and one JSON file that lists what is
+    on it.
+    """
+    from handler.predictor import Predictor
+    from train.evaluation.figures import make_figures
+
+    predictor = Predictor.load(archive, device=device)
+    with progress_bars() as on_progress:
+        written = make_figures(
+            predictor,
+            data,
+            to,
+            split=split,
+            count=count,
+            on_progress=lambda done, total: on_progress("photos", done, total),
+        )
+    for file in written:
+        out().print(str(file), soft_wrap=True)
+
+
+def output_names(files: Sequence[Path], *, endings: bool = False) -> list[str]:
+    """What the outputs of each file are called: no two alike, on any file system.
+
+    The file's name without its ending; with it, where another file has the same name without or
+    ``endings`` asks for it; and with a number, where that is taken, too.
+    """
+    stems = Counter(file.stem.casefold() for file in files)
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        short = not endings and stems[file.stem.casefold()] == 1
+        wished = file.stem if short else file.name
+        name, number = wished, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{wished}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _write(
+    folder: Path,
+    name: str,
+    encoded: bytes,
+    answer: Prediction | Refusal,
+    document: dict[str, Any],
+) -> dict[str, str]:
+    """Write one photo's files; returns their paths by kind."""
+    from PIL import ImageOps
+
+    from handler.drawing.sheet import activation_panel, face_panel, objects_panel, sheet
+    from handler.images import decode
+    from handler.predictor import Prediction
+
+    data = folder / f"{name}.json"
+    data.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    files = {"data": str(data)}
+    if isinstance(answer, Prediction):
+        image = decode(encoded)
+        panels = {
+            "activation": activation_panel(image, answer),
+            "objects": objects_panel(image, answer),
+            "face": face_panel(image, answer),
+        }
+        alone = {kind: ImageOps.expand(p, _MARGIN, "white") for kind, p in panels.items()}
+        for kind, drawing in {"sheet": sheet(image, answer), **alone}.items():
+            target = folder / f"{name}.{kind}.png"
+            drawing.save(target)
+            files[kind] = str(target)
+    return files

@@ -1,0 +1,311 @@
+"""`vea score`: a list of images -> predictions in parquet."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from contextlib import closing
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vea.commands import score_options as options
+from vea.terminal import out as terminal_out
+from vea.terminal import print_json
+
+if TYPE_CHECKING:
+    from handler.values.prediction import ModelIdentity
+    from jobs.engines.base import Engine
+    from jobs.monitoring.counter import Progress
+    from jobs.monitoring.metrics import Metrics
+    from jobs.run.driver import ScoreJob
+    from jobs.run.summary import Summary
+    from jobs.scoring.endpoint import Endpoint
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(score)
+
+
+def score(
+    manifest: options.Manifest,
+    out: options.Out,
+    model: options.Model = None,
+    endpoint: options.EndpointUrl = None,
+    endpoint_model: options.EndpointModel = "vea-lite",
+    endpoint_version: options.EndpointVersion = None,
+    endpoint_key_file: options.EndpointKeyFile = None,
+    endpoint_concurrency: options.EndpointConcurrency = 16,
+    date: options.Date = None,
+    column: options.Column = None,
+    keep: options.Keep = None,
+    boxes: options.Boxes = False,
+    allow_host: options.AllowHost = None,
+    chunk_size: options.ChunkSize = 1000,
+    max_error_share: options.MaxErrorShare = 1.0,
+    delta: options.Delta = None,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    device: options.Device = None,
+    ray: options.Ray = None,
+    gpus_per_worker: options.GpusPerWorker = 0.0,
+    share: options.Share = None,
+    fetch_threads: options.FetchThreads = 16,
+    fetcher: options.Fetcher = "boto3",
+    grace: options.Grace = 20.0,
+    metrics_file: options.MetricsFile = None,
+    push_gateway: options.PushGateway = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score a list of images, on S3 or on this machine, into parquet.
+
+    Every row of the list gives one row: emotion, all probabilities, faces and objects, or why there
+    are none, and the list's other columns. Start the same command again after an interruption, and
+    it goes on where it stopped; a finished run is left as it is.
+
+    **Example**, where each line of `photos.txt` is `s3://photos/2026/beach.jpg` or a path:
+
+    `vea score photos.txt --out s3://results/photos --model model_store/vea-lite-2.0.mar`
+
+    **Every night**, from cron; the list is what another job left there for the day:
+
+    `vea score s3://lists/{date}.parquet --out s3://results/dt={date}/model_version={model_version}
+    --date yesterday --model vea.mar --max-error-share 0.05 --metrics-file /var/lib/node/vea.prom`
+
+    `{model_name}` and `{model_version}` are always filled in; a new model writes beside the old
+    one. Then read the folder with `pandas.read_parquet("s3://results/photos")`; `_manifest.json` in
+    it says what it holds, and `_SUCCESS` is there when it is complete. S3 is reached with the usual
+    AWS settings; AWS_ENDPOINT_URL_S3 names a server of your own.
+
+    **Through a service** that runs already, with the same rows, and a line and exit code 1 if it
+    changes to another model meanwhile:
+
+    `vea score photos.txt --out results --endpoint http://127.0.0.1:8080 --endpoint-key-file
+    ~/.local/state/vea/serve/key_file.json`
+
+    **Exit codes**: 0 all images are through; 1 the job cannot be done, and a line says why; 2 wrong
+    usage; 3 too many images failed; 130 or 143 stopped by Ctrl-C or SIGTERM.
+    """
+    from jobs.monitoring.counter import Stopped, TooManyFailed
+    from jobs.run.driver import ScoreJob, share_of
+
+    if delta is not None:
+        from jobs.output.delta import require_delta
+
+        require_delta()
+    service = _endpoint(
+        endpoint, endpoint_model, endpoint_version, endpoint_key_file, endpoint_concurrency
+    )
+    if (model is None) == (service is None):
+        raise typer.BadParameter("give either an archive or --endpoint", param_hint="--model")
+    if service is not None:
+        if device or gpus_per_worker:
+            raise typer.BadParameter(
+                "the service has its own devices", param_hint="--device, --gpus-per-worker"
+            )
+        # One process is enough to wait.
+        workers = 0 if workers is None and ray is None else workers
+    engine = _engine(ray, workers, threads, gpus_per_worker)
+    index, of = share_of(_share(share))
+    identity = _identity(model, service)
+    service = service and replace(service, expected=identity)
+    job = ScoreJob(
+        manifest=_fill(manifest, date, identity),
+        out=_fill(out, date, identity),
+        model=model,
+        endpoint=service,
+        column=column,
+        keep=None if keep is None else [name for name in keep if name],
+        chunk_size=chunk_size,
+        fetch_threads=fetch_threads,
+        threads=threads,
+        boxes=boxes,
+        hosts=tuple(allow_host or ()),
+        fetcher=fetcher,
+        share=(index, of),
+        max_error_share=max_error_share,
+    )
+    seen: list[Progress] = []
+    metrics = _metrics(identity, metrics_file, push_gateway, f"{index}/{of}" if of > 1 else None)
+    try:
+        summary = _run(
+            job,
+            engine,
+            device=device or ("cuda" if gpus_per_worker else "cpu"),
+            grace=grace,
+            metrics=metrics,
+            seen=seen,
+        )
+    except (Stopped, TooManyFailed) as error:
+        if as_json:
+            print_json(_unfinished(seen, str(error)))
+        _complain(str(error))
+        raise typer.Exit(error.exit_code) from None
+    if delta is not None and summary.complete:
+        _commit(job.out, _fill(delta, date, identity))
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        terminal_out().print(_table(summary))
+
+
+def _commit(out: str, table: str) -> None:
+    from jobs.output.delta import commit_run
+    from jobs.storage.s3 import S3
+
+    with closing(S3(threads=4)) as s3:
+        committed = commit_run(out, table, s3)
+    if not committed:
+        typer.echo(f"{table} holds this run already: nothing to commit", err=True)
+
+
+def _run(
+    job: ScoreJob,
+    engine: Engine,
+    *,
+    device: str,
+    grace: float,
+    metrics: Metrics | None,
+    seen: list[Progress],
+) -> Summary:
+    """Score, with whoever wants to know kept informed; ``seen`` gets the latest progress."""
+    from handler.predictor import Predictor
+    from jobs.monitoring.progress import reporting
+    from jobs.run.driver import score_list
+
+    summary = None
+    try:
+        with reporting([metrics.running] if metrics else []) as show:
+
+            def on_progress(now: Progress) -> None:
+                seen[:] = [now]
+                show(now)
+
+            summary = score_list(
+                job,
+                engine=engine,
+                on_progress=on_progress,
+                load=partial(Predictor.load, device=device),
+                grace=grace,
+            )
+    finally:
+        if metrics:
+            metrics.ended(summary)
+    return summary
+
+
+def _endpoint(
+    url: str | None, model: str, version: str | None, key_file: Path | None, concurrency: int
+) -> Endpoint | None:
+    """The service that scores, if one was named."""
+    if url is None:
+        return None
+    from jobs.scoring.endpoint import Endpoint
+
+    # Not an option: a command line is seen by everybody on the machine.
+    key = os.environ.get("VEA_ENDPOINT_KEY")
+    return Endpoint(url, model, version, key, key_file, concurrency)
+
+
+def _identity(model: Path | None, service: Endpoint | None) -> ModelIdentity:
+    """Which model scores."""
+    from handler.archive.files import read_card
+    from handler.values.prediction import ModelIdentity
+
+    if service is not None:
+        return service.identify()[0]
+    assert model is not None
+    config, _, digest = read_card(model)
+    return ModelIdentity(config.name, config.version, digest)
+
+
+def _engine(ray: str | None, workers: int | None, threads: int, gpus: float) -> Engine:
+    """Who works."""
+    from jobs.engines.base import InThisProcess
+    from jobs.engines.processes import Processes
+    from jobs.engines.ray import OnRay
+
+    if ray is not None:
+        if workers == 0:
+            raise typer.BadParameter("0 with --ray: expected at least 1", param_hint="--workers")
+        return OnRay(ray, workers=workers, gpus_per_worker=gpus)
+    if gpus:
+        raise typer.BadParameter("only with --ray; see --device", param_hint="--gpus-per-worker")
+    if workers == 0:
+        return InThisProcess()
+    # A container or `taskset` may leave fewer processors than there are.
+    return Processes(workers or max(1, len(os.sched_getaffinity(0)) // threads))
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    """``3/8`` as numbers."""
+    if text is None:
+        return None
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
+        raise typer.BadParameter(
+            f"'{text}': expected I/N with I from 0 to N-1, such as 0/8", param_hint="--share"
+        )
+    return int(index), int(of)
+
+
+def _fill(text: str, date: str | None, model: ModelIdentity) -> str:
+    """Put the day and the model in the places of ``{date}`` and so on."""
+    from jobs.values.templates import fill, parse_date
+
+    # The time zone of the machine, as cron has it; set TZ for another.
+    day = None if date is None else parse_date(date, today=datetime.date.today())
+    return fill(text, date=day, model_name=model.name, model_version=model.version)
+
+
+def _metrics(
+    model: ModelIdentity, file: Path | None, gateway: str | None, share: str | None
+) -> Metrics | None:
+    if not (file or gateway):
+        return None
+    from jobs.monitoring.metrics import Metrics
+
+    return Metrics(model, file=file, gateway=gateway, share=share, warn=_complain)
+
+
+def _complain(line: str) -> None:
+    # No markup: messages quote paths and keys, which may hold brackets.
+    Console(stderr=True, highlight=False, markup=False).print(f"vea: {line}", soft_wrap=True)
+
+
+def _unfinished(seen: list[Progress], error: str) -> dict[str, Any]:
+    """What there is to say instead of a summary."""
+    counts = asdict(seen[-1]) if seen else {}
+    return {"complete": False, **counts, "error": error}
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("images", f"{summary.rows}")
+    table.add_row("scored", f"{summary.ok}")
+    table.add_row("failed", f"{summary.failed}")
+    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
+        table.add_row(f"  {reason}", f"{count}")
+    if summary.scored:
+        rate = f"{summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s"
+        busy = f"the model worked {summary.busy_share:.0%} of the time"
+        table.add_row("this start", f"{summary.scored} images, {rate}; {busy}")
+    else:
+        table.add_row("this start", "nothing left to do")
+    skipped = f", {summary.parts_skipped} of them from before" if summary.parts_skipped else ""
+    table.add_row("chunks", f"{summary.parts}{skipped}")
+    files = f"{summary.files} files" if summary.files > 1 else "one file"
+    where = escape(summary.out)
+    table.add_row("in", f"{where}, {files}" if summary.complete else where)
+    if not summary.complete:
+        table.add_row("", "other shares are missing; the start that is last writes the result")
+    return table

@@ -1,0 +1,194 @@
+"""`vea train` and `vea package`: data set -> weights -> archive."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handler.values.errors import VeaError
+from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
+from vea.terminal import out, progress_bars
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="A data set in any layout that `vea data check` knows."),
+]
+EXPRESSION = "expression"  # kind of the recipes that school Expression-Net alone
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train")(train)
+    app.command("package")(package)
+
+
+def train(
+    data: Data,
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name, or a YAML file of your own.")
+    ] = "lite",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder for this run. [default: runs/RECIPE]")
+    ] = None,
+    soft_labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--soft-labels",
+            metavar="FILE",
+            help="Learn what another model says of the training photos beside their labels: its "
+            "predictions, as `vea evaluate` writes them. May be given several times.",
+        ),
+    ] = None,
+    cache: CacheFolder = None,
+    workers: Workers = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = False,
+) -> None:
+    """Train a model.
+
+    The stimuli of the data set are selected once and kept, then the network learns from them.
+    RUN/model is what `vea evaluate` measures and `vea package` packs:
+
+        vea train --recipe lite --data FI --set training.epochs=6
+
+        vea evaluate runs/lite/model --data FI --json evaluation.json
+
+        vea package runs/lite/model --name vea-lite --version 2.0 --evaluation evaluation.json
+
+    A model can learn from others what one label does not say (distillation). They say it once:
+
+        vea evaluate OTHER.mar --data FI --split train --predictions other.parquet
+
+        vea train --recipe lite2 --data FI --soft-labels other.parquet
+
+    The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe;
+    `expression-full` does so at the paper's width and wants a GPU:
+
+        vea train --recipe expression --data FER2013
+
+    A run that was killed, at whatever step, goes on with `--resume` and ends as it would have.
+    """
+    from train.fitting.fit import fit
+    from train.fitting.trainer import is_first_process
+    from train.recipes.recipe import load_recipe, read_values
+
+    if read_values(recipe).get("kind") == EXPRESSION:
+        if soft_labels:
+            raise VeaError("--soft-labels speak of emotions that photos evoke, not of faces")
+        _train_expression(recipe, data, run, settings or (), resume=resume)
+        return
+    chosen = load_recipe(recipe, settings or ())
+    with progress_bars() as on_progress:
+        result = fit(
+            chosen,
+            data,
+            run or Path("runs", chosen.name),
+            cache_root=cache or cache_home(),
+            soft_labels=soft_labels or (),
+            resume=resume,
+            workers=workers,
+            progress_bar=sys.stdout.isatty(),
+            on_progress=on_progress,
+        )
+    if not is_first_process():  # with several devices each has a process: one of them speaks
+        return
+    said = f"val accuracy {result.val_accuracy:.1%}, polarity {result.val_polarity_accuracy:.1%}; "
+    if result.calibration is not None:
+        calibrated = result.calibration.accuracy_cross_validated
+        said += f"with calibrated branches {calibrated:.1%} (cross-validated); "
+    out().print(f"{said}the model is in {result.model}", soft_wrap=True)
+
+
+def _train_expression(
+    recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool
+) -> None:
+    """Schooling of Expression-Net alone, which knows no stimuli but faces."""
+    from train.expression.fit import fit_expression, load_expression_recipe
+
+    chosen = load_expression_recipe(recipe, settings)
+    with progress_bars() as on_progress:
+        result = fit_expression(
+            chosen,
+            data,
+            run or Path("runs", chosen.name),
+            resume=resume,
+            progress_bar=sys.stdout.isatty(),
+            on_progress=on_progress,
+        )
+    for protocol, figure in result.evaluation["accuracy"].items():
+        low, high = figure["interval_95"]
+        said = f"PublicTest accuracy, {protocol}: {figure['value']:.1%} ({low:.1%} to {high:.1%})"
+        out().print(said)
+    out().print(f"the trunk is in {result.trunk}; a recipe starts from it with")
+    start = f"init: {{expression: {result.trunk}}}, network: {{expression_width: {chosen.width}}}"
+    out().print(start, soft_wrap=True)
+
+
+def package(
+    model: Annotated[
+        Path, typer.Argument(help="The model folder of a run, or a .mar to pack anew.")
+    ],
+    version: Annotated[str, typer.Option(help="Version of the new archive.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model. [default: vea-lite, or that of the .mar]"),
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Figures for the card, as `vea evaluate --json` wrote them.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="YAML file with the words of the model card.")
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
+) -> None:
+    """Pack a trained model into one .mar file.
+
+    The file holds code, weights, settings and model card, and nothing that executes on loading but
+    that code. The same inputs give the same bytes.
+
+        vea package runs/lite/model --version 3.0 --evaluation evaluation.json
+
+        vea package model_store/vea-lite-2.0.mar --version 2.1, to give it today's code
+    """
+    from handler.archive.files import read_card
+    from train.package import package as pack
+
+    words: dict[str, Any] = _read_card(card) if card else {}
+    if evaluation:
+        try:
+            words["evaluation"] = json.loads(evaluation.read_text())
+        except (OSError, ValueError) as error:
+            raise VeaError(f"cannot read the evaluation {evaluation}: {error}") from None
+    if name is None:
+        name = read_card(model)[0].name if model.is_file() else "vea-lite"
+    target = pack(model, to, name=name, version=version, card=words)
+    out().print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        words = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise VeaError(f"cannot read the card {path}: {error}") from None
+    if not isinstance(words, dict):
+        raise VeaError(f"the card {path} is not a YAML mapping")
+    # A card is JSON in the archive: what YAML has beyond it, dates and such, is written out.
+    written: dict[str, Any] = json.loads(json.dumps(_with_text_keys(words), default=str))
+    return written
+
+
+def _with_text_keys(words: Any) -> Any:
+    """The same words; ``json`` writes odd values out if asked to, but never odd keys."""
+    if isinstance(words, dict):
+        return {
+            key if isinstance(key, str | int | float | None) else str(key): _with_text_keys(value)
+            for key, value in words.items()
+        }
+    return [_with_text_keys(word) for word in words] if isinstance(words, list) else words

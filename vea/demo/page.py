@@ -1,0 +1,100 @@
+"""The demo's page: photos, what they evoke and why, in one file that needs no other."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from handler.drawing.sheet import draw_activation, draw_stimuli
+from handler.images import decode
+from handler.predictor import ModelIdentity, Prediction, Refusal
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SIDE = 420  # longer side of a drawing on the page, in pixels
+
+
+@dataclass(frozen=True)
+class Card:
+    """One photo on the page.
+
+    Attributes:
+        name: of the file.
+        prediction: None for a refused image.
+        reasons: one line for people.
+        status: that TorchServe answered with.
+        stimuli: data URL of the photo with objects and face.
+        activation: data URL of the photo under its heat map.
+    """
+
+    name: str
+    prediction: Prediction | None
+    reasons: str
+    status: int
+    stimuli: str = ""
+    activation: str = ""
+
+
+def make_card(name: str, encoded: bytes, answer: Prediction | Refusal, status: int) -> Card:
+    """Draw one photo's card; ``answer`` must have been made with ``explain=True``."""
+    if isinstance(answer, Refusal):
+        return Card(name, None, answer.reason, status)
+    image = decode(encoded)
+    return Card(
+        name=name,
+        prediction=answer,
+        reasons=_reasons(answer),
+        status=status,
+        stimuli=_data_url(draw_stimuli(image, answer)),
+        activation=_data_url(draw_activation(image, answer)),
+    )
+
+
+def write_page(
+    target: Path,
+    *,
+    cards: Sequence[Card],
+    model: ModelIdentity,
+    positives: int,
+    difference: float,
+) -> None:
+    """Write the page.
+
+    Args:
+        target: the HTML file.
+        cards: in the order to show.
+        model: which archive made the predictions.
+        positives: how many of the emotions, the first ones, are positive.
+        difference: largest difference between the two ways of scoring.
+    """
+    template =
+    resources.files("vea.demo").joinpath("templates/demo.html").read_text(encoding="utf-8") page =
+    jinja2.Environment(autoescape=True, trim_blocks=True).from_string(template) html =
+    page.render(cards=cards, model=model, positives=positives, difference=difference)
+    target.write_text(html, encoding="utf-8")
+
+
+def _reasons(prediction: Prediction) -> str:
+    attended: dict[str, float] = {}
+    for item in prediction.objects:
+        attended[item.label] = attended.get(item.label, 0.0) + item.attention
+    strongest = sorted(attended.items(), key=lambda pair: -pair[1])[:3]
+    objects = ", ".join(f"{label} {weight:.0%}" for label, weight in strongest)
+    count = prediction.face_count
+    faces = "no face" if not count else "one face" if count == 1 else f"{count} faces"
+    return f"attended to {objects}; {faces}" if objects else faces
+
+
+def _data_url(drawing: Image.Image) -> str:
+    drawing.thumbnail((_SIDE, _SIDE))
+    encoded = io.BytesIO()
+    drawing.save(encoded, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
