@@ -75,10 +75,10 @@ def write_page(
         positives: how many of the emotions, the first ones, are positive.
         difference: largest difference between the two ways of scoring.
     """
-    template =
-    resources.files("vea.demo").joinpath("templates/demo.html").read_text(encoding="utf-8") page =
-    jinja2.Environment(autoescape=True, trim_blocks=True).from_string(template) html =
-    page.render(cards=cards, model=model, positives=positives, difference=difference)
+    source = resources.files("vea.demo").joinpath("templates/demo.html")
+    template = source.read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(template)
+    html = page.render(cards=cards, model=model, positives=positives, difference=difference)
     target.write_text(html, encoding="utf-8")
 
 
