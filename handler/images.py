@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -20,20 +19,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from handler.values.limits import ImageLimits
+
 _BAND = 1_000_000  # pixels of a picture that are converted at a time
 # Only formats that hold photographs. Pillow knows many more (PostScript, fonts, video
 # containers), and each of them is a parser that a stranger's bytes would reach.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 # How files of the commonest formats start: what starts so is a damaged image, not a stranger.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-
-# How files of these formats are named, for those who list folders.
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".webp"),
-        *(".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm"),
-    }
-)
 
 
 @cache
@@ -56,26 +49,6 @@ class ImageRefused(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """What an image may cost before anything is decoded.
-
-    Attributes:
-        max_bytes: encoded size in bytes.
-        max_pixels: width times height; three bytes of memory each when decoded.
-        max_side: the longer side. A picture of one column and millions of rows has few pixels, and
-            takes gigabytes to be brought to a square.
-        max_passes: how often a progressive JPEG of ``max_pixels`` may go over its pixels; a smaller
-            one may do so more often. Encoders write some ten scans, and a file of three thousand
-            would occupy a processor for many minutes.
-    """
-
-    max_bytes: int = 20 * 1024 * 1024
-    max_pixels: int = 64_000_000
-    max_side: int = 65_535
-    max_passes: int = 20
 
 
 def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:

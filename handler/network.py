@@ -5,64 +5,18 @@ An ablation is a configuration: leave a branch out by setting it to None.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from handler.backbones import backbone_spec
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
-from handler.organism.semantic_net import SemanticConfig, SemanticNet
+from handler.organism.semantic_net import SemanticNet
 from handler.response import EmotionResponse
 from handler.stimuli.stimuli import Stimuli
 from handler.values import emotions
-from handler.values.checks import check_number
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Which branches there are, and how large.
-
-    Attributes:
-        wheel: name of the emotion wheel.
-        global_backbone: Global-Net's backbone, or None for no Global-Net.
-        object_features: F, what the object source yields.
-        semantic: Semantic-Net's settings, or None for no Semantic-Net.
-        expression_width: Expression-Net's width, or None for no Expression-Net.
-        dropout: before the classifier, in training.
-    """
-
-    wheel: str = emotions.MIKELS.name
-    global_backbone: str | None = "resnet50"
-    object_features: int = 2048
-    semantic: SemanticConfig | None = field(default_factory=SemanticConfig)
-    expression_width: int | None = 64
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (self.global_backbone or self.semantic or self.expression_width):
-            raise ValueError("a network needs at least one of its three branches")
-        emotions.wheel(self.wheel)  # names are checked here, before anything is built
-        if self.global_backbone:
-            backbone_spec(self.global_backbone)
-        check_number("object_features", self.object_features, least=1, whole=True)
-        if self.expression_width is not None:
-            check_number("expression_width", self.expression_width, least=1, whole=True)
-        check_number("dropout", self.dropout, least=0, below=1)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        """The configuration that `to_dict` wrote; what is left out has its default."""
-        values = dict(values)
-        if values.get("semantic") is not None:
-            values["semantic"] = SemanticConfig(**values["semantic"])
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+from handler.values.configs import NetworkConfig
 
 
 @dataclass

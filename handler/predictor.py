@@ -16,15 +16,17 @@ from typing import Any
 
 import torch
 
-from handler.archive.files import LoadedArchive, load_archive
+from handler.archive.loading import LoadedArchive, load_archive
 from handler.folding import fold_batch_norms
-from handler.images import ImageLimits, ImageRefused, decode
+from handler.images import ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
 from handler.serving.batch_metrics import Measures, stage
 from handler.stimuli.objects.grid import GridObjects
-from handler.stimuli.selector import SelectorConfig, StimuliSelector
+from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli
+from handler.values.configs import SelectorConfig
+from handler.values.limits import ImageLimits
 from handler.values.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
 
 __all__ = ["AttendedObject", "Face", "ModelIdentity", "Prediction", "Predictor", "Refusal"]

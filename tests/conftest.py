@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.archive.files import LANDMARKS, ArchiveConfig, write_model_folder
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.organism.semantic_net import SemanticConfig
-from handler.stimuli.selector import SelectorConfig, StimuliSelector
+from handler.archive.files import LANDMARKS
+from handler.archive.writing import write_model_folder
+from handler.network import StimuliAwareNetwork
+from handler.stimuli.selector import StimuliSelector
+from handler.values.configs import ArchiveConfig, NetworkConfig, SelectorConfig, SemanticConfig
 from train.weights import WeightsMissing, cnn_face_detector_file, landmark_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]

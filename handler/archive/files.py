@@ -23,136 +23,19 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from handler.values.configs import ArchiveConfig
+from handler.values.errors import ArchiveError
 
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.stimuli.selector import SelectorConfig, StimuliSelector
-from handler.values.errors import VeaError
-
-FORMAT = 1
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 FACE_DETECTOR = "face_detector.dat"
 CARD, CONTENTS = "model_card.json", "contents.json"
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
 _CHUNK = 1 << 20  # bytes unpacked at a time
-_HALF_LIMIT = torch.finfo(torch.float16).max
-# Cell anchors are coordinates, to which boxes are relative: half precision would move the boxes.
-_PRECISE = frozenset({"objects.anchors"})
 # RuntimeError: the zip file is encrypted, or packed by a method that Python does not know.
 _ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zlib.error)
-
-
-class ArchiveError(VeaError):
-    """Not an archive of this format, or a damaged one; the message is one line for people."""
-
-
-@dataclass(frozen=True)
-class ArchiveConfig:
-    """What ``config.json`` says.
-
-    Attributes:
-        name: of the model, as TorchServe and the parquet rows know it.
-        version: of the model.
-        network: organism and response.
-        selector: stimuli.
-    """
-
-    name: str
-    version: str
-    network: NetworkConfig
-    selector: SelectorConfig
-
-    def to_json(self) -> str:
-        """The text of ``config.json``."""
-        values = {
-            "format": FORMAT,
-            "name": self.name,
-            "version": self.version,
-            "network": self.network.to_dict(),
-            "selector": asdict(self.selector),
-        }
-        return json.dumps(values, indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> ArchiveConfig:
-        """Raises: ArchiveError: not a configuration of this format."""
-        try:
-            values = json.loads(text)
-            if values["format"] != FORMAT:
-                raise ArchiveError(
-                    f"the archive has format {values['format']}; this program reads format {FORMAT}"
-                )
-            return cls(
-                name=values["name"],
-                version=values["version"],
-                network=NetworkConfig.from_dict(values["network"]),
-                selector=SelectorConfig.from_dict(values["selector"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArchiveError(f"{CONFIG} is not a model configuration: {error}") from None
-
-
-@dataclass(frozen=True)
-class LoadedArchive:
-    """An archive in memory.
-
-    Attributes:
-        config: names and settings.
-        digest: SHA-256 (hex) that identifies everything in the archive.
-        card: the model card.
-        network: in evaluation mode, on the CPU, float32.
-        selector: likewise.
-    """
-
-    config: ArchiveConfig
-    digest: str
-    card: dict[str, Any]
-    network: StimuliAwareNetwork
-    selector: StimuliSelector
-
-
-def write_model_folder(
-    folder: Path,
-    *,
-    config: ArchiveConfig,
-    network: StimuliAwareNetwork,
-    selector: StimuliSelector,
-    landmarks: Path,
-    card: dict[str, Any],
-    face_detector: Path | None = None,
-) -> None:
-    """Write the model files into ``folder``, matrices and filters in half precision.
-
-    Args:
-        folder: made if it is not there.
-        config: names and settings.
-        network: with its weights.
-        selector: likewise.
-        landmarks: the face landmark file.
-        card: the model card.
-        face_detector: the face detector's file, needed where ``config`` searches faces with it.
-
-    Raises:
-        ArchiveError: the face detector's file is needed and not given.
-    """
-    if needs_face_detector(config) and face_detector is None:
-        raise ArchiveError(f"face search 'cnn' needs a {FACE_DETECTOR}: give face_detector")
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"objects.{k}": v for k, v in selector.objects.state_dict().items()}
-    save_file({k: _compact(k, v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(config.to_json())
-    shutil.copyfile(landmarks, folder / LANDMARKS)
-    if needs_face_detector(config) and face_detector is not None:
-        shutil.copyfile(face_detector, folder / FACE_DETECTOR)
-    else:  # what an earlier model left here would be sealed with this one
-        (folder / FACE_DETECTOR).unlink(missing_ok=True)
-    write_card(folder, card)
 
 
 def needs_face_detector(config: ArchiveConfig) -> bool:
@@ -179,43 +62,10 @@ def seal(folder: Path) -> str:
     return _sha256(text.encode())
 
 
-def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
-    """Read an archive, folder or ``.mar``.
-
-    Args:
-        path: the archive.
-        face_threads: images searched for faces at a time.
-
-    Raises:
-        ArchiveError: there is no archive of this format at ``path``.
-        VeaError: the archive needs a package that is not installed; the message says which.
-    """
-    with model_folder(Path(path)) as folder:
-        config, card, digest = _read_settings(folder)
-        files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
-        try:
-            network = StimuliAwareNetwork(config.network)
-            selector = StimuliSelector(
-                config.selector,
-                landmarks=folder / LANDMARKS,
-                face_detector=folder / FACE_DETECTOR if FACE_DETECTOR in files else None,
-                face_threads=face_threads,
-            )
-        except VeaError:  # it says itself what to do, and the archive is not to blame
-            raise
-        except Exception as error:  # torch, timm and dlib raise various types for wrong settings
-            raise ArchiveError(
-                f"no model can be built from {CONFIG} and {' and '.join(files)}: {_line(error)}"
-            ) from None
-        _fill(folder / WEIGHTS, network=network, objects=selector.objects)
-    network.eval().requires_grad_(False)
-    return LoadedArchive(config, digest, card, network, selector)
-
-
 def read_card(path: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of an archive, without building its networks."""
     with model_folder(Path(path)) as folder:
-        return _read_settings(folder)
+        return read_settings(folder)
 
 
 @contextmanager
@@ -251,21 +101,7 @@ def _verify(folder: Path, names: Sequence[str]) -> str:
     return _sha256(text.encode())
 
 
-def _fill(weights: Path, **parts: torch.nn.Module) -> None:
-    try:
-        tensors = load_file(weights)
-        for prefix, part in parts.items():
-            state = {
-                key.removeprefix(f"{prefix}."): value
-                for key, value in tensors.items()
-                if key.startswith(f"{prefix}.")
-            }
-            part.load_state_dict(state)
-    except Exception as error:  # safetensors and torch raise various types for a wrong file
-        raise ArchiveError(f"{WEIGHTS} does not fit {CONFIG}: {_line(error)}") from None
-
-
-def _read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
+def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of a folder whose files have not been tampered with."""
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
@@ -285,25 +121,6 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ArchiveError(f"{file.name} is not a text file") from None
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _compact(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor as it is stored.
-
-    Filters and matrices are nearly all of an archive and lose nothing in half precision.
-    Statistics of norms and biases are small and can be large numbers: they stay as they are, and
-    so does whatever half precision cannot hold.
-    """
-    tensor = tensor.detach().cpu().contiguous()
-    if not tensor.is_floating_point() or tensor.ndim < 2 or name in _PRECISE:
-        return tensor
-    fits = tensor.numel() == 0 or bool(tensor.abs().max() <= _HALF_LIMIT)
-    return tensor.half() if fits else tensor
 
 
 def _sha256(data: bytes) -> str:

@@ -15,7 +15,7 @@ from handler.backbones import Backbone
 
 
 class GlobalNet(nn.Module):
-    """Args: backbone: a key of `handler.backbones.BACKBONES`."""
+    """Args: backbone: a key of `handler.values.backbones.BACKBONES`."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()

@@ -18,40 +18,10 @@ h_att(t). Both are settings: `steps` and `attention_feed`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-from handler.values.checks import check_number
-
-
-@dataclass(frozen=True)
-class SemanticConfig:
-    """Settings of Semantic-Net.
-
-    Attributes:
-        hidden: size of both LSTM states, and of v_s (the paper: d2 = 512).
-        attention: M, size of the attention's inner layer.
-        steps: T.
-        attention_feed: ``"previous"`` feeds h_att(t-1) in Eq. 9, ``"current"`` h_att(t).
-        dropout: on the object features, in training.
-    """
-
-    hidden: int = 512
-    attention: int = 512
-    steps: int = 3
-    attention_feed: str = "previous"
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.attention_feed not in ("previous", "current"):
-            raise ValueError(
-                f"attention_feed is '{self.attention_feed}': expected 'previous' or 'current'"
-            )
-        for name in ("hidden", "attention", "steps"):
-            check_number(f"semantic.{name}", getattr(self, name), least=1, whole=True)
-        check_number("semantic.dropout", self.dropout, least=0, below=1)
+from handler.values.configs import SemanticConfig
 
 
 class BahdanauAttention(nn.Module):

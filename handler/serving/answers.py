@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from handler.images import ImageLimits, pixels_of
+from handler.images import pixels_of
 from handler.predictor import Predictor
 from handler.serving.batch_metrics import Measures, stage
 from handler.serving.requests import Asked
+from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal
 
 MAX_OBJECTS = 100  # the most attended ones

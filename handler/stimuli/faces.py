@@ -25,9 +25,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from handler.stimuli.stimuli import Faces
 from handler.values.errors import VeaError
+from handler.values.prediction import FACE_SIDE
 
-BACKENDS = ("hog", "cnn")
-FACE_SIDE = 48
 # A panorama is not enlarged beyond this many times its shorter side.
 _LONGEST_RATIO = 3
 _BAND = 1_000_000  # pixels that turn grey at a time

@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.faces import BACKENDS, DlibFaces
+from handler.stimuli.faces import DlibFaces
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.stimuli import Stimuli
-from handler.values.checks import check_number
+from handler.values.configs import SelectorConfig
 
 _LONGEST_RATIO = 4
-
-
-@dataclass(frozen=True)
-class FaceConfig:
-    """Settings of the face search; see `DlibFaces`."""
-
-    side: int = 448
-    upsample: int = 0
-    threshold: float = 0.0
-    backend: str = "hog"
-
-    def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ValueError(f"faces.backend is '{self.backend}': expected 'hog' or 'cnn'")
-        for name, least in (("side", 1), ("upsample", 0)):
-            check_number(f"faces.{name}", getattr(self, name), least=least, whole=True)
-        if not isinstance(self.threshold, int | float) or isinstance(self.threshold, bool):
-            raise ValueError(f"faces.threshold is {self.threshold}: expected a number")
-
-
-@dataclass(frozen=True)
-class SelectorConfig:
-    """Settings of the selection.
-
-    Attributes:
-        size: side in pixels of the square colour image.
-        fit: ``"squash"`` ignores the aspect ratio, so that nothing of the picture is lost;
-            ``"crop"`` brings the shorter side to ``resize`` and cuts the centre, as the paper does.
-        resize: shorter side before the cut; only for ``"crop"``.
-        objects: the object source and its settings.
-        faces: the face search.
-    """
-
-    size: int = 224
-    fit: str = "squash"
-    resize: int = 240
-    objects: dict[str, Any] = field(default_factory=lambda: {"source": "grid"})
-    faces: FaceConfig = field(default_factory=FaceConfig)
-
-    def __post_init__(self) -> None:
-        if self.fit not in ("squash", "crop"):
-            raise ValueError(f"fit is '{self.fit}': expected 'squash' or 'crop'")
-        for name in ("size", "resize"):
-            check_number(name, getattr(self, name), least=1, whole=True)
-        if not isinstance(self.objects, dict):
-            raise ValueError(
-                f"objects is {self.objects}: expected settings, such as {{source: grid}}"
-            )
-        if "count" in self.objects:
-            check_number("objects.count", self.objects["count"], least=1, whole=True)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SelectorConfig:
-        """The configuration that `asdict` wrote."""
-        values = dict(values)
-        faces = FaceConfig(**values.pop("faces", {}))
-        return cls(faces=faces, **values)
 
 
 class StimuliSelector(nn.Module):

@@ -1,0 +1,195 @@
+"""Settings of networks, of stimuli selection and of archives: plain values, checked when made.
+
+Reading or checking a configuration builds no network and imports neither torch nor dlib.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from handler.values import emotions
+from handler.values.backbones import backbone_spec
+from handler.values.checks import check_number
+from handler.values.errors import ArchiveError
+
+BACKENDS = ("hog", "cnn")
+
+
+@dataclass(frozen=True)
+class SemanticConfig:
+    """Settings of Semantic-Net.
+
+    Attributes:
+        hidden: size of both LSTM states, and of v_s (the paper: d2 = 512).
+        attention: M, size of the attention's inner layer.
+        steps: T.
+        attention_feed: ``"previous"`` feeds h_att(t-1) in Eq. 9, ``"current"`` h_att(t).
+        dropout: on the object features, in training.
+    """
+
+    hidden: int = 512
+    attention: int = 512
+    steps: int = 3
+    attention_feed: str = "previous"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.attention_feed not in ("previous", "current"):
+            raise ValueError(
+                f"attention_feed is '{self.attention_feed}': expected 'previous' or 'current'"
+            )
+        for name in ("hidden", "attention", "steps"):
+            check_number(f"semantic.{name}", getattr(self, name), least=1, whole=True)
+        check_number("semantic.dropout", self.dropout, least=0, below=1)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which branches there are, and how large.
+
+    Attributes:
+        wheel: name of the emotion wheel.
+        global_backbone: Global-Net's backbone, or None for no Global-Net.
+        object_features: F, what the object source yields.
+        semantic: Semantic-Net's settings, or None for no Semantic-Net.
+        expression_width: Expression-Net's width, or None for no Expression-Net.
+        dropout: before the classifier, in training.
+    """
+
+    wheel: str = emotions.MIKELS.name
+    global_backbone: str | None = "resnet50"
+    object_features: int = 2048
+    semantic: SemanticConfig | None = field(default_factory=SemanticConfig)
+    expression_width: int | None = 64
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.global_backbone or self.semantic or self.expression_width):
+            raise ValueError("a network needs at least one of its three branches")
+        emotions.wheel(self.wheel)  # names are checked here, before anything is built
+        if self.global_backbone:
+            backbone_spec(self.global_backbone)
+        check_number("object_features", self.object_features, least=1, whole=True)
+        if self.expression_width is not None:
+            check_number("expression_width", self.expression_width, least=1, whole=True)
+        check_number("dropout", self.dropout, least=0, below=1)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
+        """The configuration that `to_dict` wrote; what is left out has its default."""
+        values = dict(values)
+        if values.get("semantic") is not None:
+            values["semantic"] = SemanticConfig(**values["semantic"])
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FaceConfig:
+    """Settings of the face search; see `DlibFaces`."""
+
+    side: int = 448
+    upsample: int = 0
+    threshold: float = 0.0
+    backend: str = "hog"
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"faces.backend is '{self.backend}': expected 'hog' or 'cnn'")
+        for name, least in (("side", 1), ("upsample", 0)):
+            check_number(f"faces.{name}", getattr(self, name), least=least, whole=True)
+        if not isinstance(self.threshold, int | float) or isinstance(self.threshold, bool):
+            raise ValueError(f"faces.threshold is {self.threshold}: expected a number")
+
+
+@dataclass(frozen=True)
+class SelectorConfig:
+    """Settings of the selection.
+
+    Attributes:
+        size: side in pixels of the square colour image.
+        fit: ``"squash"`` ignores the aspect ratio, so that nothing of the picture is lost;
+            ``"crop"`` brings the shorter side to ``resize`` and cuts the centre, as the paper does.
+        resize: shorter side before the cut; only for ``"crop"``.
+        objects: the object source and its settings.
+        faces: the face search.
+    """
+
+    size: int = 224
+    fit: str = "squash"
+    resize: int = 240
+    objects: dict[str, Any] = field(default_factory=lambda: {"source": "grid"})
+    faces: FaceConfig = field(default_factory=FaceConfig)
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("squash", "crop"):
+            raise ValueError(f"fit is '{self.fit}': expected 'squash' or 'crop'")
+        for name in ("size", "resize"):
+            check_number(name, getattr(self, name), least=1, whole=True)
+        if not isinstance(self.objects, dict):
+            raise ValueError(
+                f"objects is {self.objects}: expected settings, such as {{source: grid}}"
+            )
+        if "count" in self.objects:
+            check_number("objects.count", self.objects["count"], least=1, whole=True)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SelectorConfig:
+        """The configuration that `asdict` wrote."""
+        values = dict(values)
+        faces = FaceConfig(**values.pop("faces", {}))
+        return cls(faces=faces, **values)
+
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ArchiveConfig:
+    """What ``config.json`` says.
+
+    Attributes:
+        name: of the model, as TorchServe and the parquet rows know it.
+        version: of the model.
+        network: organism and response.
+        selector: stimuli.
+    """
+
+    name: str
+    version: str
+    network: NetworkConfig
+    selector: SelectorConfig
+
+    def to_json(self) -> str:
+        """The text of ``config.json``."""
+        values = {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "network": self.network.to_dict(),
+            "selector": asdict(self.selector),
+        }
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ArchiveConfig:
+        """Raises: ArchiveError: not a configuration of this format."""
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT:
+                raise ArchiveError(
+                    f"the archive has format {values['format']}; this program reads format {FORMAT}"
+                )
+            return cls(
+                name=values["name"],
+                version=values["version"],
+                network=NetworkConfig.from_dict(values["network"]),
+                selector=SelectorConfig.from_dict(values["selector"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArchiveError(f"config.json is not a model configuration: {error}") from None

@@ -1,0 +1,33 @@
+"""What an image may be called, and what it may cost before anything of it is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# How files of these formats are named, for those who list folders.
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".webp"),
+        *(".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image may cost before anything is decoded.
+
+    Attributes:
+        max_bytes: encoded size in bytes.
+        max_pixels: width times height; three bytes of memory each when decoded.
+        max_side: the longer side. A picture of one column and millions of rows has few pixels, and
+            takes gigabytes to be brought to a square.
+        max_passes: how often a progressive JPEG of ``max_pixels`` may go over its pixels; a smaller
+            one may do so more often. Encoders write some ten scans, and a file of three thousand
+            would occupy a processor for many minutes.
+    """
+
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 64_000_000
+    max_side: int = 65_535
+    max_passes: int = 20

@@ -13,8 +13,6 @@ from typing import Any
 
 from PIL import Image
 
-from handler.stimuli.faces import FACE_SIDE
-
 Box = tuple[float, float, float, float]
 
 
@@ -162,3 +160,6 @@ def _png(picture: Image.Image | None) -> str | None:
     encoded = io.BytesIO()
     picture.save(encoded, "PNG")
     return base64.b64encode(encoded.getvalue()).decode("ascii")
+
+
+FACE_SIDE = 48

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from handler.images import SUFFIXES
+from handler.values.limits import SUFFIXES
 from jobs.lists.columns import ManifestError
 from jobs.output.ledger import IDENTITY, RUN
 from jobs.storage.folders import Folder, ObjectMissing
@@ -39,7 +39,7 @@ def is_prefix(location: str) -> bool:
 def freeze_listing(location: str, folder: Folder, s3: S3) -> str:
     """List the images under ``location``, unless an earlier start has done so.
 
-    Images are told by the ends of their names, `handler.images.SUFFIXES`. A name that a line of
+    Images are told by the ends of their names, `handler.values.limits.SUFFIXES`. A name that a line of
     text cannot hold is listed with ``\ufffd`` in the place of what it cannot, and will come out
     as a missing image.
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from handler.drawing.canvas import photo_within
 from handler.drawing.overlays import draw_activation, draw_stimuli
-from handler.images import ImageLimits, ImageRefused, decode
+from handler.images import ImageRefused, decode
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction
 from jobs.fetching.fetcher import Fetcher
 from jobs.lists.image_list import resolve

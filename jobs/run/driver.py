@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from handler.archive.files import read_card
-from handler.images import ImageLimits
 from handler.predictor import ModelIdentity, Predictor
 from handler.values.emotions import Wheel, wheel
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
 from jobs.lists.image_list import ImageList, open_list

@@ -20,9 +20,10 @@ from pathlib import Path
 from handler.client import Client, Refused, RetryPolicy, Unavailable
 from handler.client.answers import model_of, prediction_of
 from handler.client.options import probe_image
-from handler.images import ImageLimits, ImageRefused, decode
+from handler.images import ImageRefused, decode
 from handler.values.emotions import Wheel, wheel_of
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity, Prediction, Refusal
 from jobs.fetching.prefetch import Failure
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from handler.images import ImageLimits
 from handler.values.emotions import Wheel
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity, Prediction, Refusal
 from jobs.fetching.prefetch import Ahead, Coming, Failure, Fetches, Ready
 from jobs.output.parquet import FACE_BOX, FAILED, OK, Row

@@ -22,17 +22,16 @@ from handler.archive.files import (
     FACE_DETECTOR,
     LANDMARKS,
     WEIGHTS,
-    ArchiveConfig,
-    ArchiveError,
-    load_archive,
     read_card,
     seal,
     write_card,
-    write_model_folder,
 )
+from handler.archive.loading import load_archive
+from handler.archive.writing import write_model_folder
 from handler.network import StimuliAwareNetwork
-from handler.stimuli.selector import FaceConfig, StimuliSelector
-from handler.values.errors import VeaError
+from handler.stimuli.selector import StimuliSelector
+from handler.values.configs import ArchiveConfig, FaceConfig
+from handler.values.errors import ArchiveError, VeaError
 
 
 class Trap:

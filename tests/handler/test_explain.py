@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.archive.files import load_archive
+from handler.archive.loading import load_archive
 from handler.drawing.canvas import (
     FACE,
     NEGATIVE,

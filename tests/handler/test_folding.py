@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from handler.backbones import BACKBONES, Backbone
+from handler.backbones import Backbone
 from handler.folding import fold_batch_norms
 from handler.organism.expression_net import FaceResNet
+from handler.values.backbones import BACKBONES
 
 
 def stir(network: nn.Module) -> nn.Module:

@@ -18,7 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from handler.images import ImageLimits, ImageRefused, decode, pixels_of
+from handler.images import ImageRefused, decode, pixels_of
+from handler.values.limits import ImageLimits
 
 WIDTH, HEIGHT = 48, 32
 AVIF = features.check("avif")

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.backbones import backbone_spec
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.organism.semantic_net import SemanticConfig
+from handler.network import StimuliAwareNetwork
 from handler.response import EmotionResponse, polarity_log_probabilities
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
 from handler.values import emotions
+from handler.values.backbones import backbone_spec
+from handler.values.configs import NetworkConfig, SemanticConfig
 
 FEATURES = 12
 SEMANTIC = SemanticConfig(hidden=8, attention=8, steps=2)

@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.archive.files import ArchiveError, load_archive
-from handler.images import ImageLimits, decode
+from handler.archive.loading import load_archive
+from handler.images import decode
 from handler.predictor import Prediction, Predictor, Refusal
 from handler.stimuli.stimuli import Objects
 from handler.values.emotions import MIKELS
+from handler.values.errors import ArchiveError
+from handler.values.limits import ImageLimits
 
 BROKEN = b"\xff\xd8\xff\xe0 no more than a beginning"
 

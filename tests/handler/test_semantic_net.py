@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.organism.semantic_net import SemanticConfig, SemanticNet
+from handler.organism.semantic_net import SemanticNet
+from handler.values.configs import SemanticConfig
 
 FEATURES, HIDDEN, ATTENTION = 7, 5, 6
 

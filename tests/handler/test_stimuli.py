@@ -14,7 +14,8 @@ from torchvision.transforms.v2 import functional as transforms
 from handler.stimuli.faces import DlibFaces, FaceDetectorMissing
 from handler.stimuli.objects import build_object_source
 from handler.stimuli.objects.grid import GridObjects
-from handler.stimuli.selector import FaceConfig, SelectorConfig, StimuliSelector, fit_colour
+from handler.stimuli.selector import StimuliSelector, fit_colour
+from handler.values.configs import FaceConfig, SelectorConfig
 
 
 def tensor_of(image: Image.Image) -> torch.Tensor:

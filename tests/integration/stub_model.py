@@ -10,9 +10,9 @@ import time
 
 import torch
 
-from handler.images import ImageLimits
 from handler.predictor import ModelIdentity, Prediction
 from handler.values.emotions import MIKELS
+from handler.values.limits import ImageLimits
 
 
 class StubModel:

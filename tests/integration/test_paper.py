@@ -22,7 +22,7 @@ from published_weights import airsplay, face_resnet, save_face_resnet, vocabular
 from torchserve_server import ask
 from torchvision.models import resnet50
 
-from handler.archive.files import load_archive
+from handler.archive.loading import load_archive
 from handler.predictor import Prediction, Predictor
 from handler.values.emotions import MIKELS
 from vea.serving.server import TorchServe

@@ -16,9 +16,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from handler.images import ImageLimits
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from jobs.storage.s3 import S3, S3Location
 from tests.shipped import ARCHIVE
 from vea.commands import score

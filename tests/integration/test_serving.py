@@ -25,8 +25,8 @@ from torchserve_server import (
     wait_until,
 )
 
-from handler.images import ImageLimits
 from handler.predictor import Prediction, Predictor
+from handler.values.limits import ImageLimits
 from vea.serving.server import TorchServe
 
 pytestmark = pytest.mark.integration

@@ -23,8 +23,8 @@ from torchserve_server import (
 )
 from typer.testing import CliRunner, Result
 
-from handler.archive.files import ArchiveError
 from handler.predictor import Prediction, Predictor
+from handler.values.errors import ArchiveError
 from vea.commands import serve
 from vea.serving.server import TorchServe
 from vea.serving.workplace import STATE_VARIABLE, Ports, ServingError

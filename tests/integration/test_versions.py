@@ -24,8 +24,8 @@ from other_versions import other_version
 from torchserve_server import drawn_images
 from typer.testing import CliRunner, Result
 
-from handler.archive.files import ArchiveError
 from handler.predictor import Prediction, Predictor
+from handler.values.errors import ArchiveError
 from train.package import package
 from vea.main import build_app
 from vea.serving.history import History

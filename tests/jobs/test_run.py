@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas
 import pytest
 
-from handler.images import ImageLimits
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from jobs.engines.base import InThisProcess
 from jobs.output.ledger import LedgerError
 from jobs.run import attempt as start

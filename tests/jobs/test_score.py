@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from handler.images import ImageLimits
 from handler.values.emotions import POLARITY
+from handler.values.limits import ImageLimits
 from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
 from jobs.fetching.fetcher import Fetched
 from jobs.fetching.prefetch import Ahead, Failure

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from handler.network import NetworkConfig
-from handler.organism.semantic_net import SemanticConfig, SemanticNet
+from handler.organism.semantic_net import SemanticNet
+from handler.values.configs import NetworkConfig, SemanticConfig
 from handler.values.emotions import MIKELS
 from train.ablation.features import FeatureBatch
 from train.ablation.network import AblationNetwork, MeanObjects, Sizes

@@ -15,10 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from handler.images import decode
-from handler.network import NetworkConfig
 from handler.organism.expression_net import ExpressionNet
-from handler.organism.semantic_net import SemanticConfig
-from handler.stimuli.selector import SelectorConfig, fit_colour
+from handler.stimuli.selector import fit_colour
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from train.ablation.feature_cache import build_features, luminance
 from train.ablation.features import FeatureSet
 from train.datasets.reading import read_dataset

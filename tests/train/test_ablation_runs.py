@@ -13,9 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.network import NetworkConfig
-from handler.organism.semantic_net import SemanticConfig
-from handler.stimuli.selector import SelectorConfig
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from train.ablation.features import FeatureSet
 from train.ablation.runs import TRAININGS, run_study
 from train.ablation.studies import AblationError, Variant, build_study

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.organism.semantic_net import SemanticConfig
+from handler.network import StimuliAwareNetwork
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
+from handler.values.configs import NetworkConfig, SemanticConfig
 from train.fitting.calibration import calibrate, fit_factors
 
 

@@ -16,9 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handler.network import NetworkConfig
-from handler.organism.semantic_net import SemanticConfig
-from handler.stimuli.selector import SelectorConfig
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from handler.values.emotions import MIKELS, POLARITY
 from train.crossval.folds import stratified_folds
 from train.crossval.linear_probe import FrozenFeatures, fit_linear, frozen_features

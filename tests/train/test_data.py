@@ -13,9 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.archive.files import load_archive
+from handler.archive.loading import load_archive
 from handler.images import decode
-from handler.stimuli.selector import SelectorConfig, StimuliSelector, fit_colour
+from handler.stimuli.selector import StimuliSelector, fit_colour
+from handler.values.configs import SelectorConfig
 from train.fitting.augment import apply_seeded, build_augmentation, derived_seed
 from train.fitting.data import (
     Draw,

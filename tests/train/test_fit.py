@@ -15,12 +15,11 @@ import pytorch_lightning as lightning
 import torch
 from PIL import Image
 
-from handler.archive.files import load_archive
-from handler.network import NetworkConfig
+from handler.archive.loading import load_archive
 from handler.organism.expression_net import ExpressionNet
-from handler.organism.semantic_net import SemanticConfig
 from handler.predictor import Predictor
-from handler.stimuli.selector import SelectorConfig, StimuliSelector
+from handler.stimuli.selector import StimuliSelector
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from train.datasets.table import DatasetError
 from train.evaluation.evaluate import evaluate, write_predictions
 from train.fitting.builders import build_parts

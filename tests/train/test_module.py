@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.organism.semantic_net import SemanticConfig
+from handler.network import StimuliAwareNetwork
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
 from handler.values import emotions
+from handler.values.configs import NetworkConfig, SemanticConfig
 from train.fitting.losses import HierarchicalCrossEntropy
 from train.fitting.mixup import mix
 from train.fitting.module import EmotionModule, frozen_stages

@@ -14,15 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 import handler
-from handler.archive.files import (
-    LANDMARKS,
-    ArchiveError,
-    load_archive,
-    read_card,
-    write_model_folder,
-)
+from handler.archive.files import LANDMARKS, read_card
+from handler.archive.loading import load_archive
+from handler.archive.writing import write_model_folder
 from handler.predictor import Predictor
-from handler.stimuli.selector import FaceConfig
+from handler.values.configs import FaceConfig
+from handler.values.errors import ArchiveError
 from train.package import PackageError, default_serving, package
 from vea.main import build_app
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from handler.archive.files import read_card
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.organism.semantic_net import SemanticConfig
+from handler.network import StimuliAwareNetwork
 from handler.stimuli.objects import build_object_source
+from handler.values.configs import NetworkConfig, SemanticConfig
 from tests.shipped import ARCHIVE
 from train.fitting.builders import build_parts
 from train.recipes.recipe import (

@@ -22,9 +22,9 @@ import pytest
 import torch
 from torch import nn
 
-from handler.network import NetworkConfig, StimuliAwareNetwork
-from handler.organism.semantic_net import SemanticConfig
+from handler.network import StimuliAwareNetwork
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
+from handler.values.configs import NetworkConfig, SemanticConfig
 from handler.values.emotions import POLARITY
 from train.ablation.feature_cache import luminance
 from train.ablation.network import MeanObjects

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from handler.images import SUFFIXES
+from handler.values.limits import SUFFIXES
 from vea.demo.embedded_s3 import S3Server
 
 PHOTOS = Path(__file__).parents[2] / "vea" / "photos"

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import torch
 
 from handler.archive.files import read_card
-from handler.images import ImageLimits
 from handler.predictor import ModelIdentity
 from handler.values.emotions import MIKELS
+from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction
 from jobs.engines.base import InThisProcess
 from jobs.fetching.fetcher import Fetched

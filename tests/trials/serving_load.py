@@ -34,9 +34,9 @@ import psutil
 
 from handler.client.errors import Refused
 from handler.client.sync import Client
-from handler.images import ImageLimits
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 from tests.other_versions import other_version
 from tests.shipped import ARCHIVE
 from tests.trials.load_photos import Expected, damaged, expected_answers, good_photos

@@ -12,9 +12,8 @@ from other_versions import other_version
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from handler.archive.files import ArchiveError
 from handler.predictor import Prediction, Predictor, Refusal
-from handler.values.errors import VeaError
+from handler.values.errors import ArchiveError, VeaError
 from train.package import package
 from vea.main import build_app
 from vea.serving.rehearsal import bundled_photos

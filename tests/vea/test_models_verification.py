@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from other_versions import other_version
 
-from handler.archive.files import ArchiveError, read_card
+from handler.archive.files import read_card
+from handler.values.errors import ArchiveError
 from train.package import package
 from vea.serving.verification import digest_of, verify
 

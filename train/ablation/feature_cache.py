@@ -25,8 +25,8 @@ from handler.folding import fold_batch_norms
 from handler.network import StimuliAwareNetwork
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
-from handler.stimuli.selector import SelectorConfig
 from handler.stimuli.stimuli import Stimuli
+from handler.values.configs import SelectorConfig
 from train.ablation.features import FeatureSet
 from train.fitting.builders import build_network, build_selector, selector_files
 from train.fitting.data import StimuliDataset

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from handler.organism.expression_net import ExpressionNet
-from handler.organism.semantic_net import SemanticConfig, SemanticNet
+from handler.organism.semantic_net import SemanticNet
 from handler.response import EmotionResponse
+from handler.values.configs import SemanticConfig
 from handler.values.emotions import Wheel
 from train.ablation.features import FeatureBatch, FeatureSet
 from train.ablation.studies import Variant

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from handler.images import SUFFIXES
 from handler.values.emotions import EKMAN, MIKELS, POLARITY, Wheel
+from handler.values.limits import SUFFIXES
 from train.datasets.table import NOT_THERE, DatasetError
 
 _WHEELS = (MIKELS, EKMAN, POLARITY)

@@ -35,8 +35,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.organism.expression_net import ExpressionNet
-from handler.stimuli.faces import FACE_SIDE
 from handler.values.checks import check_number
+from handler.values.prediction import FACE_SIDE
 from train.datasets.layouts.fer2013 import EXPRESSIONS, read_fer2013
 from train.evaluation.intervals import wilson_interval
 from train.fitting.augment import derived_seed

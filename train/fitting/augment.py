@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.selector import SelectorConfig
+from handler.values.configs import SelectorConfig
 from train.recipes.training import TrainingConfig
 
 # Only a square of the shorter side is kept: a thread of pixels is cut before it is enlarged.

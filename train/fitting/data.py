@@ -16,8 +16,9 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from handler.images import ImageRefused, decode
-from handler.stimuli.selector import SelectorConfig, fit_colour
+from handler.stimuli.selector import fit_colour
 from handler.stimuli.stimuli import Stimuli
+from handler.values.configs import SelectorConfig
 from train.fitting.augment import apply_seeded, build_augmentation, derived_seed
 from train.recipes.training import TrainingConfig
 from train.stimuli.cache import CacheError, StimuliCache

@@ -20,9 +20,10 @@ import pandas as pd
 import pytorch_lightning as lightning
 import torch
 
-from handler.archive.files import ArchiveConfig, write_model_folder
+from handler.archive.writing import write_model_folder
 from handler.stimuli.selector import StimuliSelector
 from handler.values import emotions
+from handler.values.configs import ArchiveConfig
 from train.datasets.reading import read_dataset
 from train.datasets.table import DatasetTable
 from train.fitting.builders import build_network, build_selector, selector_files

@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-from handler.network import NetworkConfig
-from handler.stimuli.selector import SelectorConfig
 from handler.values.checks import check_number
+from handler.values.configs import NetworkConfig, SelectorConfig
 from handler.values.errors import VeaError
 from train.recipes.training import TrainingConfig
 

@@ -25,8 +25,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from handler.images import ImageRefused, decode
-from handler.stimuli.selector import SelectorConfig, StimuliSelector
+from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli
+from handler.values.configs import SelectorConfig
 from train.stimuli.shards import CacheError, ShardFolder
 
 _SHARD = 64  # photos; what a killed process loses at most

@@ -108,7 +108,8 @@ def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]
     import tempfile
     import zipfile
 
-    from handler.archive.files import FACE_DETECTOR, LANDMARKS, load_archive
+    from handler.archive.files import FACE_DETECTOR, LANDMARKS
+    from handler.archive.loading import load_archive
     from train.stimuli.cache import SelectorFiles
 
     selector = load_archive(model, face_threads=os.cpu_count() or 1).selector

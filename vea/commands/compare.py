@@ -99,7 +99,7 @@ def _photos(images: Path, split: str | None) -> tuple[list[str], list[int] | Non
     else:
         rows = dataset.split(split or "all")
         return rows["path"].tolist(), rows["label"].tolist(), dataset.wheel
-    from handler.images import SUFFIXES
+    from handler.values.limits import SUFFIXES
 
     found = sorted(str(p) for p in images.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:

@@ -162,7 +162,8 @@ def _option(state: Path | None) -> str:
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    from handler.archive.files import ArchiveError, read_card
+    from handler.archive.files import read_card
+    from handler.values.errors import ArchiveError
 
     document: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
     try:

@@ -81,7 +81,7 @@ def find_photos(images: list[Path]) -> list[Path]:
     Raises:
         VeaError: there is no such photo, or no photo in a folder.
     """
-    from handler.images import SUFFIXES
+    from handler.values.limits import SUFFIXES
 
     files: list[Path] = []
     for path in images:

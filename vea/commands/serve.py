@@ -96,7 +96,7 @@ def serve(
 
 def _promoted(folder: Path) -> Path | None:
     """What this server is to go on with; None if nobody ever promoted anything on it."""
-    from handler.archive.files import ArchiveError
+    from handler.values.errors import ArchiveError
     from vea.serving.history import History
     from vea.serving.verification import verify
     from vea.serving.workplace import ServingError, Workplace

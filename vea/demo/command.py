@@ -93,7 +93,7 @@ def demo(
 
 def _photos() -> dict[str, bytes]:
     """The photos that come with the program, by file name."""
-    from handler.images import SUFFIXES
+    from handler.values.limits import SUFFIXES
 
     folder = resources.files("vea") / "photos"
     files = sorted(folder.iterdir(), key=lambda file: file.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import vea
-from handler.images import SUFFIXES
+from handler.values.limits import SUFFIXES
 from vea.serving.management import Management
 from vea.serving.workplace import ServingError
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handler.archive.files import CONTENTS, ArchiveConfig, ArchiveError, read_card
+from handler.archive.files import CONTENTS, read_card
+from handler.values.configs import ArchiveConfig
+from handler.values.errors import ArchiveError
 
 _MANIFEST = "MAR-INF/MANIFEST.json"  # the archiver adds it after the list was made
 _LONGEST_LIST = 4 << 20  # bytes; thousands of files

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from handler.images import ImageLimits
 from handler.values.errors import VeaError
+from handler.values.limits import ImageLimits
 
 HOST = "127.0.0.1"
 STATE_VARIABLE = "VEA_SERVING_STATE"

@@ -9,7 +9,7 @@ import pytest
 from nginx_server import FOLDER, PREDICTIONS, WEB, Nginx, Recorder, rest, until
 from torchserve_server import drawn_images
 
-from handler.images import ImageLimits
+from handler.values.limits import ImageLimits
 from train.package import default_serving
 from vea.serving.server import TorchServe
 from vea.web.server import HEAD_SECONDS

@@ -9,7 +9,7 @@ import pytest
 import torch
 from caches import Build, table_of
 
-from handler.archive.files import load_archive
+from handler.archive.loading import load_archive
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli
 from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from caches import Build, shards
 
-from handler.archive.files import load_archive
-from handler.stimuli.selector import FaceConfig
+from handler.archive.loading import load_archive
+from handler.values.configs import FaceConfig
 from train.stimuli.cache import SelectorFiles, fingerprint
 from train.stimuli.shards import CacheError
 

@@ -1,0 +1,80 @@
+"""Writing the model files of an archive: what training leaves and `vea package` packs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from handler.archive.files import (
+    CONFIG,
+    FACE_DETECTOR,
+    LANDMARKS,
+    WEIGHTS,
+    needs_face_detector,
+    write_card,
+)
+from handler.network import StimuliAwareNetwork
+from handler.stimuli.selector import StimuliSelector
+from handler.values.configs import ArchiveConfig
+from handler.values.errors import ArchiveError
+
+_HALF_LIMIT = torch.finfo(torch.float16).max
+# Cell anchors are coordinates, to which boxes are relative: half precision would move the boxes.
+_PRECISE = frozenset({"objects.anchors"})
+
+
+def write_model_folder(
+    folder: Path,
+    *,
+    config: ArchiveConfig,
+    network: StimuliAwareNetwork,
+    selector: StimuliSelector,
+    landmarks: Path,
+    card: dict[str, Any],
+    face_detector: Path | None = None,
+) -> None:
+    """Write the model files into ``folder``, matrices and filters in half precision.
+
+    Args:
+        folder: made if it is not there.
+        config: names and settings.
+        network: with its weights.
+        selector: likewise.
+        landmarks: the face landmark file.
+        card: the model card.
+        face_detector: the face detector's file, needed where ``config`` searches faces with it.
+
+    Raises:
+        ArchiveError: the face detector's file is needed and not given.
+    """
+    if needs_face_detector(config) and face_detector is None:
+        raise ArchiveError(f"face search 'cnn' needs a {FACE_DETECTOR}: give face_detector")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"objects.{k}": v for k, v in selector.objects.state_dict().items()}
+    save_file({k: _compact(k, v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(config.to_json())
+    shutil.copyfile(landmarks, folder / LANDMARKS)
+    if needs_face_detector(config) and face_detector is not None:
+        shutil.copyfile(face_detector, folder / FACE_DETECTOR)
+    else:  # what an earlier model left here would be sealed with this one
+        (folder / FACE_DETECTOR).unlink(missing_ok=True)
+    write_card(folder, card)
+
+
+def _compact(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as it is stored.
+
+    Filters and matrices are nearly all of an archive and lose nothing in half precision.
+    Statistics of norms and biases are small and can be large numbers: they stay as they are, and
+    so does whatever half precision cannot hold.
+    """
+    tensor = tensor.detach().cpu().contiguous()
+    if not tensor.is_floating_point() or tensor.ndim < 2 or name in _PRECISE:
+        return tensor
+    fits = tensor.numel() == 0 or bool(tensor.abs().max() <= _HALF_LIMIT)
+    return tensor.half() if fits else tensor
