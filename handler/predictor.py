@@ -29,8 +29,6 @@ from handler.values.configs import SelectorConfig
 from handler.values.limits import ImageLimits
 from handler.values.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
 
-__all__ = ["AttendedObject", "Face", "ModelIdentity", "Prediction", "Predictor", "Refusal"]
-
 
 class Predictor:
     """Scores images with one archive.

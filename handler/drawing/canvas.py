@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.values.emotions import EKMAN, MIKELS, POLARITY
+from handler.values.emotions import is_positive
 
 Colour = tuple[int, int, int]
 Size = tuple[int, int]
@@ -30,9 +30,6 @@ POSITIVE, NEGATIVE = (200, 118, 29), (59, 110, 165)
 _POSITIVE_WORDS = (158, 88, 8)  # letters are thin: orange ones are hard to read on white
 ATTENTION, FACE = (255, 176, 0), (0, 158, 255)
 _HEAT = ((44, 74, 160), (120, 180, 220), (250, 240, 190), (240, 120, 70), (178, 16, 38))
-_POSITIVE_EMOTIONS = frozenset(
-    label for wheel in (MIKELS, EKMAN, POLARITY) for label in wheel.labels[: wheel.positives]
-)
 
 
 def polarity_colour(label: str) -> Colour:
@@ -43,11 +40,6 @@ def polarity_colour(label: str) -> Colour:
 def word_colour(label: str) -> Colour:
     """As `polarity_colour`, dark enough for words on white."""
     return _POSITIVE_WORDS if is_positive(label) else NEGATIVE
-
-
-def is_positive(label: str) -> bool:
-    """Whether an emotion, by its canonical name, is a positive one."""
-    return label in _POSITIVE_EMOTIONS
 
 
 def blend(colour: Colour, ground: Colour, share: float) -> Colour:

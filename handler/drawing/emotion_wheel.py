@@ -22,13 +22,13 @@ from handler.drawing.canvas import (
     QUIET,
     Size,
     blend,
-    is_positive,
     percent,
     polarity_colour,
     text_width,
     word_colour,
     write,
 )
+from handler.values.emotions import is_positive
 
 _RINGS = (0.25, 0.5, 1.0)
 _FINE = 3  # sectors are drawn this many times larger and reduced, which smooths their edges

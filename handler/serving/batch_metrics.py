@@ -12,15 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from handler.values.prediction import REFUSAL_KINDS
+
 # Reasons are sentences with figures in them; monitoring needs a few fixed words.
-_REASONS = {
-    400: "bad_request",
-    413: "too_large",
-    415: "not_an_image",
-    422: "damaged",
-    500: "failed",
-    507: "out_of_memory",
-}
+_KINDS = {**REFUSAL_KINDS, 400: "bad-request", 500: "failed", 507: "out-of-memory"}
 
 
 class Measures:
@@ -47,7 +42,7 @@ class Measures:
 
     def refused(self, code: int) -> None:
         """Note a refusal with this status."""
-        self.refusals[_REASONS.get(code, "other")] += 1
+        self.refusals[_KINDS.get(code, "other")] += 1
 
 
 @contextmanager

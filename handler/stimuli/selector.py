@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.stimuli.faces import DlibFaces
-from handler.stimuli.objects import build_object_source
+from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
 

@@ -134,6 +134,11 @@ def wheel_of(labels: tuple[str, ...]) -> Wheel:
     raise ValueError(f"no known wheel has the emotions {', '.join(labels)}")
 
 
+def is_positive(label: str) -> bool:
+    """Whether an emotion, by its canonical name, is a positive one."""
+    return any(label in wheel.labels[: wheel.positives] for wheel in _WHEELS.values())
+
+
 def expression_index(spelling: str) -> int:
     """Position of a facial expression in `EXPRESSIONS`, in any case and under any known alias.
 

@@ -15,6 +15,11 @@ from PIL import Image
 
 Box = tuple[float, float, float, float]
 
+FACE_SIDE = 48  # pixels; side of an aligned face
+
+REFUSAL_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "damaged"}
+"""By HTTP status: why an image got no prediction, in one word."""
+
 
 @dataclass(frozen=True)
 class ModelIdentity:
@@ -143,14 +148,27 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an image got no prediction: HTTP status and one line."""
+    """Why an image got no prediction.
+
+    Attributes:
+        code: HTTP status of this image alone: 400, 413, 415 or 422; see `REFUSAL_KINDS`.
+        reason: Explanation in one line.
+    """
 
     code: int
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """The reason in one word, as parquet rows and metrics spell it."""
+        return REFUSAL_KINDS.get(self.code, "refused")
+
     def to_dict(self) -> dict[str, Any]:
         """The error schema of `vea predict --json` and of the service."""
         return {"error": {"code": self.code, "reason": self.reason}}
+
+
+EMPTY = Refusal(400, "the image is empty (0 bytes)")
 
 
 def _png(picture: Image.Image | None) -> str | None:
@@ -160,6 +178,3 @@ def _png(picture: Image.Image | None) -> str | None:
     encoded = io.BytesIO()
     picture.save(encoded, "PNG")
     return base64.b64encode(encoded.getvalue()).decode("ascii")
-
-
-FACE_SIDE = 48

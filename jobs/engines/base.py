@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
-from jobs.engines.dispatch import OnImages, OnPoison
 from jobs.engines.signals import Interrupted, StopRequest
+from jobs.values.tasks import OnImages, OnPoison
 
 if TYPE_CHECKING:
-    from jobs.output.parquet import PartReport
-    from jobs.scoring.worker import Task, Worker
+    from jobs.scoring.worker import Worker
+    from jobs.values.tasks import PartReport, Task
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -18,19 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 from handler.values.errors import VeaError
 from jobs.engines.quarantine import Inquest, WorkersDie
 from jobs.engines.signals import StopRequest
+from jobs.values.tasks import OnImages, OnPoison
 
 if TYPE_CHECKING:
     # Workers' processes import this too, and should not wait for torch before they listen.
-    from jobs.output.parquet import PartReport
-    from jobs.scoring.worker import Task
-    from jobs.values.chunks import Chunk
+    from jobs.values.tasks import PartReport, Task
 
-OnImages = Callable[[int, Mapping[str, int]], None]
-"""Told how many images are through, and how many of them failed for each ``stage/reason_kind``;
-numbers are negative when a worker's death has undone what it had told of."""
-
-OnPoison = Callable[["Chunk", frozenset[int]], None]
-"""Told which positions of a chunk kill, before the chunk is scored without them."""
 
 _FALSE_STARTS = 3
 _FRUITLESS = 20  # deaths in a row, for each hand; one poisoned image in a chunk of 1,000 costs 14

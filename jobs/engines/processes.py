@@ -19,24 +19,15 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from handler.values.errors import VeaError
-from jobs.engines.dispatch import (
-    Died,
-    Event,
-    Failed,
-    Finished,
-    Images,
-    OnImages,
-    OnPoison,
-    Ready,
-    dispatch,
-)
+from jobs.engines.dispatch import Died, Event, Failed, Finished, Images, Ready, dispatch
 from jobs.engines.signals import SIGNALS, StopRequest
+from jobs.values.tasks import OnImages, OnPoison
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-    from jobs.output.parquet import PartReport
-    from jobs.scoring.worker import Task, Worker
+    from jobs.scoring.worker import Worker
+    from jobs.values.tasks import PartReport, Task
 
 _TAIL = 4096  # bytes of standard error that are kept
 

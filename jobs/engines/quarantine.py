@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from handler.values.errors import VeaError
 
 if TYPE_CHECKING:
-    from jobs.scoring.worker import Task
+    from jobs.values.tasks import Task
 
 _DEATHS = 2
 _ROUNDS = 3

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handler.values.errors import VeaError
-from jobs.engines.dispatch import Died, Event, Failed, Finished, OnImages, OnPoison, Ready, dispatch
+from jobs.engines.dispatch import Died, Event, Failed, Finished, Ready, dispatch
 from jobs.engines.signals import SIGNALS, StopRequest
+from jobs.values.tasks import OnImages, OnPoison
 
 if TYPE_CHECKING:
-    from jobs.output.parquet import PartReport
-    from jobs.scoring.worker import Task, Worker
+    from jobs.scoring.worker import Worker
+    from jobs.values.tasks import PartReport, Task
 
 _LOOK = 1.0  # seconds between looks at signals and at new machines
 _PATIENCE = 10.0  # seconds for a cluster to answer

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from jobs.fetching.https import HttpsImages, is_web
+from jobs.fetching.https import HttpsImages
 from jobs.storage.errors import ObjectRefused, S3Error
-from jobs.storage.s3 import S3, S3Location, is_s3
+from jobs.storage.s3 import S3
+from jobs.values.locations import S3Location, is_s3, is_web
 
 _IN_SUCCESSION = 20
 # What the machine lacks, it lacks for every image.

@@ -31,7 +31,6 @@ from jobs.storage.retry import (
 )
 from jobs.storage.s3 import bare_etag, refuse_large
 
-_WEB = ("https://", "http://")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?")
 _REDIRECTS = 3
 _BLOCK = 256 * 1024
@@ -42,11 +41,6 @@ _REFUSED = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}
 
 class HostError(VeaError):
     """This is no host that could be allowed; the message is one line for people."""
-
-
-def is_web(location: str) -> bool:
-    """Whether an image lies on a web server; spelling of the scheme does not matter."""
-    return location[:8].lower().startswith(_WEB)
 
 
 class HttpsImages:

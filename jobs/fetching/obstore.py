@@ -20,7 +20,8 @@ from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import S3Store
 
 from jobs.storage.retry import Passing
-from jobs.storage.s3 import S3, S3Location, bare_etag, refuse_large
+from jobs.storage.s3 import S3, bare_etag, refuse_large
+from jobs.values.locations import S3Location
 
 _CONNECT, _READ, _WHOLE = timedelta(seconds=10), timedelta(seconds=60), timedelta(minutes=5)
 # botocore renews credentials that have less than ten minutes left.

@@ -16,8 +16,9 @@ from typing import Protocol
 
 from handler.values.prediction import Refusal
 from jobs.fetching.fetcher import Fetched
-from jobs.lists.image_list import resolve
 from jobs.storage.errors import ObjectRefused
+from jobs.values.locations import resolve
+from jobs.values.tasks import Failure
 
 
 class Fetches(Protocol):
@@ -33,20 +34,6 @@ class Ready(Protocol):
     @property
     def nbytes(self) -> int:
         """Memory that it holds."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why there is no prediction: what failed (``stage``), why in a word, and in a line."""
-
-    stage: str
-    kind: str
-    reason: str
-
-    @classmethod
-    def of(cls, stage: str, error: Exception) -> Failure:
-        """Something that nobody foresaw."""
-        return cls(stage, "error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ folder that the list is in. An image that is listed twice is scored twice.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,8 +22,9 @@ from jobs.lists.jsonl import JsonList
 from jobs.lists.parquet import ParquetList
 from jobs.lists.snapshot import ListCopy, copy_list
 from jobs.lists.text import TextList
-from jobs.storage.s3 import S3, is_s3
+from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
+from jobs.values.locations import folder_of, is_relative
 
 
 class _ListFormat(Protocol):
@@ -100,30 +100,17 @@ def open_list(
         # before hours of work rather than after them.
         for entry in found.entries():
             rows += 1
-            relative = relative or _is_relative(entry.image)
+            relative = relative or is_relative(entry.image)
         yield ImageList(
             location=location,
             sha256=copy.sha256,
-            folder=_folder(location),
+            folder=folder_of(location),
             column=found.column,
             rows=rows,
             has_relative=relative,
             extra=found.extra,
             _entries=found.entries,
         )
-
-
-def resolve(image: str, folder: str) -> str:
-    """Where an image lies: ``image`` itself, or under ``folder`` if it is a relative path."""
-    return f"{folder}/{image}" if _is_relative(image) else image
-
-
-def _is_relative(image: str) -> bool:
-    return bool(image) and "://" not in image and not os.path.isabs(image)
-
-
-def _folder(location: str) -> str:
-    return location.rpartition("/")[0] if is_s3(location) else str(Path(location).resolve().parent)
 
 
 def _suffix(location: str) -> str:

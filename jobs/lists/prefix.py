@@ -14,13 +14,13 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from handler.values.limits import SUFFIXES
 from jobs.lists.columns import ManifestError
-from jobs.output.ledger import IDENTITY, RUN
 from jobs.storage.folders import Folder, ObjectMissing
-from jobs.storage.s3 import S3, S3Location, is_s3
+from jobs.storage.s3 import S3
+from jobs.values.layout import IDENTITY, RUN
+from jobs.values.locations import S3Location, is_s3
 
 LISTING = f"{RUN}list.txt.gz"
 
@@ -29,18 +29,11 @@ _ENDINGS = tuple(sorted(SUFFIXES))
 _UNSPEAKABLE = re.compile("[\r\n\ud800-\udfff]")
 
 
-def is_prefix(location: str) -> bool:
-    """Whether a location is a folder of images, and not a list of them."""
-    if is_s3(location):
-        return location.endswith("/") or "/" not in location.removeprefix("s3://")
-    return location.endswith("/") or Path(location).is_dir()
-
-
 def freeze_listing(location: str, folder: Folder, s3: S3) -> str:
     """List the images under ``location``, unless an earlier start has done so.
 
-    Images are told by the ends of their names, `handler.values.limits.SUFFIXES`. A name that a line of
-    text cannot hold is listed with ``\ufffd`` in the place of what it cannot, and will come out
+    Images are told by the ends of their names, `handler.values.limits.SUFFIXES`. A name that a line
+    of text cannot hold is listed with ``\ufffd`` in the place of what it cannot, and will come out
     as a missing image.
 
     Args:

@@ -22,7 +22,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from jobs.lists.columns import ManifestError
-from jobs.storage.s3 import S3, S3Location, is_s3
+from jobs.storage.s3 import S3
+from jobs.values.locations import S3Location, is_s3
 
 _BLOCK = 1024 * 1024
 _GZIP = b"\x1f\x8b"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from handler.values.errors import VeaError
-from jobs.output.parquet import PartReport
+from jobs.values.tasks import PartReport
 
 _SAMPLE = 1_000  # images on which a share of failed ones is judged, if the list is so long
 
@@ -95,7 +95,7 @@ class Tally:
         self._most_done = 0
 
     def add(self, count: int, failed: Mapping[str, int], *, earlier: bool = False) -> None:
-        """So many images more are through; see `jobs.engines.dispatch.OnImages`.
+        """So many images more are through; see `jobs.values.tasks.OnImages`.
 
         Raises:
             TooManyFailed: by now.

@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from handler.values.errors import VeaError
-from jobs.output.parquet import FAILED, OK, ROW_GROUP, SUFFIX, read_part, writer_options
+from jobs.output.parquet import FAILED, OK, ROW_GROUP, read_part, writer_options
 from jobs.storage.folders import Folder
+from jobs.values.layout import SUFFIX
 
 PREFIX = "images-"
 ROWS_PER_FILE = 1_000_000

@@ -18,11 +18,12 @@ from botocore.exceptions import BotoCoreError
 
 from handler.values.errors import VeaError
 from jobs.output import parquet as sink
-from jobs.output.ledger import MANIFEST, SUCCESS
 from jobs.output.partitions import path_values
 from jobs.storage.errors import one_line
 from jobs.storage.folders import Folder, open_folder
-from jobs.storage.s3 import S3, S3Location, is_s3
+from jobs.storage.s3 import S3
+from jobs.values.layout import MANIFEST, SUCCESS
+from jobs.values.locations import S3Location, is_s3
 
 _ATTEMPTS = 5
 

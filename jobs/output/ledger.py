@@ -24,18 +24,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from handler.predictor import ModelIdentity
 from handler.values.errors import VeaError
+from handler.values.prediction import ModelIdentity
 from jobs.output import compaction
 from jobs.output import parquet as sink
-from jobs.output.parquet import SUFFIX, PartReport
 from jobs.output.partitions import path_columns, refuse_varying
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.values.chunks import Chunk, RunIdentity
-
-RUN = "_run/"
-IDENTITY = f"{RUN}identity.json"
-MANIFEST, SUCCESS = "_manifest.json", "_SUCCESS"
+from jobs.values.layout import IDENTITY, MANIFEST, RUN, SUCCESS, SUFFIX
+from jobs.values.tasks import PartReport
 
 _OLD_IDENTITY = "_run.json"
 _PART, _POISON = f"{RUN}part-", f"{RUN}poison-"
@@ -71,11 +68,6 @@ class Standing:
     manifest: dict[str, Any] | None = None
     parts: dict[str, int] = field(default_factory=dict)
     poison: dict[int, frozenset[int]] = field(default_factory=dict)
-
-
-def part_name(chunk: Chunk) -> str:
-    """Name of the object that a chunk's rows are written to."""
-    return f"{RUN}{chunk.id}{SUFFIX}"
 
 
 class Ledger:

@@ -10,15 +10,14 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from handler.values.errors import VeaError
+from jobs.values.tasks import PartReport
 
-SUFFIX = ".parquet"
 OK, FAILED = "ok", "failed"
 FACE_BOX = ("face_x1", "face_y1", "face_x2", "face_y2")
 # The same for all rows of a run.
@@ -155,33 +154,6 @@ def encode(rows: Sequence[Row], columns: pa.Schema) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=ROW_GROUP, **writer_options(columns))
     return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class PartReport:
-    """What a part holds, without holding it.
-
-    Attributes:
-        name: of the object.
-        bytes: its size.
-        rows: images in it.
-        failed: those without a prediction.
-        reasons: how many failed for each ``stage/reason_kind``.
-        seconds: from the start of its chunk to the end; 0 if an earlier start has written it.
-        busy: seconds of these in which the model worked.
-    """
-
-    name: str
-    bytes: int
-    rows: int
-    failed: int
-    reasons: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    busy: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def report_rows(

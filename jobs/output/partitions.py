@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from handler.values.errors import VeaError
 from jobs.output import parquet as sink
-from jobs.storage.s3 import is_s3
+from jobs.values.locations import is_s3
 
 
 class PathColumnError(VeaError):

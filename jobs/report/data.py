@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from handler.values.errors import VeaError
-from jobs.output.ledger import MANIFEST, SUCCESS
 from jobs.output.parquet import OK, ROW_GROUP
 from jobs.storage.folders import Folder, ObjectMissing, open_folder
-from jobs.storage.s3 import S3, is_s3
+from jobs.storage.s3 import S3
+from jobs.values.layout import MANIFEST, SUCCESS
+from jobs.values.locations import is_s3
 
 _DATE = re.compile(r"(?<![0-9])([0-9]{4}-[0-9]{2}-[0-9]{2})(?![0-9])")
 

@@ -1,7 +1,7 @@
 """The images that a report shows: fetched again, made small, and put into the page itself.
 
 An image that cannot be had any more, or has changed since it was scored, is said to be so; that is
-no reason to have no report.
+no reason to have no report. Drawing needs torch, which is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
@@ -9,24 +9,22 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-
-from handler.drawing.canvas import photo_within
-from handler.drawing.overlays import draw_activation, draw_stimuli
-from handler.images import ImageRefused, decode
-from handler.predictor import Predictor
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction
 from jobs.fetching.fetcher import Fetcher
-from jobs.lists.image_list import resolve
 from jobs.report.data import Example, Night, ReportError
+from jobs.report.page import Shown
 from jobs.storage.errors import ObjectRefused
 from jobs.storage.s3 import S3
+from jobs.values.locations import resolve
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
 
 _SIDE = 320  # longer side of a picture on the page, in pixels
 _QUALITY = 80
@@ -35,27 +33,14 @@ Explain = Callable[[bytes], Prediction | None]
 """What the model says of an encoded image, with the reasons; None if it refuses it."""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """An example on the page.
-
-    Attributes:
-        example: what is known of it.
-        pictures: what they show, and data URLs.
-        remark: why there are none, or what is to be known of them.
-    """
-
-    example: Example
-    pictures: tuple[tuple[str, str], ...] = ()
-    remark: str = ""
-
-
 def explainer(archive: Path, night: Night) -> Explain:
     """Load the model that scored a night, to say why it says what it says.
 
     Raises:
         ReportError: the archive is another model.
     """
+    from handler.predictor import Predictor
+
     predictor = Predictor.load(archive)
     digest = night.manifest["model"]["digest"]
     if predictor.model.digest != digest:
@@ -95,6 +80,8 @@ class Gallery:
         return [self._show(example) for example in examples]
 
     def _show(self, example: Example) -> Shown:
+        from handler.images import ImageRefused, decode
+
         # A server that is out of reach for one image is so for the others, each after long waits.
         if self._given_up:
             return Shown(example, remark=self._given_up)
@@ -114,6 +101,9 @@ class Gallery:
         return Shown(example, tuple(self._pictures(fetched.data, image)), remark)
 
     def _pictures(self, encoded: bytes, image: torch.Tensor) -> list[tuple[str, str]]:
+        from handler.drawing.canvas import photo_within
+        from handler.drawing.overlays import draw_activation, draw_stimuli
+
         prediction = self._explain(encoded) if self._explain else None
         size = (_SIDE, _SIDE)
         if prediction is None:

@@ -7,14 +7,15 @@ nothing to be loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import jinja2
 
-from handler.drawing.canvas import is_positive
+from handler.values.emotions import is_positive
 from jobs.report.build import Figures, Report
-from jobs.report.gallery import Shown
+from jobs.report.data import Example
 
 _TEMPLATE = "pages/report.html"
 _LEAST_SHARE = 1e-12  # below it a bar has no length
@@ -149,3 +150,18 @@ def _time(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An example on the page.
+
+    Attributes:
+        example: what is known of it.
+        pictures: what they show, and data URLs.
+        remark: why there are none, or what is to be known of them.
+    """
+
+    example: Example
+    pictures: tuple[tuple[str, str], ...] = ()
+    remark: str = ""

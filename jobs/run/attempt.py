@@ -8,21 +8,22 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from handler.predictor import ModelIdentity
+from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine
 from jobs.engines.signals import Interrupted, StopRequest
 from jobs.lists.image_list import ImageList
 from jobs.monitoring.counter import Tally
-from jobs.output.ledger import Ledger, part_name
-from jobs.output.parquet import PartReport
+from jobs.output.ledger import Ledger
 from jobs.run.summary import Summary
-from jobs.scoring.worker import Task, Worker
+from jobs.scoring.worker import Worker
 from jobs.storage.folders import ObjectMissing
 from jobs.values import chunks
 from jobs.values.chunks import Chunk
+from jobs.values.layout import part_name
+from jobs.values.tasks import PartReport, Task
 
 if TYPE_CHECKING:
-    from jobs.run.driver import ScoreJob
+    from jobs.values.job import ScoreJob
 
 _UNREACHABLE = "fetch/unreachable"
 _LOOK = 60.0  # seconds between looks at what other starts of the same run have done

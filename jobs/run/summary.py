@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.output.parquet import FAILED, OK, PartReport
+from jobs.output.parquet import FAILED, OK
+from jobs.values.tasks import PartReport
 
 _KILLED = "predict/killed"
 

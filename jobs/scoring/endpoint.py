@@ -14,21 +14,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from handler.client import Client, Refused, RetryPolicy, Unavailable
 from handler.client.answers import model_of, prediction_of
 from handler.client.options import probe_image
-from handler.images import ImageRefused, decode
 from handler.values.emotions import Wheel, wheel_of
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
-from handler.values.prediction import ModelIdentity, Prediction, Refusal
-from jobs.fetching.prefetch import Failure
+from handler.values.prediction import EMPTY, ModelIdentity, Prediction, Refusal
+from jobs.values.job import EndpointSettings
+from jobs.values.tasks import Failure
 
-_PATIENCE = 300.0  # seconds that a service may be away in mid-job, as when it is started anew
-_GREETING = 30.0  # and before the job
+_GREETING = 30.0  # seconds that a service may be away before the job
 _TRY = 150.0  # more than the service gives its worker, so that it is the one to speak
 _ALONE = 2
 _KILLED = Failure(
@@ -40,29 +38,15 @@ class ModelChanged(VeaError):
     """The endpoint serves another model than the run's; the message is one line for people."""
 
 
-@dataclass(frozen=True)
 class Endpoint:
-    """A service, and which of its models to ask.
+    """A service that is asked for the predictions of a job.
 
-    Attributes:
-        url: of the service.
-        model: the model's name there.
-        version: of the model; the service's default one if not given.
-        key: for access; not with ``key_file``.
-        key_file: TorchServe's ``key_file.json``.
-        concurrency: images that are sent at a time.
-        patience: seconds that the service may be away.
-        expected: the model that all answers must be of.
+    Args:
+        settings: Address, model and patience.
     """
 
-    url: str
-    model: str
-    version: str | None = None
-    key: str | None = field(default=None, repr=False)
-    key_file: Path | None = None
-    concurrency: int = 16
-    patience: float = _PATIENCE
-    expected: ModelIdentity | None = None
+    def __init__(self, settings: EndpointSettings) -> None:
+        self._settings = settings
 
     def identify(self) -> tuple[ModelIdentity, Wheel]:
         """Ask which model answers.
@@ -71,21 +55,21 @@ class Endpoint:
             ModelChanged: not the expected one.
             VeaError: none answers.
         """
-        with self._client(RetryPolicy(deadline=min(_GREETING, self.patience))) as client:
+        with self._client(RetryPolicy(deadline=min(_GREETING, self._settings.patience))) as client:
             answer = client.predict(probe_image())
         model = model_of(answer)
         self.require(model)
         try:
             return model, wheel_of(tuple(answer["probabilities"]))
         except ValueError as error:
-            raise VeaError(f"{self.url}: {error}") from None
+            raise VeaError(f"{self._settings.url}: {error}") from None
 
     def require(self, model: ModelIdentity) -> None:
         """Raises: ModelChanged: ``model`` is not the expected one."""
-        expected = self.expected
+        expected = self._settings.expected
         if expected is not None and model.digest != expected.digest:
             raise ModelChanged(
-                f"{self.url} now answers with {model.name} {model.version} (digest "
+                f"{self._settings.url} now answers with {model.name} {model.version} (digest "
                 f"{model.digest[:12]}), but this run is of {expected.name} {expected.version} "
                 f"({expected.digest[:12]}), and rows of two models are not mixed; finish the run "
                 f"with --endpoint-version {expected.version} or with that archive as --model"
@@ -96,10 +80,12 @@ class Endpoint:
         """A connection for a job; gives what scores."""
         model, wheel = self.identify()
         with (
-            self._client(RetryPolicy(deadline=self.patience)) as client,
-            self._client(RetryPolicy(deadline=self.patience, breakdowns=_ALONE)) as alone,
+            self._client(RetryPolicy(deadline=self._settings.patience)) as client,
+            self._client(RetryPolicy(deadline=self._settings.patience, breakdowns=_ALONE)) as alone,
         ):
-            scores = EndpointScores(self, client, alone, model, wheel)
+            scores = EndpointScores(
+                self, client, alone, model, wheel, concurrency=self._settings.concurrency
+            )
             try:
                 yield scores
             finally:
@@ -109,13 +95,13 @@ class Endpoint:
 
     def _client(self, policy: RetryPolicy) -> Client:
         return Client(
-            self.url,
-            model=self.model,
-            version=self.version,
-            key=None if self.key_file else self.key,
-            key_file=self.key_file,
+            self._settings.url,
+            model=self._settings.model,
+            version=self._settings.version,
+            key=None if self._settings.key_file else self._settings.key,
+            key_file=self._settings.key_file,
             timeout=_TRY,
-            concurrency=self.concurrency,
+            concurrency=self._settings.concurrency,
             policy=policy,
         )
 
@@ -142,19 +128,27 @@ class EndpointScores:
         alone: for one image, of which is to be found out whether it does harm.
         model: that answers.
         wheel: of the model.
+        concurrency: Images that are sent at a time.
     """
 
     def __init__(
-        self, endpoint: Endpoint, client: Client, alone: Client, model: ModelIdentity, wheel: Wheel
+        self,
+        endpoint: Endpoint,
+        client: Client,
+        alone: Client,
+        model: ModelIdentity,
+        wheel: Wheel,
+        *,
+        concurrency: int,
     ) -> None:
         self._endpoint = endpoint
         self._client = client
         self._alone = alone
         self.model = model
         self.wheel = wheel
-        self.batch_size = endpoint.concurrency
+        self.batch_size = concurrency
         self.limits = ImageLimits()
-        self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="vea-ask")
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="vea-ask")
         self._under_way = 0
         self._quiet = False
         self._changed = threading.Condition()
@@ -169,10 +163,7 @@ class EndpointScores:
     def decode(self, data: bytes) -> Asked | Refusal:
         """Send an image, and do not wait for the answer; called in several threads."""
         if not data:  # HTTP cannot tell nothing from no image: say here what the model would say
-            try:
-                decode(data, self.limits)
-            except ImageRefused as refusal:
-                return Refusal(refusal.code, refusal.reason)
+            return EMPTY
         return Asked(data, self._pool.submit(self._ask, data))
 
     def predict_decoded(

@@ -3,7 +3,7 @@
 Every listed image gives exactly one row, in the list's order, whatever happens to it. A chunk goes
 through in batches that are cut by position, so that what the network sees together, and with it
 the last digit of a probability, does not depend on which image arrived first. While a batch is
-scored, the next ones are fetched and decoded, across the border to the next chunk too.
+scored, the next ones of its chunk are fetched and decoded.
 
 Memory is bounded by the number of images under way, a batch and what the fetching threads can work
 on, and by the bytes of decoded pictures among them (see `jobs.fetching.prefetch`): a batch of very
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -24,21 +24,17 @@ from handler.values.emotions import Wheel
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity, Prediction, Refusal
-from jobs.fetching.prefetch import Ahead, Coming, Failure, Fetches, Ready
+from jobs.fetching.prefetch import Ahead, Coming, Fetches, Ready
 from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
+from jobs.values.tasks import Failure, OnImages
 
 if TYPE_CHECKING:
-    from jobs.scoring.worker import Task
+    from jobs.values.tasks import Task
 
-_DECODE_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "damaged"}
 _KILLED = Failure("predict", "killed", "the process died while it worked on this image")
 _BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels; a batch may hold so many times its length
 
 Picture = TypeVar("Picture", bound=Ready)
-
-OnImages = Callable[[int, Mapping[str, int]], None]
-"""Told after each batch: how many images it had, and how many failed of each
-``stage/reason_kind``."""
 
 
 class ScoringFailed(VeaError):
@@ -73,16 +69,14 @@ class Scores(Protocol[Picture]):
 
 @dataclass(frozen=True)
 class Scored:
-    """A task that is through.
+    """The result of a task.
 
     Attributes:
-        task: the task.
-        rows: of all its positions, or of those that it probed.
-        began: when the first of them had its turn, on the monotonic clock.
-        busy: seconds in which the model worked on it.
+        rows: One row for each of the task's positions, in their order.
+        began: Start of the work, on the monotonic clock.
+        busy: Seconds in which the model worked on the task.
     """
 
-    task: Task
     rows: list[Row]
     began: float
     busy: float
@@ -95,10 +89,6 @@ class _Batch:
     task: Task
     positions: range
     coming: deque[Coming | None]
-
-    @property
-    def is_last(self) -> bool:
-        return self.positions.stop == _positions(self.task).stop
 
 
 class ChunkScorer:
@@ -159,10 +149,12 @@ class ChunkScorer:
     ) -> None:
         self._ahead.close()
 
-    def score(self, tasks: Iterable[Task], on_images: OnImages | None = None) -> Iterator[Scored]:
-        """The rows of each task, in the order of the tasks.
+    def score(self, task: Task, on_images: OnImages | None = None) -> Scored:
+        """The rows of a task, in the order of its positions.
 
-        A task is asked for before the one in front of it is through, to fetch its first images.
+        Args:
+            task: Chunk to score, or positions of it to probe.
+            on_images: Told of each batch that is done.
 
         Raises:
             S3Error: no image can be had from S3.
@@ -170,29 +162,25 @@ class ChunkScorer:
             VeaError: the service that scores is away, or serves another model by now.
         """
         rows: list[Row] = []
-        began = busy = 0.0
-        for batch in self._under_way(tasks):
-            began = began if rows else time.monotonic()
+        began, busy = time.monotonic(), 0.0
+        for batch in self._under_way(task):
             scored, seconds = self._score(batch)
             rows += scored
             busy += seconds
-            if on_images and scored:
+            if on_images:
                 failed = [row for row in scored if row["status"] == FAILED]
                 reasons = Counter(f"{row['stage']}/{row['reason_kind']}" for row in failed)
                 on_images(len(scored), dict(reasons))
-            if batch.is_last:
-                yield Scored(batch.task, rows, began, busy)
-                rows, busy = [], 0.0
+        return Scored(rows, began, busy)
 
-    def _under_way(self, tasks: Iterable[Task]) -> Iterator[_Batch]:
-        """The batches of all tasks, with the next ones being fetched."""
+    def _under_way(self, task: Task) -> Iterator[_Batch]:
+        """The batches of a task, with the next ones being fetched."""
         waiting: deque[_Batch] = deque()
-        for task in tasks:
-            for positions in _cut(_positions(task), self._predictor.batch_size):
-                coming = deque(self._begin(task, position) for position in positions)
-                waiting.append(_Batch(task, positions, coming))
-                if len(waiting) > self._batches_ahead:
-                    yield waiting.popleft()
+        for positions in _cut(_positions(task), self._predictor.batch_size):
+            coming = deque(self._begin(task, position) for position in positions)
+            waiting.append(_Batch(task, positions, coming))
+            if len(waiting) > self._batches_ahead:
+                yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
 
@@ -263,8 +251,7 @@ class ChunkScorer:
         if isinstance(answer, Failure):
             return _failed(answer)
         if isinstance(answer, Refusal):
-            kind = _DECODE_KINDS.get(answer.code, "refused")
-            return _failed(Failure("decode", kind, answer.reason))
+            return _failed(Failure("decode", answer.kind, answer.reason))
         box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
         row: Row = {
             "status": OK,
@@ -299,8 +286,8 @@ def _positions(task: Task) -> range:
 
 
 def _cut(positions: range, size: int) -> Iterator[range]:
-    """Batches of a task; a task without positions has one all the same, to come to its end with."""
-    for start in range(0, max(len(positions), 1), size):
+    """Batches of a task."""
+    for start in range(0, len(positions), size):
         yield positions[start : start + size]
 
 

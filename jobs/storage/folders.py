@@ -20,7 +20,8 @@ from typing import Protocol
 
 from handler.values.errors import VeaError
 from jobs.storage.errors import ObjectRefused, S3Error
-from jobs.storage.s3 import S3, S3Location, is_s3
+from jobs.storage.s3 import S3
+from jobs.values.locations import S3Location, is_s3
 
 _DAY = 24 * 60 * 60.0
 # What `LocalFolder` writes before it moves it into place; parquet readers pass over such names.

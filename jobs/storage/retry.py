@@ -8,10 +8,8 @@ with full jitter, so that many threads that were throttled together do not come 
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from botocore.exceptions import (
@@ -27,6 +25,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from jobs.storage.rate_limit import Closed, Pace
+from jobs.values.job import RetryPolicy
 
 Result = TypeVar("Result")
 
@@ -78,27 +77,6 @@ class StillFailing(Exception):
         super().__init__(f"{type(cause).__name__} after {attempts} attempts")
         self.cause = cause
         self.attempts = attempts
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often to try and how long to wait.
-
-    Attributes:
-        attempts: requests in all. Seven lose one object in 80,000 where every fifth answer is 503;
-            three lose one in 125.
-        base: seconds; the first wait lies between 0 and this.
-        cap: seconds; no wait is longer.
-    """
-
-    attempts: int = 7
-    base: float = 0.5
-    cap: float = 20.0
-
-    def delay(self, failures: int) -> float:
-        """Seconds to wait after the given number of failed attempts (1 or more)."""
-        # Jitter against stampedes, not a secret: the plain generator will do.
-        return random.random() * min(self.cap, self.base * 2.0 ** (failures - 1))
 
 
 def is_passing_status(status: int | None) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, TypeVar
 
@@ -17,42 +16,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from jobs.storage.errors import ObjectRefused, S3Error, code_of, sort_error
 from jobs.storage.rate_limit import Closed
-from jobs.storage.retry import Retries, RetryPolicy, StillFailing
+from jobs.storage.retry import Retries, StillFailing
 from jobs.storage.s3_client import Connection, connect
+from jobs.values.job import RetryPolicy
+from jobs.values.locations import S3Location
 
 Result = TypeVar("Result")
 
-_SCHEME = "s3://"
 _BLOCK = 1024 * 1024
 _DELETED_AT_ONCE = 1_000  # more are refused
-
-
-@dataclass(frozen=True)
-class S3Location:
-    """A bucket and a key, or a bucket and a prefix."""
-
-    bucket: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: str) -> S3Location:
-        """Read ``s3://bucket/key``; '?' and '#' are parts of the key as any other letter.
-
-        Raises:
-            ValueError: the text does not start with ``s3://`` and a bucket.
-        """
-        bucket, _, key = text.removeprefix(_SCHEME).partition("/")
-        if not is_s3(text) or not bucket:
-            raise ValueError(f"'{text}' is not an S3 location: expected s3://bucket/key")
-        return cls(bucket, key)
-
-    def __str__(self) -> str:
-        return f"{_SCHEME}{self.bucket}/{self.key}"
-
-
-def is_s3(text: str) -> bool:
-    """Whether ``text`` names something on S3."""
-    return text.startswith(_SCHEME)
 
 
 class S3:

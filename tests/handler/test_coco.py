@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
-from handler.stimuli.objects import build_object_source
 from handler.stimuli.objects.coco import CocoObjects
+from handler.stimuli.objects.source import build_object_source
 
 CATEGORIES = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
 GAPS = [index for index, name in enumerate(CATEGORIES) if name == "N/A"]

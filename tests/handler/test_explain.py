@@ -15,7 +15,6 @@ from handler.drawing.canvas import (
     NEGATIVE,
     POSITIVE,
     fit_text,
-    is_positive,
     percent,
     photo_within,
     text_width,
@@ -32,8 +31,9 @@ from handler.drawing.sheet import (
     sheet,
 )
 from handler.images import decode
-from handler.predictor import AttendedObject, Face, Prediction, Predictor
-from handler.values.emotions import EKMAN, MIKELS, POLARITY
+from handler.predictor import Predictor
+from handler.values.emotions import EKMAN, MIKELS, POLARITY, is_positive
+from handler.values.prediction import AttendedObject, Face, Prediction
 
 GREY = torch.full((3, 100, 200), 128, dtype=torch.uint8)
 CROP = bytes(range(48)) * 48

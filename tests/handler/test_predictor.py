@@ -14,11 +14,12 @@ from PIL import Image
 
 from handler.archive.loading import load_archive
 from handler.images import decode
-from handler.predictor import Prediction, Predictor, Refusal
+from handler.predictor import Predictor
 from handler.stimuli.stimuli import Objects
 from handler.values.emotions import MIKELS
 from handler.values.errors import ArchiveError
 from handler.values.limits import ImageLimits
+from handler.values.prediction import Prediction, Refusal
 
 BROKEN = b"\xff\xd8\xff\xe0 no more than a beginning"
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.stimuli.faces import DlibFaces, FaceDetectorMissing
-from handler.stimuli.objects import build_object_source
 from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.selector import StimuliSelector, fit_colour
 from handler.values.configs import FaceConfig, SelectorConfig
 

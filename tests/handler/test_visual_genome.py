@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from handler.stimuli.objects import build_object_source, visual_genome
+from handler.stimuli.objects.source import build_object_source, visual_genome
 from handler.stimuli.objects.visual_genome import UNNAMED, VisualGenomeObjects
 from handler.stimuli.stimuli import Objects
 
@@ -430,7 +430,7 @@ import sys
 sys.modules["detectron2"] = None
 import handler.stimuli.objects.visual_genome, handler.stimuli.selector, handler.predictor
 from handler.errors import VeaError
-from handler.stimuli.objects import build_object_source
+from handler.stimuli.objects.source import build_object_source
 build_object_source({"source": "grid"})
 try:
     build_object_source({"source": "visual_genome"})

@@ -8,7 +8,8 @@ import stub_model
 
 from handler.values.errors import VeaError
 from jobs.engines.processes import Processes
-from jobs.run.driver import ScoreJob, score_list
+from jobs.run.driver import score_list
+from jobs.values.job import ScoreJob
 
 # Found by itself: workers know this folder alone.
 ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))

@@ -10,9 +10,9 @@ import time
 
 import torch
 
-from handler.predictor import ModelIdentity, Prediction
 from handler.values.emotions import MIKELS
 from handler.values.limits import ImageLimits
+from handler.values.prediction import ModelIdentity, Prediction
 
 
 class StubModel:

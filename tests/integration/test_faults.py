@@ -9,8 +9,9 @@ from fault_proxy import FaultProxy, faults_before
 
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectRefused, S3Error
-from jobs.storage.retry import RetryPolicy
-from jobs.storage.s3 import S3, S3Location
+from jobs.storage.s3 import S3
+from jobs.values.job import RetryPolicy
+from jobs.values.locations import S3Location
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration

@@ -9,10 +9,11 @@ import pytest
 from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
 from jobs.output import parquet as sink
-from jobs.output.ledger import Ledger, LedgerError, part_name
+from jobs.output.ledger import Ledger, LedgerError
 from jobs.storage.folders import ObjectMissing, S3Folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Chunk, RunIdentity
+from jobs.values.layout import part_name
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration

@@ -23,8 +23,9 @@ from torchserve_server import ask
 from torchvision.models import resnet50
 
 from handler.archive.loading import load_archive
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.emotions import MIKELS
+from handler.values.prediction import Prediction
 from vea.serving.server import TorchServe
 
 pytestmark = pytest.mark.integration

@@ -15,9 +15,10 @@ import pytest
 from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
 from jobs.output import parquet as sink
-from jobs.output.ledger import Ledger, part_name
+from jobs.output.ledger import Ledger
 from jobs.storage.folders import LocalFolder
 from jobs.values.chunks import Chunk, RunIdentity
+from jobs.values.layout import part_name
 
 pytestmark = pytest.mark.integration
 

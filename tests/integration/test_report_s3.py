@@ -5,7 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from jobs.run.driver import ScoreJob, score_list
+from jobs.run.driver import score_list
+from jobs.values.job import ScoreJob
 from vea.main import build_app
 
 pytest_plugins = ["s3_server"]

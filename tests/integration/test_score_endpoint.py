@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from handler.values.errors import VeaError
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.processes import Processes
-from jobs.run.driver import ScoreJob, score_list
-from jobs.scoring.endpoint import Endpoint, ModelChanged
+from jobs.run.driver import score_list
+from jobs.scoring.endpoint import ModelChanged
+from jobs.values.job import Endpoint, ScoreJob
 from train.package import package
 from vea.commands import score
 from vea.serving.server import TorchServe

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
-from jobs.storage.s3 import S3, S3Location
+from jobs.storage.s3 import S3
+from jobs.values.locations import S3Location
 from tests.shipped import ARCHIVE
 from vea.commands import score
 from vea.demo.embedded_s3 import embedded_s3

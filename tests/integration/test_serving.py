@@ -25,8 +25,9 @@ from torchserve_server import (
     wait_until,
 )
 
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.limits import ImageLimits
+from handler.values.prediction import Prediction
 from vea.serving.server import TorchServe
 
 pytestmark = pytest.mark.integration

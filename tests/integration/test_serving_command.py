@@ -23,8 +23,9 @@ from torchserve_server import (
 )
 from typer.testing import CliRunner, Result
 
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.errors import ArchiveError
+from handler.values.prediction import Prediction
 from vea.commands import serve
 from vea.serving.server import TorchServe
 from vea.serving.workplace import STATE_VARIABLE, Ports, ServingError

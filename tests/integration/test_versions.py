@@ -24,8 +24,9 @@ from other_versions import other_version
 from torchserve_server import drawn_images
 from typer.testing import CliRunner, Result
 
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.errors import ArchiveError
+from handler.values.prediction import Prediction
 from train.package import package
 from vea.main import build_app
 from vea.serving.history import History

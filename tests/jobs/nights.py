@@ -9,10 +9,11 @@ from part_rows import COLUMNS, IDENTITY, MODEL
 
 from handler.values.emotions import MIKELS
 from jobs.output import parquet as sink
-from jobs.output.ledger import Ledger, part_name
+from jobs.output.ledger import Ledger
 from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Chunk
+from jobs.values.layout import part_name
 
 FACTS = {
     "started": "2026-11-24T02:30:00+00:00",

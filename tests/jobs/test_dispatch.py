@@ -12,8 +12,8 @@ from jobs.engines.dispatch import Died, Failed, Finished, Images, Ready, WorkerF
 from jobs.engines.quarantine import WorkersDie
 from jobs.engines.signals import StopRequest
 from jobs.output.parquet import report_rows
-from jobs.scoring.worker import Task
 from jobs.values.chunks import Entry, split
+from jobs.values.tasks import Task
 
 OK = {"status": "ok"}
 KILLED = {"status": "failed", "stage": "predict", "reason_kind": "killed"}

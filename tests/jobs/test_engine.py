@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 from jobs.engines.base import InThisProcess
 from jobs.engines.signals import StopRequest
-from jobs.output.parquet import PartReport
-from jobs.scoring.worker import Task
 from jobs.values.chunks import Entry, split
+from jobs.values.tasks import PartReport, Task
 
 
 class StubWorker:

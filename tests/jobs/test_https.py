@@ -13,8 +13,9 @@ from jobs.fetching.fetcher import Fetcher
 from jobs.fetching.https import HostError, HttpsImages
 from jobs.fetching.public_hosts import is_public
 from jobs.storage.errors import ObjectRefused, S3Error
-from jobs.storage.retry import Retries, RetryPolicy
+from jobs.storage.retry import Retries
 from jobs.storage.s3 import S3
+from jobs.values.job import RetryPolicy
 
 QUICK = RetryPolicy(attempts=3, base=0.001)
 PHOTO = bytes(range(256)) * 400

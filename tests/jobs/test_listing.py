@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from jobs.lists.columns import ManifestError
 from jobs.lists.image_list import open_list
-from jobs.lists.prefix import freeze_listing, is_prefix
+from jobs.lists.prefix import freeze_listing
 from jobs.storage.folders import LocalFolder
-from jobs.storage.s3 import S3, S3Location
+from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
+from jobs.values.locations import S3Location, is_prefix
 
 S3_FOLDER = "s3://photos/may/"
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.lists.columns import ManifestError
-from jobs.lists.image_list import open_list, resolve
+from jobs.lists.image_list import open_list
 from jobs.values.chunks import Entry, split
+from jobs.values.locations import resolve
 
 
 def entries_of(path, **options):

@@ -10,8 +10,9 @@ from flaky_s3 import flaky_s3
 
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectRefused, S3Error
-from jobs.storage.retry import RetryPolicy
-from jobs.storage.s3 import S3, S3Location
+from jobs.storage.s3 import S3
+from jobs.values.job import RetryPolicy
+from jobs.values.locations import S3Location
 
 QUICK = RetryPolicy(attempts=4, base=0.001)
 PHOTO = bytes(range(256)) * 400

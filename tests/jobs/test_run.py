@@ -13,10 +13,12 @@ from handler.predictor import Predictor
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from jobs.engines.base import InThisProcess
+from jobs.monitoring.counter import Stopped, TooManyFailed
 from jobs.output.ledger import LedgerError
 from jobs.run import attempt as start
-from jobs.run.driver import ScoreJob, Stopped, TooManyFailed, score_list
+from jobs.run.driver import score_list
 from jobs.storage.errors import ObjectRefused
+from jobs.values.job import ScoreJob
 
 REASONS = {"decode/not-an-image": 1, "fetch/missing": 1}
 

@@ -13,13 +13,13 @@ from handler.values.emotions import POLARITY
 from handler.values.limits import ImageLimits
 from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
 from jobs.fetching.fetcher import Fetched
-from jobs.fetching.prefetch import Ahead, Failure
+from jobs.fetching.prefetch import Ahead
 from jobs.output import parquet as sink
 from jobs.scoring import scorer as score_module
 from jobs.scoring.scorer import ChunkScorer, ScoringFailed
-from jobs.scoring.worker import Task
 from jobs.storage.errors import ObjectRefused, S3Error
 from jobs.values.chunks import Chunk, Entry
+from jobs.values.tasks import Failure, Task
 
 OBJECTS = (
     AttendedObject("dog", 0.5, (1.0, 2.0, 3.0, 4.0), 0.75),

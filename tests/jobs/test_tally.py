@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.monitoring.counter import Tally, TooManyFailed
-from jobs.output.parquet import PartReport
+from jobs.values.tasks import PartReport
 
 
 def report(name, rows, **reasons):

@@ -10,10 +10,11 @@ import torch
 
 from handler.values.errors import VeaError
 from jobs.output import parquet as sink
-from jobs.scoring.worker import Task, Worker
+from jobs.scoring.worker import Worker
 from jobs.storage.folders import LocalFolder
-from jobs.storage.retry import RetryPolicy
 from jobs.values.chunks import Chunk, Entry
+from jobs.values.job import RetryPolicy
+from jobs.values.tasks import Task
 
 EXTRA = pa.schema([("id", pa.string())])
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from handler.predictor import Prediction, Predictor, Refusal
+from handler.predictor import Predictor
 from handler.values.emotions import MIKELS, POLARITY
 from handler.values.errors import VeaError
+from handler.values.prediction import Prediction, Refusal
 from train.datasets.table import DatasetError
 from train.evaluation.charts import write_report
 from train.evaluation.evaluate import (

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.emotions import MIKELS
+from handler.values.prediction import Prediction
 from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_page
 from train.evaluation.figures import Scored, best_of_each_emotion, make_figures, worst_failures
 

@@ -22,7 +22,7 @@ from published_weights import (
     vocabulary,
 )
 
-from handler.stimuli.objects import build_object_source
+from handler.stimuli.objects.source import build_object_source
 from train.weights import WeightsError, initial_objects, object_settings
 from train.weights.home import read_weights
 from train.weights.importing import Imported, import_weights

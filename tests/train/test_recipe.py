@@ -12,7 +12,7 @@ import yaml
 
 from handler.archive.files import read_card
 from handler.network import StimuliAwareNetwork
-from handler.stimuli.objects import build_object_source
+from handler.stimuli.objects.source import build_object_source
 from handler.values.configs import NetworkConfig, SemanticConfig
 from tests.shipped import ARCHIVE
 from train.fitting.builders import build_parts

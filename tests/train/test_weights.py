@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from handler.backbones import Backbone
 from handler.organism.expression_net import ExpressionNet
-from handler.stimuli.objects import ObjectSource
 from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.objects.source import ObjectSource
 from train.weights import (
     WeightsError,
     WeightsMissing,

@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
+from handler.values.prediction import Prediction
 from vea.serving.rehearsal import bundled_photos
 
 SAME = 1e-4

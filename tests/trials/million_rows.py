@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 import torch
 
 from handler.archive.files import read_card
-from handler.predictor import ModelIdentity
 from handler.values.emotions import MIKELS
 from handler.values.limits import ImageLimits
-from handler.values.prediction import Prediction
+from handler.values.prediction import ModelIdentity, Prediction
 from jobs.engines.base import InThisProcess
 from jobs.fetching.fetcher import Fetched
-from jobs.run.driver import Progress, ScoreJob, score_list
+from jobs.monitoring.counter import Progress
+from jobs.run.driver import score_list
 from jobs.scoring import worker
+from jobs.values.job import ScoreJob
 from tests.shipped import ARCHIVE
 
 _EMOTIONS = len(MIKELS.labels)

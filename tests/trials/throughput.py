@@ -28,7 +28,8 @@ import boto3
 import pandas
 import psutil
 
-from handler.predictor import Predictor, Refusal
+from handler.predictor import Predictor
+from handler.values.prediction import Refusal
 from tests.shipped import ARCHIVE
 from tests.trials.many_photos import BUCKET, many_photos, upload
 from vea.demo.embedded_s3 import S3Server, embedded_s3

@@ -12,8 +12,9 @@ from other_versions import other_version
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from handler.predictor import Prediction, Predictor, Refusal
+from handler.predictor import Predictor
 from handler.values.errors import ArchiveError, VeaError
+from handler.values.prediction import Prediction, Refusal
 from train.package import package
 from vea.main import build_app
 from vea.serving.rehearsal import bundled_photos

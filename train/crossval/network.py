@@ -18,8 +18,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.emotions import Wheel
+from handler.values.prediction import Prediction
 from train.evaluation.evaluate import predict_files
 from train.fitting.fit import fit
 from train.recipes.recipe import Recipe

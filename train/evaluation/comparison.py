@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from handler.predictor import ModelIdentity, Prediction, Predictor, Refusal
+from handler.predictor import Predictor
 from handler.values.emotions import Wheel
 from handler.values.errors import VeaError
+from handler.values.prediction import ModelIdentity, Prediction, Refusal
 from train.evaluation.evaluate import predict_files
 from train.evaluation.intervals import RESAMPLES, SEED, percentile_interval, resampled_means
 from train.evaluation.metrics import plain_values

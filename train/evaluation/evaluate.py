@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from handler.predictor import Prediction, Predictor, Refusal
+from handler.predictor import Predictor
 from handler.values.emotions import POLARITY, Wheel
 from handler.values.errors import VeaError
+from handler.values.prediction import Prediction, Refusal
 from train.datasets.reading import read_dataset
 from train.datasets.table import DatasetError, DatasetTable
 from train.evaluation.metrics import Scores, plain_values

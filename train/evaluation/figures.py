@@ -21,8 +21,9 @@ from PIL import Image
 from handler.drawing.canvas import framed, percent, photo_within, word_colour
 from handler.drawing.overlays import draw_activation, draw_face, draw_face_crop, draw_objects
 from handler.images import decode
-from handler.predictor import Prediction, Predictor
+from handler.predictor import Predictor
 from handler.values.emotions import Wheel
+from handler.values.prediction import Prediction
 from train.datasets.reading import read_dataset
 from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_page
 from train.evaluation.evaluate import predict_files, relative_path

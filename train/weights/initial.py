@@ -15,8 +15,8 @@ from torch import nn
 
 from handler.backbones import Backbone
 from handler.organism.expression_net import ExpressionNet
-from handler.stimuli.objects import ObjectSource
 from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.objects.source import ObjectSource
 from train.weights.home import Header, WeightsError, find_weights, read_header, read_weights
 from train.weights.packages import LITE, load_lite
 

@@ -15,8 +15,8 @@ from handler.values.errors import VeaError
 from vea.terminal import check_folder_of, out, progress_bars
 
 if TYPE_CHECKING:
-    from handler.predictor import Prediction, Refusal
     from handler.values.emotions import Wheel
+    from handler.values.prediction import Prediction, Refusal
     from train.evaluation.comparison import Comparison
 
 _SHOWN = 20  # changed photos on the terminal; JSON has them all
@@ -108,7 +108,8 @@ def _photos(images: Path, split: str | None) -> tuple[list[str], list[int] | Non
 
 
 def _listed(images: Path) -> list[str]:
-    from jobs.lists.image_list import open_list, resolve
+    from jobs.lists.image_list import open_list
+    from jobs.values.locations import resolve
 
     with open_list(str(images)) as listed:
         paths = [resolve(entry.image, listed.folder) for entry in listed if entry.image]
@@ -166,7 +167,7 @@ def _show(console: Console, result: Comparison) -> None:
 
 
 def _said(answer: Prediction | Refusal) -> str:
-    from handler.predictor import Refusal
+    from handler.values.prediction import Refusal
 
     if isinstance(answer, Refusal):
         return f"refused: {answer.reason}"

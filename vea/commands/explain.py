@@ -13,7 +13,7 @@ import typer
 from vea.terminal import out, print_json, progress_bars
 
 if TYPE_CHECKING:
-    from handler.predictor import Prediction, Refusal
+    from handler.values.prediction import Prediction, Refusal
 
 _WINDOW = 16  # photos in memory at a time
 _MARGIN = 20  # pixels around a panel that stands alone
@@ -49,7 +49,8 @@ def explain(
     Of a photo that cannot be read only NAME.json is written, with the reason; the exit code is
     then 1.
     """
-    from handler.predictor import Predictor, Refusal
+    from handler.predictor import Predictor
+    from handler.values.prediction import Refusal
     from vea.commands.predict import find_photos, show, show_reasons
     from vea.store import newest_archive
 
@@ -157,7 +158,7 @@ def _write(
 
     from handler.drawing.sheet import activation_panel, face_panel, objects_panel, sheet
     from handler.images import decode
-    from handler.predictor import Prediction
+    from handler.values.prediction import Prediction
 
     data = folder / f"{name}.json"
     data.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,8 @@ from handler.values.errors import VeaError
 from vea.terminal import out, print_json, progress_bars
 
 if TYPE_CHECKING:
-    from handler.predictor import Prediction, Predictor, Refusal
+    from handler.predictor import Predictor
+    from handler.values.prediction import Prediction, Refusal
 
 _WINDOW = 32  # photos in memory at a time
 _REASONS = 3  # objects listed for each photo
@@ -49,7 +50,8 @@ def predict(
 
     A photo that cannot be read is listed with the reason; the exit code is then 1.
     """
-    from handler.predictor import Predictor, Refusal
+    from handler.predictor import Predictor
+    from handler.values.prediction import Refusal
     from vea.store import newest_archive
 
     files = find_photos(images)
@@ -125,7 +127,7 @@ def _predict_all(
 def _draw(encoded: bytes, answer: Prediction | Refusal, target: Path) -> None:
     from handler.drawing.sheet import sheet
     from handler.images import decode
-    from handler.predictor import Prediction
+    from handler.values.prediction import Prediction
 
     if isinstance(answer, Prediction):
         sheet(decode(encoded), answer).save(target)
@@ -134,7 +136,7 @@ def _draw(encoded: bytes, answer: Prediction | Refusal, target: Path) -> None:
 def _document(
     file: Path, answer: Prediction | Refusal, predictor: Predictor, drawings: Path | None
 ) -> dict[str, Any]:
-    from handler.predictor import Refusal
+    from handler.values.prediction import Refusal
 
     if isinstance(answer, Refusal):
         return {"image": str(file), **answer.to_dict()}
@@ -144,7 +146,7 @@ def _document(
 
 def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
     """A table for people: what each photo evokes, by name."""
-    from handler.predictor import Refusal
+    from handler.values.prediction import Refusal
 
     table = Table()
     table.add_column("photo", overflow="fold")
@@ -170,7 +172,7 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
 
 def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
     """A table for people: the objects of each photo that were attended to most."""
-    from handler.predictor import Prediction
+    from handler.values.prediction import Prediction
 
     table = Table(title="reasons", title_justify="left")
     table.add_column("photo", overflow="fold")

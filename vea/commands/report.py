@@ -173,8 +173,8 @@ def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> l
 
 
 def _page(found: Report, s3: S3, model: Path | None, thumbnails: bool) -> str:
-    from jobs.report.gallery import Gallery, Shown, explainer
-    from jobs.report.page import render
+    from jobs.report.gallery import Gallery, explainer
+    from jobs.report.page import Shown, render
 
     most, least = found.night.most, found.night.least
     if not thumbnails:
@@ -187,7 +187,7 @@ def _page(found: Report, s3: S3, model: Path | None, thumbnails: bool) -> str:
 def _write(location: str, text: str, s3: S3) -> None:
     """Write a file whole, here or on S3."""
     from jobs.storage.folders import open_folder
-    from jobs.storage.s3 import is_s3
+    from jobs.values.locations import is_s3
 
     place = location if is_s3(location) else str(Path(location).absolute())
     folder, _, name = place.rpartition("/")

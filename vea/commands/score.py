@@ -6,7 +6,6 @@ import datetime
 import os
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
     from jobs.engines.base import Engine
     from jobs.monitoring.counter import Progress
     from jobs.monitoring.metrics import Metrics
-    from jobs.run.driver import ScoreJob
     from jobs.run.summary import Summary
-    from jobs.scoring.endpoint import Endpoint
+    from jobs.values.job import EndpointSettings, ScoreJob
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +92,8 @@ def score(
     usage; 3 too many images failed; 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     from jobs.monitoring.counter import Stopped, TooManyFailed
-    from jobs.run.driver import ScoreJob, share_of
+    from jobs.scoring.sources import source_of
+    from jobs.values.job import ScoreJob, share_of
 
     if delta is not None:
         from jobs.output.delta import require_delta
@@ -114,11 +113,9 @@ def score(
         workers = 0 if workers is None and ray is None else workers
     engine = _engine(ray, workers, threads, gpus_per_worker)
     index, of = share_of(_share(share))
-    identity = _identity(model, service)
-    service = service and replace(service, expected=identity)
     job = ScoreJob(
-        manifest=_fill(manifest, date, identity),
-        out=_fill(out, date, identity),
+        manifest=manifest,
+        out=out,
         model=model,
         endpoint=service,
         column=column,
@@ -131,6 +128,13 @@ def score(
         fetcher=fetcher,
         share=(index, of),
         max_error_share=max_error_share,
+    )
+    identity = source_of(job).identify()[0]
+    job = replace(
+        job,
+        manifest=_fill(manifest, date, identity),
+        out=_fill(out, date, identity),
+        endpoint=service and replace(service, expected=identity),
     )
     seen: list[Progress] = []
     metrics = _metrics(identity, metrics_file, push_gateway, f"{index}/{of}" if of > 1 else None)
@@ -176,9 +180,9 @@ def _run(
     seen: list[Progress],
 ) -> Summary:
     """Score, with whoever wants to know kept informed; ``seen`` gets the latest progress."""
-    from handler.predictor import Predictor
     from jobs.monitoring.progress import reporting
     from jobs.run.driver import score_list
+    from jobs.scoring.sources import OnDevice
 
     summary = None
     try:
@@ -192,7 +196,7 @@ def _run(
                 job,
                 engine=engine,
                 on_progress=on_progress,
-                load=partial(Predictor.load, device=device),
+                load=OnDevice(device),
                 grace=grace,
             )
     finally:
@@ -203,27 +207,15 @@ def _run(
 
 def _endpoint(
     url: str | None, model: str, version: str | None, key_file: Path | None, concurrency: int
-) -> Endpoint | None:
+) -> EndpointSettings | None:
     """The service that scores, if one was named."""
     if url is None:
         return None
-    from jobs.scoring.endpoint import Endpoint
+    from jobs.values.job import EndpointSettings
 
     # Not an option: a command line is seen by everybody on the machine.
     key = os.environ.get("VEA_ENDPOINT_KEY")
-    return Endpoint(url, model, version, key, key_file, concurrency)
-
-
-def _identity(model: Path | None, service: Endpoint | None) -> ModelIdentity:
-    """Which model scores."""
-    from handler.archive.files import read_card
-    from handler.values.prediction import ModelIdentity
-
-    if service is not None:
-        return service.identify()[0]
-    assert model is not None
-    config, _, digest = read_card(model)
-    return ModelIdentity(config.name, config.version, digest)
+    return EndpointSettings(url, model, version, key, key_file, concurrency)
 
 
 def _engine(ray: str | None, workers: int | None, threads: int, gpus: float) -> Engine:

@@ -106,7 +106,8 @@ def _score_from_s3(
     """Score the photos as a batch job on a real S3 server; returns the rows of its parquet."""
     import pyarrow.dataset
 
-    from jobs.run.driver import ScoreJob, score_list
+    from jobs.run.driver import score_list
+    from jobs.values.job import ScoreJob
     from vea.demo.embedded_s3 import embedded_s3
 
     console.print("starting an S3 server (SeaweedFS) ...")

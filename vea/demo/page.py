@@ -14,7 +14,7 @@ import jinja2
 
 from handler.drawing.sheet import draw_activation, draw_stimuli
 from handler.images import decode
-from handler.predictor import ModelIdentity, Prediction, Refusal
+from handler.values.prediction import ModelIdentity, Prediction, Refusal
 
 if TYPE_CHECKING:
     from PIL import Image

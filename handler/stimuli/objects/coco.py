@@ -17,8 +17,8 @@ from torchvision.models.detection import (
 )
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.objects import ObjectSource
 from handler.stimuli.objects.regions import Regions, distinct_regions, stack_regions
+from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.stimuli import Objects
 
 # Only the list of category names is taken from torchvision, no weights. COCO has gaps in its

@@ -19,7 +19,7 @@ from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import Backbone
-from handler.stimuli.objects import ObjectSource
+from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.stimuli import Objects
 from handler.values.checks import check_number
 

@@ -14,9 +14,9 @@ import torch
 from torchvision.ops import roi_pool
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.objects import ObjectSource
 from handler.stimuli.objects.detectron2_compat import import_detectron2
 from handler.stimuli.objects.regions import distinct_regions, stack_regions
+from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.stimuli import Objects
 
 UNNAMED: tuple[str, ...] = tuple(f"object {index}" for index in range(1600))

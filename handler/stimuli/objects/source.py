@@ -1,0 +1,69 @@
+"""Object sources, one file each, behind one small protocol.
+
+A source is a frozen network: it is never trained on emotions (Sec. III-A). The semantic network
+takes the feature size from the source, so a source can be exchanged by configuration.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from handler.stimuli.stimuli import Objects
+
+
+class ObjectSource(nn.Module, ABC):
+    """Images -> regions.
+
+    Attributes:
+        feature_size: F, length of one region's feature vector.
+        count: N, regions an image at most.
+        vocabulary: name of each label index.
+        attributes: name of each attribute index; empty where the source tells no attributes.
+        cpu_batch: images that it is best given at a time on a CPU, where larger batches fall out
+            of the cache.
+        gpu_batch: likewise on a GPU, which wants as many as its memory holds.
+    """
+
+    feature_size: int
+    count: int
+    vocabulary: Sequence[str]
+    attributes: Sequence[str] = ()
+    cpu_batch: int = 8
+    gpu_batch: int = 64
+
+    @abstractmethod
+    def select(self, images: Sequence[torch.Tensor]) -> Objects:
+        """The regions of each image (uint8, 3xHxW, any sizes)."""
+
+
+def build_object_source(config: dict[str, Any]) -> ObjectSource:
+    """The source that ``config["source"]`` names, built from the rest of ``config``.
+
+    Raises:
+        ValueError: no such source.
+        TypeError: a setting that the source does not have.
+        VeaError: the source needs a package that is not installed.
+    """
+    settings = dict(config)
+    source = settings.pop("source", None)
+    # Each source is imported alone: a host needs the packages of the source it uses, no others.
+    if source == "grid":
+        from handler.stimuli.objects.grid import GridObjects
+
+        return GridObjects(**settings)
+    if source == "visual_genome":
+        from handler.stimuli.objects.visual_genome import VisualGenomeObjects
+
+        return VisualGenomeObjects(**settings)
+    if source == "coco":
+        from handler.stimuli.objects.coco import CocoObjects
+
+        return CocoObjects(**settings)
+    raise ValueError(
+        f"unknown object source '{source}': expected 'grid', 'visual_genome' or 'coco'"
+    )

@@ -1,0 +1,127 @@
+"""What a job is told: the list, the model or the service, the output, and how to go about it.
+
+Plain values: nothing here reads, connects or computes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from handler.values.errors import VeaError
+from handler.values.prediction import ModelIdentity
+from jobs.values.chunks import DEFAULT_SIZE
+
+_BATCH_INDEX, _BATCH_SIZE = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often to try and how long to wait.
+
+    Attributes:
+        attempts: requests in all. Seven lose one object in 80,000 where every fifth answer is 503;
+            three lose one in 125.
+        base: seconds; the first wait lies between 0 and this.
+        cap: seconds; no wait is longer.
+    """
+
+    attempts: int = 7
+    base: float = 0.5
+    cap: float = 20.0
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after the given number of failed attempts (1 or more)."""
+        # Jitter against stampedes, not a secret: the plain generator will do.
+        return random.random() * min(self.cap, self.base * 2.0 ** (failures - 1))
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """A running service, and which of its models is asked.
+
+    Attributes:
+        url: of the service.
+        model: the model's name there.
+        version: of the model; the service's default one if not given.
+        key: for access; not with ``key_file``.
+        key_file: TorchServe's ``key_file.json``.
+        concurrency: images that are sent at a time.
+        patience: seconds that the service may be away.
+        expected: the model that all answers must be of.
+    """
+
+    url: str
+    model: str
+    version: str | None = None
+    key: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    concurrency: int = 16
+    patience: float = 300.0
+    expected: ModelIdentity | None = None
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What to score, with what, and where to.
+
+    Attributes:
+        manifest: the list of images, a path or ``s3://bucket/key``; or a folder or prefix.
+        out: folder of the result, a path or ``s3://bucket/prefix``.
+        model: an archive; or none, and ``endpoint``.
+        endpoint: a service that scores; rows and the run's identity are the same either way.
+        column: of the images, in lists with columns; found by its name if not given.
+        keep: columns that pass through to the result; all if not given.
+        chunk_size: images in a part.
+        fetch_threads: images that a worker fetches at a time.
+        threads: that a worker computes with.
+        boxes: whether the result has the boxes of all objects.
+        hosts: from which images may be fetched over HTTPS.
+        fetcher: of images on S3.
+        retry: of requests.
+        share: index and number of the starts that divide the chunks among them, each taking those
+            whose number leaves its index as remainder; from AWS Batch's array jobs if not given.
+        max_error_share: the job ends early when a larger share of images has failed.
+    """
+
+    manifest: str
+    out: str
+    model: Path | None = None
+    endpoint: EndpointSettings | None = None
+    column: str | None = None
+    keep: Sequence[str] | None = None
+    chunk_size: int = DEFAULT_SIZE
+    fetch_threads: int = 16
+    threads: int = 1
+    boxes: bool = False
+    hosts: tuple[str, ...] = ()
+    fetcher: Literal["boto3", "obstore"] = "boto3"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    share: tuple[int, int] | None = None
+    max_error_share: float = 1.0
+
+
+def share_of(given: tuple[int, int] | None) -> tuple[int, int]:
+    """Index and number of this start among those that divide the chunks.
+
+    Args:
+        given: by the user; None leaves it to AWS Batch.
+
+    Raises:
+        VeaError: AWS Batch gives no such numbers.
+    """
+    index, of = given or (0, 1)
+    if given is None and _BATCH_INDEX in os.environ and _BATCH_SIZE in os.environ:
+        try:
+            index, of = int(os.environ[_BATCH_INDEX]), int(os.environ[_BATCH_SIZE])
+        except ValueError:
+            index, of = -1, 0
+    if not 0 <= index < of:
+        raise VeaError(
+            f"share {index} of {of}: expected an index from 0 to one less than the number of shares"
+        )
+    return index, of

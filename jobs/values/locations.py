@@ -1,0 +1,65 @@
+"""Where images, lists and results lie: on S3, on the web, or on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEME = "s3://"
+_WEB = ("https://", "http://")
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """A bucket and a key, or a bucket and a prefix."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> S3Location:
+        """Read ``s3://bucket/key``; '?' and '#' are parts of the key as any other letter.
+
+        Raises:
+            ValueError: the text does not start with ``s3://`` and a bucket.
+        """
+        bucket, _, key = text.removeprefix(_SCHEME).partition("/")
+        if not is_s3(text) or not bucket:
+            raise ValueError(f"'{text}' is not an S3 location: expected s3://bucket/key")
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.bucket}/{self.key}"
+
+
+def is_s3(text: str) -> bool:
+    """Whether ``text`` names something on S3."""
+    return text.startswith(_SCHEME)
+
+
+def is_web(location: str) -> bool:
+    """Whether an image lies on a web server; spelling of the scheme does not matter."""
+    return location[:8].lower().startswith(_WEB)
+
+
+def is_prefix(location: str) -> bool:
+    """Whether a location is a folder of images, and not a list of them."""
+    if is_s3(location):
+        return location.endswith("/") or "/" not in location.removeprefix("s3://")
+    return location.endswith("/") or Path(location).is_dir()
+
+
+def resolve(image: str, folder: str) -> str:
+    """Where an image lies: ``image`` itself, or under ``folder`` if it is a relative path."""
+    return f"{folder}/{image}" if is_relative(image) else image
+
+
+def is_relative(image: str) -> bool:
+    """Whether an image of a list is a path relative to the folder of the list."""
+    return bool(image) and "://" not in image and not os.path.isabs(image)
+
+
+def folder_of(location: str) -> str:
+    """The folder that a list lies in: an absolute path, or ``s3://bucket/prefix``."""
+    return location.rpartition("/")[0] if is_s3(location) else str(Path(location).resolve().parent)
