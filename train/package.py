@@ -27,6 +27,8 @@ from handler.values.errors import VeaError
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold
 _SERVING = "model-config.yaml"
+# What no prediction runs: a change of it must not make another model.
+_NOT_PACKED = ("client", "drawing", "writing.py", "atomic_files.py", "__pycache__", ".*")
 
 
 class PackageError(VeaError):
@@ -66,7 +68,7 @@ def package(
         staging, packed = Path(scratch, "staging"), Path(scratch, "packed")
         code = staging / "handler"
         shutil.copytree(
-            Path(handler.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", ".*")
+            Path(handler.__file__).parent, code, ignore=shutil.ignore_patterns(*_NOT_PACKED)
         )
         shutil.copy(code / "serving" / "service.py", staging / "service.py")
         detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []

@@ -143,7 +143,7 @@ def test_a_batch_is_measured_where_its_stages_are(
     assert all(seconds > 0 for seconds in measures.seconds.values())
     assert measures.images == 4
     assert measures.received == sum(map(len, images[:3])) + 4
-    assert measures.refusals == {"not_an_image": 1, "bad_request": 1}
+    assert measures.refusals == {"not-an-image": 1, "bad-request": 1}
 
 
 def test_one_request_cannot_ask_for_more_pixels_than_the_limit(

@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from handler.stimuli.objects.source import build_object_source, visual_genome
+from handler.stimuli.objects import visual_genome
+from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.objects.visual_genome import UNNAMED, VisualGenomeObjects
 from handler.stimuli.stimuli import Objects
 
@@ -429,7 +430,7 @@ def test_without_detectron2_only_this_source_is_unavailable() -> None:
 import sys
 sys.modules["detectron2"] = None
 import handler.stimuli.objects.visual_genome, handler.stimuli.selector, handler.predictor
-from handler.errors import VeaError
+from handler.values.errors import VeaError
 from handler.stimuli.objects.source import build_object_source
 build_object_source({"source": "grid"})
 try:

@@ -318,7 +318,7 @@ def test_prometheus_can_read_what_the_handler_measures(server: TorchServe, image
     names = (
         *("vea_decode_seconds_count", "vea_select_seconds_count", "vea_network_seconds_count"),
         *("vea_whole_seconds_count", "vea_batch_size_sum", "vea_images_total"),
-        'vea_refusals_total{reason="not_an_image"',
+        'vea_refusals_total{reason="not-an-image"',
     )
     # A counter shows once it has counted.
     ask(server, b"no image")

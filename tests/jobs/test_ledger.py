@@ -12,16 +12,17 @@ from jobs.output.ledger import Ledger, LedgerError
 from jobs.output.partitions import PathColumnError
 from jobs.storage.folders import LocalFolder, ObjectMissing
 from jobs.values.chunks import Chunk
+from jobs.values.layout import part_name
 
 TOTAL, SIZE = 10, 3
 CHUNKS = [Chunk(index, index * SIZE, ()) for index in range(4)]
-NAMES = [ledger.part_name(chunk) for chunk in CHUNKS]
+NAMES = [part_name(chunk) for chunk in CHUNKS]
 FACTS = {"seconds": 12.5}
 
 
 def write_part(folder, chunk):
     part = rows(chunk.start, min(chunk.start + SIZE, TOTAL))
-    folder.write(ledger.part_name(chunk), sink.encode(part, COLUMNS))
+    folder.write(part_name(chunk), sink.encode(part, COLUMNS))
 
 
 def finish(book, **more):
@@ -35,7 +36,7 @@ def run(folder, poison=()):
     if standing.manifest:
         return standing.manifest
     for chunk in CHUNKS:
-        if ledger.part_name(chunk) not in standing.parts:
+        if part_name(chunk) not in standing.parts:
             if chunk.index in poison:
                 book.quarantine(chunk, [chunk.start])
             write_part(folder, chunk)

@@ -234,7 +234,7 @@ def test_workers_in_another_folder_write_to_the_same_place(job, score, monkeypat
 
     class Elsewhere(InThisProcess):
         def run(self, todo, worker, **options):
-            seen.append((worker.job.out, worker.job.model))
+            seen.append((worker.job.out, worker.source.path))
             return super().run(todo, worker, **options)
 
     monkeypatch.chdir(job.model.parent)

@@ -101,7 +101,7 @@ def scorer(*, stub=None, files=None, threads=3, **options):
 
 def score(images, *, start=0, on_images=None, skip=frozenset(), probe=None, **options):
     with scorer(**options) as made:
-        (scored,) = made.score([task(images, start=start, skip=skip, probe=probe)], on_images)
+        scored = made.score(task(images, start=start, skip=skip, probe=probe), on_images)
     return scored.rows
 
 
@@ -160,26 +160,6 @@ def test_the_next_images_are_fetched_and_decoded_while_the_model_works():
             return super().predict_decoded(images)
 
     assert len(score(numbers(20), stub=Waits())) == 20
-
-
-def test_the_first_images_of_the_next_chunk_are_under_way_with_the_last_of_this_one():
-    asked = threading.Event()
-
-    class Waits(Stub):
-        def predict_decoded(self, images):
-            assert asked.wait(10)
-            return super().predict_decoded(images)
-
-    class Watched(Files):
-        def fetch(self, location):
-            if location == "/100":
-                asked.set()
-            return super().fetch(location)
-
-    with scorer(stub=Waits(), files=Watched()) as made:
-        tasks = [task(numbers(4)), task(numbers(4, 100), index=1, start=4)]
-        rows = [scored.rows for scored in made.score(tasks)]
-    assert [[row["position"] for row in part] for part in rows] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_large_pictures_wait_to_be_decoded_until_there_is_room(monkeypatch):
@@ -339,7 +319,7 @@ def test_the_time_of_the_model_is_told():
 
     began = time.monotonic()
     with scorer(stub=Slow()) as made:
-        (scored,) = made.score([task(numbers(8))])
+        scored = made.score(task(numbers(8)))
     assert 0.1 <= scored.busy <= time.monotonic() - scored.began
     assert scored.began >= began
 
@@ -349,7 +329,7 @@ def test_rows_fit_the_schema_and_failures_leave_nulls():
     columns = sink.schema(POLARITY.labels, extra=extra, boxes=True)
     entries = (Entry("/none", (7, None)), Entry("/2", (8, "x")))
     with scorer(extra=extra.names, boxes=True) as made:
-        (scored,) = made.score([Task(Chunk(0, 0, entries))])
+        scored = made.score(Task(Chunk(0, 0, entries)))
     missing, found = sink.read_part(sink.encode(scored.rows, columns)).to_pylist()
     assert (missing["id"], missing["tag"], found["id"], found["tag"]) == (7, None, 8, "x")
     assert [missing[name] for name in ("emotion", "objects", "boxes", "etag")] == [None] * 4

@@ -1,6 +1,5 @@
 """Tasks -> parts in a folder, with the shipped model on local files."""
 
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import torch
 
 from handler.values.errors import VeaError
 from jobs.output import parquet as sink
+from jobs.scoring.sources import ArchiveSource
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import LocalFolder
 from jobs.values.chunks import Chunk, Entry
@@ -31,8 +31,6 @@ def photos(tmp_path, jpeg):
 @pytest.fixture
 def worker(photos, archive, predictor, tmp_path):
     job = SimpleNamespace(
-        endpoint=None,
-        model=archive,
         out=str(tmp_path / "out"),
         threads=1,
         fetch_threads=4,
@@ -41,7 +39,7 @@ def worker(photos, archive, predictor, tmp_path):
         hosts=(),
         retry=RetryPolicy(),
     )
-    return Worker(job, "run", str(photos), EXTRA, predictor.load)
+    return Worker(job, "run", str(photos), EXTRA, ArchiveSource(archive, predictor.load))
 
 
 def chunk(index, start, *images):
@@ -86,7 +84,7 @@ def test_the_same_task_gives_the_same_bytes_whatever_was_scored_before(worker):
     alone = written(worker)["part-00001.parquet"]
     with worker.start() as work:
         before = Task(chunk(0, 0, "4.jpg", "0.jpg", "none.jpg"))
-        reports = list(work.stream([before, task]))
+        reports = [work(before), work(task)]
     assert [report.name for report in reports] == [
         "_run/part-00000.parquet",
         "_run/part-00001.parquet",
@@ -94,38 +92,14 @@ def test_the_same_task_gives_the_same_bytes_whatever_was_scored_before(worker):
     assert written(worker)["part-00001.parquet"] == alone
 
 
-def test_a_part_is_written_while_the_next_chunk_is_scored(worker, predictor, monkeypatch):
-    second = threading.Event()
-    write, predict = LocalFolder.write, predictor.predict_decoded
-
-    def slow_write(self, name, data):
-        # The first part cannot be written before the second chunk has been scored.
-        assert second.wait(20)
-        write(self, name, data)
-
-    def watched(images):
-        answers = predict(images)
-        if predictor.scored >= 2:
-            second.set()
-        return answers
-
-    monkeypatch.setattr(LocalFolder, "write", slow_write)
-    predictor.predict_decoded = watched
-    with worker.start() as work:
-        reports = list(work.stream([Task(chunk(i, i, f"{i}.jpg")) for i in range(3)]))
-    assert [report.rows for report in reports] == [1, 1, 1]
-    assert sorted(written(worker)) == [f"part-0000{i}.parquet" for i in range(3)]
-
-
 def test_no_report_comes_of_a_part_that_could_not_be_written(worker, monkeypatch):
     def full(self, name, data):
         raise VeaError("the disk is full")
 
     monkeypatch.setattr(LocalFolder, "write", full)
-    reports = []
     with pytest.raises(VeaError, match="the disk is full"), worker.start() as work:
-        reports.extend(work.stream([Task(chunk(i, i, f"{i}.jpg")) for i in range(3)]))
-    assert reports == []
+        work(Task(chunk(0, 0, "0.jpg")))
+    assert written(worker) == {}
 
 
 def test_torch_computes_with_the_threads_of_the_job_and_gets_its_own_back(worker, predictor):
@@ -147,7 +121,7 @@ def test_torch_computes_with_the_threads_of_the_job_and_gets_its_own_back(worker
 
 def test_a_column_that_is_ours_is_refused(worker):
     bad = Worker(
-        worker.job, "run", worker.list_folder, pa.schema([("emotion", pa.string())]), worker.load
+        worker.job, "run", worker.list_folder, pa.schema([("emotion", pa.string())]), worker.source
     )
     with pytest.raises(VeaError, match="'emotion'"), bad.start():
         pass

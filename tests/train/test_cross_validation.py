@@ -21,8 +21,9 @@ from handler.values.emotions import MIKELS, POLARITY
 from train.crossval.folds import stratified_folds
 from train.crossval.linear_probe import FrozenFeatures, fit_linear, frozen_features
 from train.crossval.network import FittedNetwork, link_photos
-from train.crossval.protocols import CrossValidationError, cross_validate, mean_and_spread
+from train.crossval.protocols import CrossValidationError, cross_validate
 from train.datasets.reading import read_dataset
+from train.evaluation.intervals import mean_and_spread
 from train.recipes.recipe import Recipe, TrainingConfig
 
 RECIPE = Recipe(

@@ -17,7 +17,7 @@ from handler.archive.loading import load_archive
 from handler.images import decode
 from handler.stimuli.selector import StimuliSelector, fit_colour
 from handler.values.configs import SelectorConfig
-from train.fitting.augment import apply_seeded, build_augmentation, derived_seed
+from train.fitting.augment import apply_seeded, build_augmentation
 from train.fitting.data import (
     Draw,
     StepBatches,
@@ -27,6 +27,7 @@ from train.fitting.data import (
     validation_loader,
 )
 from train.recipes.training import TrainingConfig
+from train.seeds import derived_seed
 from train.stimuli.cache import CacheError, SelectorFiles, build_cache
 
 LITE = TrainingConfig(batch_size=6, crop=32)

@@ -20,12 +20,10 @@ import csv, hashlib, json, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 
-from handler.network import NetworkConfig
-from handler.organism.semantic_net import SemanticConfig
-from handler.stimuli.selector import SelectorConfig
-from train import fit as fitting, running
-from train.module import EmotionModule
-from train.recipe import Recipe, TrainingConfig
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
+from train.fitting import fit as fitting, trainer as running
+from train.fitting.module import EmotionModule
+from train.recipes.recipe import Recipe, TrainingConfig
 
 data, root, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 LITE = "tf_efficientnet_lite0"

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
-from vea.commands.explain import output_names
 from vea.main import build_app
+from vea.photo_files import output_names
 
 KINDS = ("sheet.png", "activation.png", "objects.png", "face.png", "json")
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from handler.values.prediction import Refusal
-from vea.commands.predict import show
+from vea.tables import show
 
 
 def test_brackets_in_a_name_are_not_taken_for_markup() -> None:

@@ -16,8 +16,7 @@ import numpy as np
 
 from train.ablation.runs import Outcome
 from train.ablation.studies import Study
-from train.crossval.protocols import mean_and_spread
-from train.evaluation.intervals import Floats, percentile_interval, resampled_means
+from train.evaluation.intervals import Floats, mean_and_spread, percentile_interval, resampled_means
 
 _REFERENCE, _NO_DIFFERENCE = "reference", "no clear difference"
 

@@ -24,9 +24,9 @@ from train.ablation.network import AblationNetwork, Sizes
 from train.ablation.studies import Variant
 from train.evaluation.metrics import Scores
 from train.evaluation.reliability import negative_log_likelihood
-from train.fitting.augment import derived_seed
 from train.fitting.losses import HierarchicalCrossEntropy
 from train.recipes.recipe import Recipe, RecipeError, read_values
+from train.seeds import derived_seed
 
 _FORMAT = 1
 _PRECISIONS = {"32": torch.float32, "bf16-mixed": torch.bfloat16}

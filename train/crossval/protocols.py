@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from handler.values.emotions import POLARITY, Wheel
 from handler.values.errors import VeaError
 from train.crossval.folds import stratified_folds
+from train.evaluation.intervals import mean_and_spread
 from train.evaluation.metrics import Scores, plain_values
 
 PROTOCOLS = ("one-vs-all", "multiclass")
@@ -105,14 +106,6 @@ class CrossValidation:
             }
         )
         return document
-
-
-def mean_and_spread(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over the folds that have the figure."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return math.nan, math.nan
-    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
 
 
 def cross_validate(

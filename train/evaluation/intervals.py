@@ -69,3 +69,11 @@ def percentile_interval(resampled: Floats) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(known, _PERCENTILES)
     return float(low), float(high)
+
+
+def mean_and_spread(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over the folds that have the figure."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return math.nan, math.nan
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan

@@ -39,10 +39,10 @@ from handler.values.checks import check_number
 from handler.values.prediction import FACE_SIDE
 from train.datasets.layouts.fer2013 import EXPRESSIONS, read_fer2013
 from train.evaluation.intervals import wilson_interval
-from train.fitting.augment import derived_seed
 from train.fitting.run_folder import prepare
 from train.fitting.trainer import LAST, WholeFiles, is_first_process, quietly
 from train.recipes.recipe import MOST_SEED, RecipeError, read_values
+from train.seeds import derived_seed
 from train.weights.home import Header, write_weights
 
 TRUNK = "face-resnet.safetensors"

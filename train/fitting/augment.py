@@ -6,8 +6,6 @@ from the process that cuts it, nor from where an interrupted run went on.
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
@@ -44,12 +42,6 @@ def apply_seeded(augmentation: v2.Transform, image: torch.Tensor, seed: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return augmentation(image)
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A seed (63 bits) that follows from ``parts`` and is unlike that of any others."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class _ShortenThread(v2.Transform):

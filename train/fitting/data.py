@@ -19,8 +19,9 @@ from handler.images import ImageRefused, decode
 from handler.stimuli.selector import fit_colour
 from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
-from train.fitting.augment import apply_seeded, build_augmentation, derived_seed
+from train.fitting.augment import apply_seeded, build_augmentation
 from train.recipes.training import TrainingConfig
+from train.seeds import derived_seed
 from train.stimuli.cache import CacheError, StimuliCache
 
 Batch = tuple[Stimuli, torch.Tensor]

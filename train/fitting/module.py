@@ -21,11 +21,11 @@ from handler.backbones import Backbone
 from handler.network import StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
 from handler.stimuli.stimuli import Stimuli
-from train.fitting.augment import derived_seed
 from train.fitting.losses import HierarchicalCrossEntropy
 from train.fitting.mixup import mix
 from train.recipes.recipe import RecipeError
 from train.recipes.training import TrainingConfig
+from train.seeds import derived_seed
 
 Batch = tuple[Stimuli, torch.Tensor]
 FIGURES = "figures"

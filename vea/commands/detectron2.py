@@ -205,10 +205,3 @@ def _run(pip: Sequence[str | Path], *, doing: str) -> None:
     raise VeaError(
         f"cannot {doing}: {reason}; is the package index (PIP_INDEX_URL) reachable from here?"
     )
-
-
-if __name__ == "__main__":
-    from vea.main import main
-
-    sys.argv.insert(1, "install-detectron2")
-    main()

@@ -213,7 +213,7 @@ def _show_folds(result: CrossValidation) -> None:
 
 
 def _spread(values: list[float]) -> str:
-    from train.crossval.protocols import mean_and_spread
+    from train.evaluation.intervals import mean_and_spread
 
     mean, deviation = mean_and_spread(values)
     return f"{mean:.1%} ± {deviation:.1%}"

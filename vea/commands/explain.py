@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vea.photo_files import output_names
 from vea.terminal import out, print_json, progress_bars
 
 if TYPE_CHECKING:
@@ -51,8 +50,9 @@ def explain(
     """
     from handler.predictor import Predictor
     from handler.values.prediction import Refusal
-    from vea.commands.predict import find_photos, show, show_reasons
+    from vea.photo_files import find_photos
     from vea.store import newest_archive
+    from vea.tables import show, show_reasons
 
     files = find_photos(images)
     predictor = Predictor.load(model or newest_archive(), device=device)
@@ -123,27 +123,6 @@ def figures(
         )
     for file in written:
         out().print(str(file), soft_wrap=True)
-
-
-def output_names(files: Sequence[Path], *, endings: bool = False) -> list[str]:
-    """What the outputs of each file are called: no two alike, on any file system.
-
-    The file's name without its ending; with it, where another file has the same name without or
-    ``endings`` asks for it; and with a number, where that is taken, too.
-    """
-    stems = Counter(file.stem.casefold() for file in files)
-    taken: set[str] = set()
-    names = []
-    for file in files:
-        short = not endings and stems[file.stem.casefold()] == 1
-        wished = file.stem if short else file.name
-        name, number = wished, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{wished}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
 
 
 def _write(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from handler.values.errors import VeaError
+from vea.photo_files import find_photos
+from vea.tables import show, show_reasons
 from vea.terminal import out, print_json, progress_bars
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from handler.values.prediction import Prediction, Refusal
 
 _WINDOW = 32  # photos in memory at a time
-_REASONS = 3  # objects listed for each photo
 
 
 def register(app: typer.Typer) -> None:
@@ -77,30 +74,6 @@ def predict(
         raise typer.Exit(1)
 
 
-def find_photos(images: list[Path]) -> list[Path]:
-    """Photos and what lies in folders of photos.
-
-    Raises:
-        VeaError: there is no such photo, or no photo in a folder.
-    """
-    from handler.values.limits import SUFFIXES
-
-    files: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            inside = sorted(
-                p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()
-            )
-            if not inside:
-                raise VeaError(f"the folder {path} holds no photos")
-            files.extend(inside)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise VeaError(f"there is no photo at {path}")
-    return files
-
-
 def _name(file: Path, files: list[Path]) -> str:
     """The file's name, or its path where another file has the same name."""
     return file.name if sum(f.name == file.name for f in files) == 1 else str(file)
@@ -109,7 +82,7 @@ def _name(file: Path, files: list[Path]) -> str:
 def _predict_all(
     predictor: Predictor, files: list[Path], drawings: Path | None
 ) -> Iterator[tuple[Path, Prediction | Refusal]]:
-    from vea.commands.explain import output_names
+    from vea.photo_files import output_names
 
     # Of files in two folders that share a name, the second gets a number.
     names = iter(output_names(files, endings=True))
@@ -142,54 +115,3 @@ def _document(
         return {"image": str(file), **answer.to_dict()}
     explained = answer.to_dict(predictor.model, explain=drawings is not None)
     return {"image": str(file), **explained}
-
-
-def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
-    """A table for people: what each photo evokes, by name."""
-    from handler.values.prediction import Refusal
-
-    table = Table()
-    table.add_column("photo", overflow="fold")
-    for heading in ("emotion", "p", "then", "polarity", "p", "faces"):
-        table.add_column(heading)
-    for name, answer in answers.items():
-        if isinstance(answer, Refusal):
-            table.add_row(escape(name), "[red]refused[/red]", "", escape(answer.reason))
-            continue
-        ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        others = ", ".join(f"{label} {p:.0%}" for label, p in ranked[1:3])
-        table.add_row(
-            escape(name),
-            answer.emotion,
-            f"{ranked[0][1]:.0%}",
-            others,
-            answer.polarity,
-            f"{answer.polarity_probability:.0%}",
-            str(answer.face_count),
-        )
-    console.print(table)
-
-
-def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
-    """A table for people: the objects of each photo that were attended to most."""
-    from handler.values.prediction import Prediction
-
-    table = Table(title="reasons", title_justify="left")
-    table.add_column("photo", overflow="fold")
-    table.add_column("object")
-    for heading in ("attention", "confidence"):
-        table.add_column(heading, justify="right")
-    table.add_column("box (x1 y1 x2 y2)", justify="right")
-    for name, answer in answers.items():
-        if not isinstance(answer, Prediction):
-            continue
-        for place, item in enumerate(answer.objects[:_REASONS]):
-            table.add_row(
-                "" if place else escape(name),
-                item.name,
-                f"{item.attention:.0%}",
-                f"{item.score:.0%}",
-                " ".join(f"{edge:.0f}" for edge in item.box),
-            )
-    if table.row_count:
-        console.print(table)

@@ -52,9 +52,9 @@ def demo(
     vea demo
     """
     from handler.predictor import Predictor
-    from vea.commands.predict import show
     from vea.demo.page import make_card, write_page
     from vea.store import newest_archive
+    from vea.tables import show
 
     archive = model or newest_archive()
     console = out()

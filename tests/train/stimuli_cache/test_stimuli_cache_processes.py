@@ -20,9 +20,10 @@ _PROGRAM = """
 import sys, hashlib
 from pathlib import Path
 import pandas as pd
-from handler.archive import LANDMARKS, load_archive
-from train import selecting
-from train.stimuli_cache import SelectorFiles, build_cache
+from handler.archive.files import LANDMARKS
+from handler.archive.loading import load_archive
+from train.stimuli import workers as selecting
+from train.stimuli.cache import SelectorFiles, build_cache
 
 if __name__ == "__main__":
     model, photos, root, workers = sys.argv[1:]
