@@ -14,6 +14,7 @@ check: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 # What the Visual Genome objects need; the demo does not.
 detectron2: $(VENV)/detectron2

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from handler.archive.loading import LoadedArchive, load_archive
+from handler.batch_metrics import Measures, stage
 from handler.folding import fold_batch_norms
 from handler.images import ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
-from handler.serving.batch_metrics import Measures, stage
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli

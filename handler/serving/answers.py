@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from handler.batch_metrics import Measures, stage
 from handler.images import pixels_of
 from handler.predictor import Predictor
-from handler.serving.batch_metrics import Measures, stage
 from handler.serving.requests import Asked
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 import handler
+from handler.batch_metrics import Measures
 from handler.predictor import Predictor
 from handler.serving import torchserve_metrics
 from handler.serving.answers import Answer, Answerer
-from handler.serving.batch_metrics import Measures
 from handler.serving.requests import Asked, read_request, says_yes
 from handler.serving.warm_up import warm_up
 from handler.values.prediction import Refusal

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handler.serving.batch_metrics import Measures
+from handler.batch_metrics import Measures
 
 
 def report(measures: Measures, *, requests: int, metrics: Any) -> None:

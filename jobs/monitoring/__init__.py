@@ -1,1 +1,1 @@
-"""monitoring."""
+"""Progress, failure rate, metrics and the summary of a job."""

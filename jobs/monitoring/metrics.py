@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from handler.values.errors import VeaError
 from handler.values.prediction import ModelIdentity
 from jobs.monitoring.progress import Status
-from jobs.run.summary import Summary
+from jobs.monitoring.summary import Summary
 
 _JOB = "vea_score"
 _LAST_SUCCESS = f"{_JOB}_last_success_timestamp_seconds"

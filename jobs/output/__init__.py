@@ -1,1 +1,1 @@
-"""output."""
+"""The output folder: parquet parts, the ledger, compaction, the Delta Lake table."""

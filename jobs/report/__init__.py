@@ -1,1 +1,1 @@
-"""report."""
+"""What a finished night came to, compared with the nights before it."""

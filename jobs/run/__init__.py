@@ -1,1 +1,1 @@
-"""run."""
+"""A whole job, from the list of images to `_SUCCESS`."""

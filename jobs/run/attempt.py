@@ -13,8 +13,8 @@ from jobs.engines.base import Engine
 from jobs.engines.signals import Interrupted, StopRequest
 from jobs.lists.image_list import ImageList
 from jobs.monitoring.counter import Tally
+from jobs.monitoring.summary import Summary
 from jobs.output.ledger import Ledger
-from jobs.run.summary import Summary
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import ObjectMissing
 from jobs.values import chunks

@@ -18,10 +18,10 @@ from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
 from jobs.lists.image_list import ImageList, open_list
 from jobs.lists.prefix import freeze_listing
 from jobs.monitoring.counter import Progress, Stopped, Tally
+from jobs.monitoring.summary import Summary
 from jobs.output import parquet as sink
 from jobs.output.ledger import Ledger
 from jobs.run.attempt import Start
-from jobs.run.summary import Summary
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import open_folder

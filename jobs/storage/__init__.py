@@ -1,1 +1,1 @@
-"""storage."""
+"""S3 and local folders: whole objects, retries, and limits of concurrency."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from handler.batch_metrics import Measures
 from handler.predictor import Predictor
 from handler.serving.answers import MAX_BYTES, MAX_OBJECTS, MAX_SIDE, Answerer, capped
-from handler.serving.batch_metrics import Measures
 from handler.serving.requests import MAX_IMAGES, Asked
 from handler.values.prediction import AttendedObject, Prediction, Refusal
 

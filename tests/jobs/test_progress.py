@@ -13,7 +13,7 @@ from handler.values.prediction import ModelIdentity
 from jobs.monitoring.counter import Progress
 from jobs.monitoring.metrics import Metrics, MetricsError
 from jobs.monitoring.progress import Status, Watch, reporting
-from jobs.run.summary import Summary
+from jobs.monitoring.summary import Summary
 
 MODEL = ModelIdentity("vea-lite", "1.1", "d" * 64)
 SUMMARY = Summary(

@@ -1,1 +1,1 @@
-"""ablation."""
+"""The ablation studies of the paper: Table II, Fig. 10 and Fig. 11, and the steps T."""

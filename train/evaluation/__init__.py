@@ -1,1 +1,1 @@
-"""evaluation."""
+"""How well a model does: metrics with intervals, calibration, comparisons, figures."""

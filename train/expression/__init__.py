@@ -1,1 +1,1 @@
-"""expression."""
+"""Pre-training of Expression-Net on FER2013."""

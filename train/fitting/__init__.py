@@ -1,1 +1,1 @@
-"""fitting."""
+"""Training a network on the cached stimuli of a data set."""

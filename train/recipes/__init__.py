@@ -1,1 +1,1 @@
-"""recipes."""
+"""Recipes: everything that decides what a training run does, as YAML."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobs.engines.base import Engine
     from jobs.monitoring.counter import Progress
     from jobs.monitoring.metrics import Metrics
-    from jobs.run.summary import Summary
+    from jobs.monitoring.summary import Summary
     from jobs.values.job import EndpointSettings, ScoreJob
 
 

@@ -1,1 +1,1 @@
-"""demo."""
+"""`vea demo`: the whole path on a dozen photos."""

@@ -1,1 +1,1 @@
-"""layouts."""
+"""One reader for each published layout of a data set."""
