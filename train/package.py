@@ -43,6 +43,7 @@ def package(
     version: str,
     card: dict[str, Any],
     serving: dict[str, Any] | None = None,
+    code: Path | None = None,
 ) -> Path:
     """Make ``OUT/NAME-VERSION.mar``.
 
@@ -54,6 +55,7 @@ def package(
         version: likewise.
         card: merged over the model folder's own card.
         serving: TorchServe's per-model settings; by default `default_serving`.
+        code: Folder of the package ``handler``; this program's own if not given.
 
     Raises:
         ArchiveError: ``model`` is neither.
@@ -66,11 +68,9 @@ def package(
         archive.model_folder(model) as folder,
     ):
         staging, packed = Path(scratch, "staging"), Path(scratch, "packed")
-        code = staging / "handler"
-        shutil.copytree(
-            Path(handler.__file__).parent, code, ignore=shutil.ignore_patterns(*_NOT_PACKED)
-        )
-        shutil.copy(code / "serving" / "service.py", staging / "service.py")
+        source, target_code = code or Path(handler.__file__).parent, staging / "handler"
+        shutil.copytree(source, target_code, ignore=shutil.ignore_patterns(*_NOT_PACKED))
+        shutil.copy(target_code / "serving" / "service.py", staging / "service.py")
         detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []
         for file in (archive.WEIGHTS, archive.LANDMARKS, *detector):
             shutil.copy(folder / file, staging / file)

@@ -10,11 +10,13 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import grimp
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import handler
-from handler.archive.files import LANDMARKS, read_card
+from handler.archive.files import CONFIG, LANDMARKS, WEIGHTS, read_card, seal
 from handler.archive.loading import load_archive
 from handler.archive.writing import write_model_folder
 from handler.predictor import Predictor
@@ -23,6 +25,7 @@ from handler.values.errors import ArchiveError
 from train.package import PackageError, default_serving, package
 from vea.main import build_app
 
+HANDLER = Path(handler.__file__).parent
 CARD = {"licence": "none", "metrics": {"accuracy": 0.125}}
 
 
@@ -63,12 +66,85 @@ def test_the_archive_holds_code_weights_and_card(mar: Path) -> None:
         "service.py",
         "MAR-INF/MANIFEST.json",
     } <= held
-    source = Path(handler.__file__).parent
-    code = {f"handler/{f.relative_to(source).as_posix()}" for f in source.rglob("*.py")}
-    assert code <= held
     with zipfile.ZipFile(mar) as packed:
-        for name in code:
-            assert packed.read(name) == (source.parent / name).read_bytes()
+        for name in held:
+            if name.startswith("handler/"):
+                assert packed.read(name) == (HANDLER.parent / name).read_bytes()
+
+
+def test_the_archive_holds_the_modules_that_its_service_imports_and_no_others(mar: Path) -> None:
+    graph = grimp.build_graph("handler", exclude_type_checking_imports=True)
+    service = "handler.serving.service"
+    needed = {service, *graph.find_upstream_modules(service)}
+    # Importing a module imports the packages around it.
+    needed |= {name.rpartition(".")[0] for name in needed} | {"handler"}
+    needed = {name for name in needed if name}
+    held = {name for name in names(mar) if name.startswith("handler/")}
+    assert held == {
+        path.relative_to(HANDLER.parent).as_posix()
+        for path in HANDLER.rglob("*.py")
+        if module_name(path) in needed
+    }
+
+
+def module_name(path: Path) -> str:
+    name = path.relative_to(HANDLER.parent).with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A copy of the handler's code, to be changed."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(HANDLER, tmp_path / "code" / "handler", ignore=ignored))
+
+
+@pytest.mark.parametrize(
+    "name", ["client/retry.py", "client/sync.py", "drawing/canvas.py", "drawing/overlays.py"]
+)
+def test_code_that_predicts_nothing_is_not_part_of_the_identity(
+    mar: Path, tiny_model: Path, code: Path, tmp_path: Path, name: str
+) -> None:
+    changed(code / name)
+    again = package(tiny_model, tmp_path / "out", name="small", version="1.2", card=CARD, code=code)
+    assert read_card(again)[2] == read_card(mar)[2]
+
+
+@pytest.mark.parametrize(
+    "name", ["network.py", "predictor.py", "stimuli/faces.py", "organism/global_net.py"]
+)
+def test_code_that_predicts_is_part_of_the_identity(
+    mar: Path, tiny_model: Path, code: Path, tmp_path: Path, name: str
+) -> None:
+    changed(code / name)
+    again = package(tiny_model, tmp_path / "out", name="small", version="1.2", card=CARD, code=code)
+    assert read_card(again)[2] != read_card(mar)[2]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, LANDMARKS, CONFIG])
+def test_weights_landmarks_and_settings_are_part_of_the_identity(
+    mar: Path, tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    if name == WEIGHTS:
+        tensors = load_file(model / WEIGHTS)
+        tensors["network.response.classifier.weight"] += 1
+        save_file(tensors, model / WEIGHTS)
+    elif name == LANDMARKS:
+        with (model / LANDMARKS).open("ab") as file:
+            file.write(b"\0")
+    else:
+        settings = json.loads((model / CONFIG).read_text())
+        settings["selector"]["faces"]["side"] += 1
+        (model / CONFIG).write_text(json.dumps(settings))
+    seal(model)
+    again = package(model, tmp_path / "out", name="small", version="1.2", card=CARD)
+    assert read_card(again)[2] != read_card(mar)[2]
+
+
+def changed(file: Path) -> None:
+    with file.open("a") as opened:
+        opened.write("\n# One comment more.\n")
 
 
 def test_the_face_detector_is_packed_where_faces_are_searched_with_it(
