@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test check detectron2 clean
+.PHONY: demo test check docs docs-check detectron2 clean
 demo: $(VENV)/installed
 	$(VENV)/bin/vea demo
 
-test: check detectron2
+test: check docs-check detectron2
 	$(VENV)/bin/python -m pytest
 
 # Style and types alone.
@@ -15,6 +15,16 @@ check: $(VENV)/installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# The documentation as a site in site/; its generated pages are written anew.
+docs: $(VENV)/installed
+	$(VENV)/bin/python -m docs.generate
+	$(VENV)/bin/mkdocs build --strict
+
+# Whether the generated pages are current, and every link leads somewhere.
+docs-check: $(VENV)/installed
+	$(VENV)/bin/python -m docs.generate --check
+	folder=$$(mktemp -d) && $(VENV)/bin/mkdocs build --strict --quiet --site-dir $$folder && rm -rf $$folder
 
 # What the Visual Genome objects need; the demo does not.
 detectron2: $(VENV)/detectron2
@@ -27,7 +37,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	  { echo "Python 3.11 or 3.12 is needed: make PYTHON=python3.11 demo" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[all,test,docs]'
 	touch $@
 
 clean:

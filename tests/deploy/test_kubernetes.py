@@ -113,6 +113,7 @@ def test_an_update_takes_no_pod_away_before_its_successor_answers() -> None:
     assert manifests()["HorizontalPodAutoscaler"]["spec"]["minReplicas"] >= 2
 
 
+@pytest.mark.threat("T8")
 def test_a_pod_may_do_little() -> None:
     context = container()["securityContext"]
     assert pod()["securityContext"]["runAsNonRoot"]

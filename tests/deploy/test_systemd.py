@@ -61,6 +61,7 @@ def test_the_gateway_starts_after_the_model_and_ends_with_it() -> None:
 
 
 @pytest.mark.parametrize("name", UNITS)
+@pytest.mark.threat("T8", "T11")
 def test_nothing_reaches_another_machine(name: str) -> None:
     assert unit(name)["IPAddressDeny"] == ["any"]
     assert unit(name)["IPAddressAllow"] == ["localhost"]

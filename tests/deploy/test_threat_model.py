@@ -1,31 +1,60 @@
-"""The threat model names the tests that show its lines; they are there."""
+"""The rows of the threat model and the tests that are marked with their ids belong together."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGE = (REPOSITORY / "docs" / "threat-model.md").read_text()
-TESTS = {path.name: path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py")}
+PAGE = REPOSITORY / "docs" / "operations" / "threat-model.md"
+COLLECT = """
+import sys
+import pytest
+
+class Ids:
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            for mark in item.iter_markers("threat"):
+                print("threat", item.nodeid.split("[")[0], *mark.args)
+
+sys.exit(pytest.main(["--collect-only", "-qq", "-m", "threat", "tests"], plugins=[Ids()]))
+"""
 
 
-def cells() -> list[str]:
-    """The last cell of each line of the table."""
-    lines = [line for line in PAGE.splitlines() if line.startswith("|")]
-    return [line.split("|")[-2] for line in lines[2:]]
+@pytest.fixture(scope="module")
+def marked() -> dict[str, set[str]]:
+    """Tests by the id that they are marked with."""
+    found = subprocess.run(
+        [sys.executable, "-c", COLLECT], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    tests: dict[str, set[str]] = {}
+    for line in found.stdout.splitlines():
+        if line.startswith("threat "):
+            _, test, *ids = line.split()
+            for threat in ids:
+                tests.setdefault(threat, set()).add(test)
+    return tests
 
 
-def test_every_line_of_the_table_names_a_test() -> None:
-    assert len(cells()) >= 12
-    for cell in cells():
-        assert "test_" in cell or re.search(r"\*[^*]+\*", cell), cell
+def rows() -> list[str]:
+    """The ids of the table."""
+    return re.findall(r"(?m)^\| (T\d+) \|", PAGE.read_text())
 
 
-def test_every_test_that_is_named_exists() -> None:
-    for name in re.findall(r"`(test_\w+\.py)`", PAGE):
-        assert name in TESTS, name
-    every = " ".join(re.findall(r"(?m)^def (test_\w+)\(", "\n".join(TESTS.values())))
-    for cell in cells():
-        for words in re.findall(r"\*([^*]+)\*", cell):
-            assert re.sub(r"[ -]", "_", words.lower()) in every, words
+def test_every_row_has_an_id_of_its_own() -> None:
+    table = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows()) == len(table) - 1 >= 12  # one line of headings
+    assert len(set(rows())) == len(rows())
+
+
+def test_every_row_is_shown_by_a_test(marked: dict[str, set[str]]) -> None:
+    assert [row for row in rows() if not marked.get(row)] == []
+
+
+def test_every_id_of_a_test_is_in_the_table(marked: dict[str, set[str]]) -> None:
+    assert {threat: tests for threat, tests in marked.items() if threat not in rows()} == {}

@@ -427,6 +427,7 @@ def test_a_png_with_a_wrong_checksum_is_refused_with_422() -> None:
     assert refusal_of(bytes(data)).code == 422
 
 
+@pytest.mark.threat("T8")
 def test_too_many_bytes_are_refused_with_413() -> None:
     data = save(picture(), "PNG")
     refusal = refusal_of(data, ImageLimits(max_bytes=len(data) - 1))
@@ -436,6 +437,7 @@ def test_too_many_bytes_are_refused_with_413() -> None:
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
+@pytest.mark.threat("T8")
 def test_too_many_pixels_are_refused_with_413(file_format: str) -> None:
     data = save(picture(), file_format)
     refusal = refusal_of(data, ImageLimits(max_pixels=WIDTH * HEIGHT - 1))
@@ -446,6 +448,7 @@ def test_too_many_pixels_are_refused_with_413(file_format: str) -> None:
 
 @pytest.mark.parametrize("side", [8001, 12000, 50000])
 @pytest.mark.filterwarnings("error")
+@pytest.mark.threat("T8")
 def test_a_decompression_bomb_is_refused_without_being_unpacked(side: int) -> None:
     bomb = png(side, side, 8, 2, bytes(1000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -531,6 +534,7 @@ def progressive_with_scans(side: int, count: int) -> bytes:
     return data[:-2] + data[last:-2] * count + b"\xff\xd9"
 
 
+@pytest.mark.threat("T8")
 def test_a_jpeg_that_goes_over_its_pixels_thousands_of_times_is_refused_at_once() -> None:
     # Without the limit this one takes minutes of a processor.
     data = progressive_with_scans(4000, 3000)
@@ -566,6 +570,7 @@ def test_pixels_are_told_from_the_header_alone() -> None:
     assert pixels_of(b"text") == 0
 
 
+@pytest.mark.threat("T8")
 def test_a_picture_of_one_column_and_millions_of_rows_is_refused() -> None:
     # Brought to 224 columns before its rows are joined, it would take 53 GB.
     with pytest.raises(ImageRefused, match="on a side") as caught:

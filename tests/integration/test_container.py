@@ -248,6 +248,7 @@ def test_the_command_of_the_image_answers_with_the_packages_of_the_image(
     assert container.ask("GET", "/healthz") == 200
 
 
+@pytest.mark.threat("T1", "T4")
 def test_through_nginx_and_the_gateway_a_photo_reaches_the_model_and_nothing_the_management(
     container: Container, tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_every_socket_that_listens_is_on_the_loopback(server: TorchServe) -> Non
         assert (mapped or ip).is_loopback, address
 
 
+@pytest.mark.threat("T6", "T10")
 def test_no_key_loads_code_through_the_workflow_endpoint(
     server: TorchServe, intruder: Intruder
 ) -> None:
@@ -169,6 +170,7 @@ def test_no_key_loads_code_through_the_workflow_endpoint(
     assert server.predict(drawn_images(1)[0])[0] == 200
 
 
+@pytest.mark.threat("T10")
 def test_without_our_settings_the_management_key_does_load_code(
     archive: Path, intruder: Intruder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +202,7 @@ def test_without_our_settings_the_management_key_does_load_code(
 
 
 @pytest.mark.parametrize("name", KEYS)
+@pytest.mark.threat("T10")
 def test_a_model_from_outside_the_models_folder_is_refused(
     server: TorchServe, archive: Path, tmp_path: Path, name: str
 ) -> None:
@@ -225,6 +228,7 @@ def test_a_model_from_outside_the_models_folder_is_refused(
 
 
 @pytest.mark.parametrize("name", ["none", "wrong", "inference", "management"])
+@pytest.mark.threat("T6")
 def test_grpc_asks_for_the_same_keys(server: TorchServe, name: str, tmp_path: Path) -> None:
     package_name = "org.pytorch.serve.grpc"
     calls = {
@@ -241,6 +245,7 @@ def test_grpc_asks_for_the_same_keys(server: TorchServe, name: str, tmp_path: Pa
         assert ("grpc-status: 0" in ended) == (name == needed), ended
 
 
+@pytest.mark.threat("T10")
 def test_grpc_registers_no_model_from_outside_the_models_folder(
     server: TorchServe, archive: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +290,7 @@ def call_grpc(
     return ended.stdout
 
 
+@pytest.mark.threat("T9")
 def test_other_users_of_the_machine_cannot_look_into_the_folder(server: TorchServe) -> None:
     place = server.workplace
     assert stat.S_IMODE(place.state.stat().st_mode) == 0o700
@@ -294,6 +300,7 @@ def test_other_users_of_the_machine_cannot_look_into_the_folder(server: TorchSer
     assert any(place.scratch.glob(".ts.sock.*"))
 
 
+@pytest.mark.threat("T9")
 def test_no_process_shows_a_key_in_its_arguments(server: TorchServe) -> None:
     keys = [entry["key"] for entry in json.loads(server.workplace.keys.read_text()).values()]
     shown = " ".join(word for process in server.processes() for word in process.cmdline())
@@ -301,6 +308,7 @@ def test_no_process_shows_a_key_in_its_arguments(server: TorchServe) -> None:
     assert not any(secret in shown for secret in keys)
 
 
+@pytest.mark.threat("T9")
 def test_the_log_holds_no_key(server: TorchServe) -> None:
     keys = [entry["key"] for entry in json.loads(server.workplace.keys.read_text()).values()]
     for name in KEYS:

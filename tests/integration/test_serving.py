@@ -97,6 +97,7 @@ def assert_still_answers(server: TorchServe, image: bytes) -> None:
     assert server.predict(image)[0] == 200
 
 
+@pytest.mark.threat("T11")
 def test_single_requests_agree_with_the_predictor_in_process(
     server: TorchServe, predictor: Predictor, images: list[bytes]
 ) -> None:
@@ -118,6 +119,7 @@ def test_32_requests_at_once_agree_with_the_predictor_in_process(
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated"])
+@pytest.mark.threat("T8")
 def test_a_corrupt_neighbour_does_not_fail_the_batch(server: TorchServe, damage: str) -> None:
     images = drawn_images(8)
     images[3] = b"no image at all" if damage == "garbage" else images[0][:200]
@@ -211,6 +213,7 @@ def test_photos_up_to_the_size_limit_pass_the_front_end(server: TorchServe, imag
 
 
 @pytest.mark.parametrize("key", [None, "Bearer wrong", "wrong", ""])
+@pytest.mark.threat("T9")
 def test_a_request_without_the_key_is_refused(
     server: TorchServe, image: bytes, key: str | None
 ) -> None:
@@ -225,6 +228,7 @@ def test_a_request_without_the_key_is_refused(
     connection.close()
 
 
+@pytest.mark.threat("T6")
 def test_the_inference_key_does_not_open_the_management(server: TorchServe) -> None:
     headers = {"Authorization": f"Bearer {server.client.token('inference')}"}
     status, _ = server.client.ask("GET", "/models", headers=headers, service="management")

@@ -172,6 +172,7 @@ def test_a_wish_that_is_neither_true_nor_false_is_refused(base: str, image: byte
     assert send(base, "POST", "/predictions/tiny", image, wish)[0] == 400
 
 
+@pytest.mark.threat("T7")
 def test_nothing_that_is_sent_holds_a_key(base: str, server: TorchServe, image: bytes) -> None:
     answers = [
         send(base, "GET", path)
@@ -183,6 +184,7 @@ def test_nothing_that_is_sent_holds_a_key(base: str, server: TorchServe, image: 
         assert all(secret not in repr(answer) for answer in answers)
 
 
+@pytest.mark.threat("T4")
 def test_with_keys_predictions_want_one_of_them(
     server: TorchServe, image: bytes, tmp_path: Path
 ) -> None:

@@ -330,6 +330,7 @@ def test_a_gateway_with_keys_asks_for_one_and_goes_on(
         context.close()
 
 
+@pytest.mark.threat("T7")
 def test_another_sites_page_cannot_ask(browser: Any, base: str, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<!doctype html><title>Another site</title>")
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)

@@ -98,6 +98,7 @@ def test_an_address_in_the_request_line_is_not_followed(base: str, stub: Stub) -
         "Host: evil.example",
     ],
 )
+@pytest.mark.threat("T1")
 def test_a_request_that_could_be_read_in_two_ways_is_not_passed_on(
     base: str, stub: Stub, head: str
 ) -> None:
@@ -171,6 +172,7 @@ def test_every_answer_carries_the_headers_that_protect_a_browser(base: str) -> N
         ({"Host": "localhost:80", "Origin": "http://localhost:80"}, 200),
     ],
 )
+@pytest.mark.threat("T7")
 def test_without_keys_other_sites_and_other_names_are_refused(
     base: str, stub: Stub, headers: dict[str, str], expected: int
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_photo_passes_to_the_model_and_its_answer_back(
         assert tiny_server.client.token() not in shown
 
 
+@pytest.mark.threat("T3")
 def test_the_largest_photo_passes_and_what_is_larger_does_not(
     tiny_server: TorchServe, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_limits_fit_those_of_the_server_behind(tiny_server: TorchServe) -> None:
     assert int(kept) < HEAD_SECONDS
 
 
+@pytest.mark.threat("T5")
 def test_the_service_hears_the_real_address_of_a_client_whatever_it_says(
     nginx: Nginx, recorder: Recorder
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_service_that_is_down_is_told_from_a_mistake_of_the_client(tmp_path: P
     assert answer.headers["Retry-After"] == "5"
 
 
+@pytest.mark.threat("T12")
 def test_the_log_keeps_neither_keys_nor_queries(nginx: Nginx) -> None:
     headers = {"Authorization": "Bearer a-secret-key"}
     nginx.ask(WEB, "POST", "/predictions/tiny?name=a-secret-name", body=b"x", headers=headers)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.integration
         ("2001:db8::1", "2001:db8::2", "2001:db8:1::1"),
     ],
 )
+@pytest.mark.threat("T3")
 def test_who_asks_too_much_has_to_wait_and_others_do_not(
     limited: Nginx, mine: str, also_mine: str, somebody_else: str
 ) -> None:
@@ -42,6 +43,7 @@ def test_who_asks_too_much_has_to_wait_and_others_do_not(
     assert set(statuses) == {200, 429}
 
 
+@pytest.mark.threat("T3")
 def test_who_holds_too_many_connections_gets_no_more_and_others_do(
     limited: Nginx, recorder: Recorder
 ) -> None:
@@ -63,6 +65,7 @@ def test_who_holds_too_many_connections_gets_no_more_and_others_do(
     assert ask("192.0.2.1") == 200
 
 
+@pytest.mark.threat("T3")
 def test_slow_clients_are_cut_off_while_others_are_served(
     recorder: Recorder, tmp_path: Path
 ) -> None:

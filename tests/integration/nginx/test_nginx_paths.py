@@ -89,6 +89,7 @@ def test_what_is_allowed_reaches_the_service_as_it_was_matched(
 
 
 @pytest.mark.parametrize("site", SITES)
+@pytest.mark.threat("T1")
 def test_nothing_else_reaches_the_service_however_it_is_spelt(
     nginx: Nginx, recorder: Recorder, site: str
 ) -> None:
@@ -101,6 +102,7 @@ def test_nothing_else_reaches_the_service_however_it_is_spelt(
 
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("what", AMBIGUOUS)
+@pytest.mark.threat("T1")
 def test_a_request_that_can_be_read_in_two_ways_is_not_passed_on(
     nginx: Nginx, recorder: Recorder, site: str, what: str
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_request_that_can_be_read_in_two_ways_is_not_passed_on(
     assert recorder.seen == []
 
 
+@pytest.mark.threat("T5")
 def test_a_request_in_the_body_of_another_stays_a_body(nginx: Nginx, recorder: Recorder) -> None:
     hidden = b"POST /workflows?url=x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(hidden), hidden)
@@ -127,6 +130,7 @@ def test_a_request_in_the_body_of_another_stays_a_body(nginx: Nginx, recorder: R
     assert "Transfer-Encoding" not in seen.headers
 
 
+@pytest.mark.threat("T5")
 def test_no_client_can_change_the_protocol(nginx: Nginx, recorder: Recorder) -> None:
     for protocol in ("h2c", "websocket"):
         headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": protocol}

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("site", SITES)
+@pytest.mark.threat("T2")
 def test_old_versions_of_tls_are_refused(recorder: Recorder, tmp_path: Path, site: str) -> None:
     def version(nginx: Nginx, wanted: ssl.TLSVersion) -> str | None:
         context = nginx.trust()
@@ -41,6 +42,7 @@ def test_old_versions_of_tls_are_refused(recorder: Recorder, tmp_path: Path, sit
 
 
 @pytest.mark.parametrize("name", [None, "127.0.0.1", "other.example.org"])
+@pytest.mark.threat("T2")
 def test_who_does_not_know_the_name_is_shown_no_certificate(nginx: Nginx, name: str | None) -> None:
     context = nginx.trust()
     context.check_hostname = False
@@ -59,6 +61,7 @@ def test_another_name_in_the_header_than_in_the_handshake_leads_nowhere(
     assert recorder.seen == []
 
 
+@pytest.mark.threat("T2")
 def test_without_tls_there_is_only_the_way_to_the_page(nginx: Nginx, recorder: Recorder) -> None:
     def ask(request: str, host: str) -> tuple[str, str]:
         with socket.create_connection(("127.0.0.1", nginx.plain_port), timeout=30) as connection:
