@@ -6,7 +6,7 @@ import inspect
 
 import pyarrow as pa
 
-from docs.generate.program import emotions, output_schema
+from docs.generate.program import output_schema, wheel
 
 _ABOUT = """# Output columns
 
@@ -34,7 +34,7 @@ def page() -> str:
     schema = output_schema()
     meanings = _meanings(inspect.getdoc(schema) or "")
     rows = []
-    for column in schema(emotions(), extra=pa.schema([]), boxes=True):
+    for column in schema(wheel().labels, extra=pa.schema([]), boxes=True):
         words, null = meanings[_key(column.name, meanings)]
         rows.append(f"| `{column.name}` | {_type(column.type)} | {null} | {words} |\n")
     head = "| column | type | null | meaning |\n|---|---|---|---|\n"

@@ -9,9 +9,10 @@ from docs.generate.program import openapi
 
 _ABOUT = """# HTTP interface
 
-The paths of [the gateway](../how-to/gateway.md), as its own description (`GET /openapi.json`) gives them; [openapi.json](openapi.json) is that
-description. TorchServe, as [`vea serve`](../how-to/serve.md) starts it, answers `/predictions/...` and `/explanations/...` in the same way, with
-TorchServe's own key in place of an API key.
+The paths of [the gateway](../how-to/gateway.md), as its own description (`GET /openapi.json`) gives
+them; [openapi.json](openapi.json) is that description. TorchServe, as
+[`vea serve`](../how-to/serve.md) starts it, answers `/predictions/...` and `/explanations/...` in
+the same way, with TorchServe's own key in place of an API key.
 """
 _METHODS = ("get", "post", "put")
 

@@ -8,13 +8,21 @@ from typing import Any
 
 import griffe
 
-from docs.generate.program import EXPRESSION_RECIPE, OBJECT_SOURCES, RECIPE_PARTS, RECIPES, ROOT
+from docs.generate.program import (
+    EXPRESSION_RECIPE,
+    OBJECT_SOURCES,
+    RECIPE_PARTS,
+    RECIPES,
+    ROOT,
+    wheel,
+)
 
 _ABOUT = """# Recipes
 
-A recipe is a YAML file with everything that decides what a training run produces. `vea train --recipe NAME` takes the name of a
-recipe that ships with the program or the path of your own file, and `--set training.epochs=6` changes one value. Values that
-a recipe leaves out have the default given here.
+A recipe is a YAML file with everything that decides what a training run produces.
+`vea train --recipe NAME` takes the name of a recipe that ships with the program or the path of your
+own file, and `--set training.epochs=6` changes one value. Values that a recipe leaves out have the
+default given here.
 """
 
 
@@ -25,8 +33,9 @@ def page() -> str:
         title = f"## `{key}`" if key else "## Top level"
         parts.append(f"{title}\n\n{_table(path, explained)}")
     parts.append(
-        "## `selector.objects`\n\n`source` names the object source; the other keys are its settings. "
-        "[Stimuli and their sources](../concepts/stimuli-sources.md) compares the sources.\n"
+        "## `selector.objects`\n\n`source` names the object source; the other keys are its "
+        "settings. [Stimuli and their sources](../concepts/stimuli-sources.md) compares the "
+        "sources.\n"
     )
     for source, path in OBJECT_SOURCES:
         parts.append(f"### `source: {source}`\n\n{_parameters(path)}")
@@ -83,9 +92,9 @@ def _rows(rows: list[tuple[str, str, str, str]], path: str) -> str:
     head = "| key | type | default | meaning |\n|---|---|---|---|\n"
     lines = []
     for name, kind, default, words in rows:
-        kind, words = kind.replace("|", "\\|"), words.replace("|", "\\|")
         shown = default if default in ("required", "") else f"`{default}`"
-        lines.append(f"| `{name}` | {kind} | {shown} | {words} |\n")
+        cells = [f"`{name}`", *(cell.replace("|", "\\|") for cell in (kind, shown, words))]
+        lines.append(f"| {' | '.join(cells)} |\n")
     return head + "".join(lines)
 
 
@@ -94,7 +103,9 @@ def _default(value: Any) -> str:
     if value is None:
         return "required"
     text = str(value).strip("'\"")
-    if "default_factory" in text or text.startswith(("UNNAMED", "emotions.", "MIKELS")):
+    if text == "emotions.MIKELS.name":
+        return str(wheel().name)
+    if "default_factory" in text or text == "UNNAMED":
         return ""
     text = re.sub(r"^\((.*)\)$", r"[\1]", text).replace("[]", "none")
     return {"True": "true", "False": "false", "None": "null", "none": ""}.get(text, text)
