@@ -68,7 +68,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: Path | str,
+        path: Path | str | None = None,
         *,
         device: str = "cpu",
         batch_size: int | None = None,
@@ -78,7 +78,7 @@ class Predictor:
         """Read an archive (folder or ``.mar``).
 
         Args:
-            path: of the archive.
+            path: The archive; the one that comes with the program if not given.
             device: where the networks run.
             batch_size: images a forward pass.
             threads: that search for faces; as many as there are processors if not given.
@@ -87,6 +87,11 @@ class Predictor:
         Raises:
             ArchiveError: there is no archive of this format at ``path``.
         """
+        if path is None:
+            # Only where the program is installed: a served archive has no other beside it.
+            from model_store import shipped_archive  # noqa: PLC0415
+
+            path = shipped_archive()
         archive = load_archive(Path(path), face_threads=threads or os.cpu_count() or 1)
         return cls(archive, device=device, batch_size=batch_size, half=half)
 

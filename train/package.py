@@ -28,7 +28,15 @@ _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold
 _SERVING = "model-config.yaml"
 # What no prediction runs: a change of it must not make another model.
-_NOT_PACKED = ("client", "drawing", "writing.py", "atomic_files.py", "__pycache__", ".*")
+_NOT_PACKED = (
+    "client",
+    "drawing",
+    "writing.py",
+    "atomic_files.py",
+    "py.typed",
+    "__pycache__",
+    ".*",
+)
 
 
 class PackageError(VeaError):

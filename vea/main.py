@@ -8,10 +8,12 @@ ended because more images failed than allowed; 4 `report --fail-on-drift` found 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from handler import __version__
 from handler.values.errors import VeaError
 
 # What to install when a command's package is missing.
@@ -27,7 +29,7 @@ _EXTRAS = {
     "jinja2": "jobs",
     "prometheus_client": "jobs",
     "ray": "ray",
-    "obstore": "fast",
+    "obstore": "jobs",
     "ts": "serve",
     "starlette": "web",
     "uvicorn": "web",
@@ -63,7 +65,6 @@ def build_app() -> typer.Typer:
         help="Which emotions does a photo evoke, and why? "
         "Start with `vea demo`, or `vea predict PHOTO`.",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
     )
@@ -72,7 +73,27 @@ def build_app() -> typer.Typer:
         *(evaluate, ablate, serve, models, web, score, backfill, report, detectron2),
     ):
         module.register(app)
+    app.callback()(_options)
     return app
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            callback=lambda wanted: _print_version() if wanted else None,
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_version() -> None:
+    typer.echo(f"vea {__version__}")
+    raise typer.Exit
 
 
 def main() -> None:

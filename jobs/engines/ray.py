@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jobs.scoring.worker import Worker
     from jobs.values.tasks import PartReport, Task
 
+_PROGRAM = Path(__file__).resolve().parents[2]  # the folder that holds this package
 _LOOK = 1.0  # seconds between looks at signals and at new machines
 _PATIENCE = 10.0  # seconds for a cluster to answer
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -131,9 +132,16 @@ def _answers(address: str) -> bool:
 
 def _connect(ray: Any, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
-        return
+    # Ray puts the folder that it is started in before all others that its workers import from: a
+    # `jobs.py` of the user's would stand in the place of this package.
+    with chdir(_PROGRAM):
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **quiet)
+            return
+        _join(ray, address, quiet)
+
+
+def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:

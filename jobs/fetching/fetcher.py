@@ -182,7 +182,7 @@ def _objects(s3: S3, client: str) -> Objects:
             from jobs.fetching.obstore import ObstoreObjects  # noqa: PLC0415 - it is optional
         except ModuleNotFoundError:
             raise S3Error(
-                "obstore is not installed: pip install 'vea[fast]', or fetch with boto3"
+                "obstore is not installed: pip install 'vea[jobs]', or fetch with boto3"
             ) from None
         return ObstoreObjects(s3)
     raise S3Error(f"'{client}' is no client of S3: expected boto3 or obstore")

@@ -29,7 +29,10 @@ def explain(
     to: Annotated[Path, typer.Option("--out", help="Folder for the drawings; made if need be.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="A .mar file or model folder. [default: newest in ./model_store]"),
+        typer.Option(
+            help="A .mar file or model folder. "
+            "[default: newest in ./model_store, else the shipped one]"
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list for programs instead of tables.")

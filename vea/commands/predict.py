@@ -28,7 +28,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="A .mar file or model folder. [default: newest in ./model_store]"),
+        typer.Option(
+            help="A .mar file or model folder. "
+            "[default: newest in ./model_store, else the shipped one]"
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list for programs instead of a table.")

@@ -30,7 +30,7 @@ def serve(
         Path | None,
         typer.Argument(
             help="A .mar file. Its code will run. [default: what was promoted last on this server, "
-            "else the newest in ./model_store]"
+            "else the newest in ./model_store, else the shipped one]"
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="For predictions.")] = _PORTS[0],

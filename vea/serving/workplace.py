@@ -249,7 +249,8 @@ class Workplace:
         others = [
             folder
             for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-            if Path(folder).is_absolute() and not Path(folder, "handler").exists()
+            if Path(folder).is_absolute()
+            and not any(Path(folder, name).exists() for name in ("handler", "handler.py"))
         ]
         environment["PYTHONPATH"] = os.pathsep.join(others)
         if not others:
