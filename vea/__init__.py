@@ -19,9 +19,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from handler import __version__
-
 if TYPE_CHECKING:
+    from handler import __version__
     from handler.client import AsyncClient, Client
     from handler.predictor import Predictor
     from handler.values.errors import VeaError
@@ -40,7 +39,9 @@ __all__ = [
     "shipped_archive",
 ]
 
+# Nothing is imported before it is used: `python -m vea` sees to sys.path first.
 _MODULES = {
+    "__version__": "handler",
     "AsyncClient": "handler.client",
     "Client": "handler.client",
     "ModelIdentity": "handler.values.prediction",

@@ -110,7 +110,6 @@ def test_photos_of_one_name_have_a_drawing_each(photos, tiny_model, tmp_path):
     ("arguments", "said"),
     [
         (("predict", "absent.jpg"), "there is no photo at absent.jpg"),
-        (("predict", "photo.jpg"), "no .mar in"),
         (("predict", "photo.jpg", "--model", "photo.jpg"), "not a model archive"),
         (("evaluate", "photo.jpg", "--data", "."), "not a model archive"),
         (("train", "--data", ".", "--recipe", "heavy"), "unknown recipe 'heavy'"),
