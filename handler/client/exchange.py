@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from handler.client.errors import EndpointError, Refused, Unavailable
-from handler.client.keys import Keys, KeysAway
+from handler.client.keys import CredentialsUnavailable, Keys
 from handler.client.retry import RetryPolicy, retry_after
 from handler.client.steps import Ask, Pause, Reply, Steps, send
 
@@ -118,7 +118,7 @@ class Exchange:
                         f"{self.url} does not take the key ({describe(reply)}); give a valid one",
                         reply.status,
                     )
-        except KeysAway as away:
+        except CredentialsUnavailable as away:
             return Reply(0, failure=str(away)), sent
 
     def ready(self, probe: bytes) -> Steps[bool]:

@@ -26,7 +26,7 @@ _NEVER = "9999-12-31T00:00:00+00:00"
 _READINGS = 20
 
 
-class KeysAway(EndpointError):
+class CredentialsUnavailable(EndpointError):
     """There were keys, and now there are none: the server is being started anew, or has ended."""
 
 
@@ -37,7 +37,7 @@ class Keys(Protocol):
         """The key to send; None to send none.
 
         Raises:
-            KeysAway: there is none any more; there may be again.
+            CredentialsUnavailable: there is none any more; there may be again.
             EndpointError: there is none.
         """
         ...
@@ -88,7 +88,8 @@ class KeyFile:
         """A key that is valid for at least a minute, renewed if need be.
 
         Raises:
-            KeysAway: the file was there before, or the server cannot be asked for a new key.
+            CredentialsUnavailable: the file was there before, or the server cannot be asked for a
+                new key.
             EndpointError: there is no such file, or the server gives no new key.
         """
         key, expires = yield from self._read()
@@ -118,7 +119,7 @@ class KeyFile:
             url = f"{self._management or management_beside(self.path)}/token?type={self.purpose}"
             reply = yield from send(Ask("GET", url, _TIMEOUT, headers))
             if reply.status == 0:
-                raise KeysAway(f"no new key from the server: {reply.failure}")
+                raise CredentialsUnavailable(f"no new key from the server: {reply.failure}")
             if reply.status != 200:
                 raise EndpointError(
                     f"the server gives no new {self.purpose} key (status {reply.status}); the one "
@@ -145,7 +146,7 @@ class KeyFile:
                 # TorchServe writes over the file: for a moment it is empty or cut.
                 if reading + 1 == _READINGS or not isinstance(error, ValueError):
                     away = self._seen and isinstance(error, FileNotFoundError)
-                    raise (KeysAway if away else EndpointError)(
+                    raise (CredentialsUnavailable if away else EndpointError)(
                         f"no access keys of a running server in {self.path}: {error}"
                     ) from None
             yield Pause(_SOON)

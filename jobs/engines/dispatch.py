@@ -1,6 +1,6 @@
 """Who scores which chunk, whatever becomes of the workers: for processes and for Ray alike.
 
-The workers are `Hands`, which can be started, given a task, and waited for. They may die at any
+A `WorkerPool` starts workers, assigns tasks to them, and waits for events. Workers may die at any
 moment. `dispatch` gives each chunk to one of them at a time, replaces those that died, has the
 images found that kill (see `jobs.engines.quarantine`), and reports each chunk exactly once. It
 gives up only when no worker lives long enough to be of use.
@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from handler.values.errors import VeaError
-from jobs.engines.quarantine import Inquest, WorkersDie
+from jobs.engines.quarantine import CrashBisection, WorkersDie
 from jobs.engines.signals import StopRequest
 from jobs.values.tasks import OnImages, OnPoison
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from jobs.values.tasks import PartReport, Task
 
 
-_FALSE_STARTS = 3
-_FRUITLESS = 20  # deaths in a row, for each hand; one poisoned image in a chunk of 1,000 costs 14
+_MAX_FAILED_STARTS = 3
+# For each worker; finding one image that kills in a chunk of 1,000 costs 14 crashes.
+_MAX_CONSECUTIVE_CRASHES = 20
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,112 +36,112 @@ class WorkerFailed(VeaError):
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A hand has loaded the model."""
+class WorkerReady:
+    """A worker has loaded the model."""
 
-    hand: int
+    worker_id: int
 
 
 @dataclass(frozen=True)
 class Images:
-    """A hand is through with some images of its task."""
+    """A worker has finished some images of its task."""
 
-    hand: int
+    worker_id: int
     count: int
     failed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A hand is through with its task; it can have another."""
+    """A worker has finished its task and can take another."""
 
-    hand: int
+    worker_id: int
     report: PartReport
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A hand met an error that every other would meet too."""
+    """A worker failed with an error that is not specific to its task."""
 
-    hand: int
+    worker_id: int
     message: str
 
 
 @dataclass(frozen=True)
 class Died:
-    """A hand is no more; nothing else will be heard of it.
+    """The worker died; it sends no further events.
 
     Attributes:
-        hand: which.
-        words: how it died.
-        begun: whether it may have begun its task, so that the task may be what killed it.
+        worker_id: Number of the worker.
+        cause: How it died, in one line.
+        begun: Whether it may have begun its task, so that the task may be what killed it.
     """
 
-    hand: int
-    words: str
+    worker_id: int
+    cause: str
     begun: bool = True
 
 
-Event = Ready | Images | Finished | Failed | Died
+Event = WorkerReady | Images | Finished | Failed | Died
 
 
-class Hands(Protocol):
-    """Workers that can die; known by numbers, of which none is used twice."""
+class WorkerPool(Protocol):
+    """Workers that can die, known by numbers; no number is used twice."""
 
-    def most(self) -> int:
-        """How many there can be now, at least 1."""
+    def capacity(self) -> int:
+        """Number of workers that can run now, at least 1."""
 
     def start(self) -> int:
-        """Start one more; `Ready` or `Died` will be heard of it."""
+        """Start a worker and return its number; it sends `WorkerReady` or `Died`."""
 
-    def give(self, hand: int, task: Task) -> None:
-        """Give a task to one that has none; if it is dead, `Died` will be heard of it."""
+    def assign(self, worker_id: int, task: Task) -> None:
+        """Give a task to an idle worker; a dead one sends `Died`."""
 
     def wait(self, stop: StopRequest, timeout: float | None) -> Sequence[Event]:
-        """What happened; waits for something, for a signal, or for so many seconds."""
+        """Events since the last call; waits for one, for a signal, or for ``timeout`` seconds."""
 
     def close(self) -> None:
-        """Kill all and forget them."""
+        """Kill all workers."""
 
 
 def dispatch(
-    hands: Hands,
+    pool: WorkerPool,
     todo: Iterator[Task],
     *,
     on_images: OnImages,
     on_poison: OnPoison,
     stop: StopRequest,
 ) -> Generator[PartReport]:
-    """Have every task done; the hands are closed at the end, however it comes.
+    """Do every task; the pool is closed at the end, whatever happens.
 
     Args:
-        hands: not started yet.
-        todo: whole chunks; asked for as they are needed.
-        on_images: told of every image, as soon as its hand tells.
-        on_poison: told of images that kill.
-        stop: ends this early, with fewer reports.
+        pool: Worker pool that has not been started.
+        todo: Whole chunks, taken as they are needed.
+        on_images: Called for images as soon as their worker reports them.
+        on_poison: Called for images that kill workers.
+        stop: Request that ends the run early, with fewer reports.
 
     Raises:
-        WorkerFailed: a hand says that the job cannot be done.
-        WorkersDie: hands die faster than they work.
+        WorkerFailed: A worker reports that the job cannot be done.
+        WorkersDie: Workers die faster than they finish tasks.
     """
-    state = _Dispatch(hands, todo, on_images, on_poison)
+    state = _Dispatch(pool, todo, on_images, on_poison)
     try:
         while state.supply(stop):
-            for event in hands.wait(stop, stop.seconds_left()):
+            for event in pool.wait(stop, stop.seconds_left()):
                 if report := state.take(event):
                     yield report
     finally:
-        hands.close()
+        pool.close()
 
 
 class _Dispatch:
-    """The state between two events."""
+    """State of the dispatch between two events."""
 
     def __init__(
-        self, hands: Hands, todo: Iterator[Task], on_images: OnImages, on_poison: OnPoison
+        self, pool: WorkerPool, todo: Iterator[Task], on_images: OnImages, on_poison: OnPoison
     ) -> None:
-        self._hands = hands
+        self._pool = pool
         self._todo = todo
         self._on_images = on_images
         self._on_poison = on_poison
@@ -148,105 +149,107 @@ class _Dispatch:
         self._starting: set[int] = set()
         self._idle: list[int] = []
         self._busy: dict[int, Task] = {}
-        # What each hand has told of its task so far.
+        # Images that each worker has reported of its task so far.
         self._through: Counter[int] = Counter()
         self._failed: dict[int, Counter[str]] = {}
-        self._inquests: dict[int, Inquest] = {}
-        self._false_starts = 0
-        self._fruitless = 0
+        self._bisections: dict[int, CrashBisection] = {}
+        self._failed_starts = 0
+        self._consecutive_crashes = 0
 
     def supply(self, stop: StopRequest) -> bool:
-        """Give out what there is to do; returns whether there is anything to wait for."""
+        """Assign tasks to idle workers; returns whether there is anything to wait for."""
         if stop.is_set():
             # Probes write nothing, so nobody needs to wait for them.
             under_way = any(task.probe is None for task in self._busy.values())
             return under_way and stop.seconds_left() != 0
-        most = self._hands.most()
+        capacity = self._pool.capacity()
         # No more than can be given out at once: a list of millions stays where it is.
-        wanted = most - len(self._busy) - len(self._queue)
+        wanted = capacity - len(self._busy) - len(self._queue)
         self._queue.extend(islice(self._todo, max(0, wanted)))
         while self._idle and self._queue:
-            self._give(self._idle.pop(), self._queue.popleft())
-        while len(self._starting) < len(self._queue) and self._alive < most:
-            self._starting.add(self._hands.start())
+            self._assign(self._idle.pop(), self._queue.popleft())
+        while len(self._starting) < len(self._queue) and self._alive < capacity:
+            self._starting.add(self._pool.start())
         return bool(self._busy or self._queue)
 
     @property
     def _alive(self) -> int:
         return len(self._starting) + len(self._idle) + len(self._busy)
 
-    def _give(self, hand: int, task: Task) -> None:
-        self._busy[hand] = task
-        self._hands.give(hand, task)
+    def _assign(self, worker_id: int, task: Task) -> None:
+        self._busy[worker_id] = task
+        self._pool.assign(worker_id, task)
 
     def take(self, event: Event) -> PartReport | None:
-        """Act on an event; returns the report of a chunk that is done."""
+        """Handle an event; returns the report of a chunk that is done."""
         match event:
-            case Ready(hand):
-                self._false_starts = 0
-                self._starting.discard(hand)
-                self._idle.append(hand)
-            case Images(hand, count, failed):
-                if self._busy[hand].probe is None:
-                    self._through[hand] += count
-                    self._failed.setdefault(hand, Counter()).update(failed)
+            case WorkerReady(worker_id):
+                self._failed_starts = 0
+                self._starting.discard(worker_id)
+                self._idle.append(worker_id)
+            case Images(worker_id, count, failed):
+                if self._busy[worker_id].probe is None:
+                    self._through[worker_id] += count
+                    self._failed.setdefault(worker_id, Counter()).update(failed)
                     self._on_images(count, failed)
-            case Finished(hand, report):
-                return self._finished(hand, report)
+            case Finished(worker_id, report):
+                return self._finished(worker_id, report)
             case Failed(_, message):
                 raise WorkerFailed(message)
-            case Died(hand, words, begun):
-                self._died(hand, words, begun)
+            case Died(worker_id, cause, begun):
+                self._died(worker_id, cause, begun)
         return None
 
-    def _finished(self, hand: int, report: PartReport) -> PartReport | None:
-        task = self._busy.pop(hand)
-        count, failed = self._forget(hand)
-        self._idle.append(hand)
-        self._fruitless = 0
+    def _finished(self, worker_id: int, report: PartReport) -> PartReport | None:
+        task = self._busy.pop(worker_id)
+        count, failed = self._forget(worker_id)
+        self._idle.append(worker_id)
+        self._consecutive_crashes = 0
         if task.probe is not None:
-            self._follow(task, self._inquests[task.chunk.index].survived())
+            self._follow(task, self._bisections[task.chunk.index].on_probe_ok())
             return None
-        self._inquests.pop(task.chunk.index, None)
-        # Not every kind of hand tells of single images.
+        self._bisections.pop(task.chunk.index, None)
+        # Not every kind of worker reports single images.
         rest = Counter(report.reasons)
         rest.subtract(failed)
         if report.rows != count or any(rest.values()):
             self._on_images(report.rows - count, {reason: n for reason, n in rest.items() if n})
         return report
 
-    def _died(self, hand: int, words: str, begun: bool) -> None:
-        self._idle = [other for other in self._idle if other != hand]
-        if hand in self._starting:
-            self._starting.discard(hand)
-            self._false_starts += 1
-            if self._false_starts >= _FALSE_STARTS:
+    def _died(self, worker_id: int, cause: str, begun: bool) -> None:
+        self._idle = [other for other in self._idle if other != worker_id]
+        if worker_id in self._starting:
+            self._starting.discard(worker_id)
+            self._failed_starts += 1
+            if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise WorkersDie(
-                    f"{self._false_starts} workers in a row ended before they were ready: {words}"
+                    f"{self._failed_starts} workers in a row ended before they were ready: {cause}"
                 )
-        task = self._busy.pop(hand, None)
+        task = self._busy.pop(worker_id, None)
         if task is None:
             return
-        count, failed = self._forget(hand)
+        count, failed = self._forget(worker_id)
         if count:
             self._on_images(-count, {reason: -n for reason, n in failed.items()})
-        self._fruitless += 1
-        if self._fruitless > _FRUITLESS * self._hands.most():
-            raise WorkersDie(f"{self._fruitless} workers in a row ended over their work: {words}")
+        self._consecutive_crashes += 1
+        if self._consecutive_crashes > _MAX_CONSECUTIVE_CRASHES * self._pool.capacity():
+            raise WorkersDie(
+                f"{self._consecutive_crashes} workers in a row ended over their work: {cause}"
+            )
         if not begun:
             self._queue.appendleft(task)
             return
         if task.probe is None:
-            _LOG.warning("a worker ended over %s (%s); it is done again", task.chunk.id, words)
-        inquest = self._inquests.setdefault(task.chunk.index, Inquest(task))
-        self._follow(task, inquest.died(task, words))
+            _LOG.warning("a worker ended over %s (%s); it is done again", task.chunk.id, cause)
+        bisection = self._bisections.setdefault(task.chunk.index, CrashBisection(task))
+        self._follow(task, bisection.on_crash(task, cause))
 
     def _follow(self, task: Task, steps: Sequence[Task]) -> None:
-        """Do these next."""
+        """Put tasks at the head of the queue."""
         for step in steps:
             if step.probe is None and step.skip != task.skip:
                 self._on_poison(step.chunk, step.skip)
         self._queue.extendleft(reversed(steps))
 
-    def _forget(self, hand: int) -> tuple[int, Counter[str]]:
-        return self._through.pop(hand, 0), self._failed.pop(hand, Counter())
+    def _forget(self, worker_id: int) -> tuple[int, Counter[str]]:
+        return self._through.pop(worker_id, 0), self._failed.pop(worker_id, Counter())

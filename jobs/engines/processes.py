@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from handler.values.errors import VeaError
-from jobs.engines.dispatch import Died, Event, Failed, Finished, Images, Ready, dispatch
+from jobs.engines.dispatch import Died, Event, Failed, Finished, Images, WorkerReady, dispatch
 from jobs.engines.signals import SIGNALS, StopRequest
 from jobs.values.tasks import OnImages, OnPoison
 
@@ -54,12 +54,12 @@ class Processes:
         stop: StopRequest,
     ) -> Generator[PartReport]:
         """As `jobs.engines.base.Engine.run`."""
-        hands = _Processes(self._count, worker)
-        return dispatch(hands, todo, on_images=on_images, on_poison=on_poison, stop=stop)
+        pool = _Processes(self._count, worker)
+        return dispatch(pool, todo, on_images=on_images, on_poison=on_poison, stop=stop)
 
 
 @dataclass
-class _Hand:
+class _WorkerProcess:
     """One process, as the driver sees it."""
 
     process: SpawnProcess
@@ -89,7 +89,7 @@ class _Hand:
             self.silent = not written
             self.tail = (self.tail + written)[-_TAIL:]
 
-    def last_words(self) -> str:
+    def cause_of_death(self) -> str:
         """How it ended, in one line."""
         self.listen()
         code = self.process.exitcode
@@ -113,16 +113,16 @@ class _Hand:
 
 
 class _Processes:
-    """`jobs.engines.dispatch.Hands` that are processes."""
+    """`jobs.engines.dispatch.WorkerPool` that are processes."""
 
     def __init__(self, count: int, worker: Worker) -> None:
         self._count = count
         self._worker = worker
-        self._hands: dict[int, _Hand] = {}
+        self._pool: dict[int, _WorkerProcess] = {}
         self._started = 0
         self._context = multiprocessing.get_context("spawn")
 
-    def most(self) -> int:
+    def capacity(self) -> int:
         return self._count
 
     def start(self) -> int:
@@ -141,43 +141,43 @@ class _Processes:
         # With these open here, nobody would notice that the process has closed its own.
         theirs.close()
         their_errors.close()
-        self._hands[number] = _Hand(process, ours, errors)
+        self._pool[number] = _WorkerProcess(process, ours, errors)
         self._send(number, self._worker)
         return number
 
-    def give(self, hand: int, task: Task) -> None:
+    def assign(self, hand: int, task: Task) -> None:
         self._send(hand, task)
 
     def wait(self, stop: StopRequest, timeout: float | None) -> list[Event]:
-        sources = [source for hand in self._hands.values() for source in hand.sources()]
+        sources = [source for hand in self._pool.values() for source in hand.sources()]
         ready = set(wait([stop.fileno(), *sources], timeout))
-        stop.hear()
+        stop.drain()
         events: list[Event] = []
-        for number, hand in list(self._hands.items()):
+        for number, hand in list(self._pool.items()):
             if not ready.isdisjoint(hand.sources()):
                 events += self._hear(number, hand, dead=hand.process.sentinel in ready)
         return events
 
     def close(self) -> None:
-        for hand in self._hands.values():
+        for hand in self._pool.values():
             hand.close()
-        self._hands.clear()
+        self._pool.clear()
 
     def _send(self, hand: int, message: object) -> None:
         try:
-            self._hands[hand].pipe.send(message)
+            self._pool[hand].pipe.send(message)
         except OSError:
             # It is dead, which its sentinel will tell.
-            self._hands[hand].hung_up = True
+            self._pool[hand].hung_up = True
 
-    def _hear(self, number: int, hand: _Hand, *, dead: bool) -> Iterator[Event]:
+    def _hear(self, number: int, hand: _WorkerProcess, *, dead: bool) -> Iterator[Event]:
         hand.listen()
         for kind, *values in hand.messages():
             yield kind(number, *values)
         if dead:
             hand.process.join()
-            yield Died(number, hand.last_words())
-            del self._hands[number]
+            yield Died(number, hand.cause_of_death())
+            del self._pool[number]
             hand.close()
 
 
@@ -211,7 +211,7 @@ def _serve(pipe: Connection, errors: Connection) -> None:
     try:
         worker = pipe.recv()
         with worker.start(tell) as work:
-            say(Ready)
+            say(WorkerReady)
             while True:
                 say(Finished, work(pipe.recv()))
     except VeaError as error:

@@ -27,7 +27,7 @@ class WorkersDie(VeaError):
     """Processes die and no image is to blame; the message is one line for people."""
 
 
-class Inquest:
+class CrashBisection:
     """What to do next about one chunk that lost workers.
 
     Args:
@@ -36,19 +36,19 @@ class Inquest:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._words = ""
+        self._cause = ""
         self._deaths = 0
         self._rounds = 0
         self._open = 0
         self._killers: set[int] = set()
         self._killed_once: set[int] = set()
 
-    def died(self, task: Task, words: str) -> list[Task]:
+    def on_crash(self, task: Task, cause: str) -> list[Task]:
         """A worker died over ``task``: the whole chunk or a probe of it.
 
         Args:
             task: that it had.
-            words: how it died.
+            cause: how it died.
 
         Returns:
             What is to be done before the chunk can be done; nothing if other probes of it are
@@ -57,7 +57,7 @@ class Inquest:
         Raises:
             WorkersDie: the chunk kills and none of its images does, or all of them do.
         """
-        self._words = words
+        self._cause = cause
         span = task.probe
         if span is None:
             self._deaths += 1
@@ -70,10 +70,10 @@ class Inquest:
             self._killed_once.add(span.start)
             return [task]
         self._killers.add(span.start)
-        return self.survived()
+        return self.on_probe_ok()
 
-    def survived(self) -> list[Task]:
-        """A probe is over; returns what is to be done next, as `died` does.
+    def on_probe_ok(self) -> list[Task]:
+        """A probe is over; returns what is to be done next, as `on_crash` does.
 
         After the last probe this is the whole chunk, with what was found among its ``skip``.
         """
@@ -87,7 +87,7 @@ class Inquest:
         if self._rounds > _ROUNDS or not chunk.entries:
             raise WorkersDie(
                 f"{chunk.id} ends every process that scores it, and none of its images does so "
-                f"alone ({self._words}): is there enough memory? Try fewer --workers"
+                f"alone ({self._cause}): is there enough memory? Try fewer --workers"
             )
         self._killers, self._killed_once = set(), set()
         probes = self._halves(chunk.positions)
@@ -104,7 +104,7 @@ class Inquest:
         if len(self._killers) == len(chunk.entries) >= _SUSPICIOUS:
             raise WorkersDie(
                 f"each of the {len(chunk.entries)} images of {chunk.id} ends the process that "
-                f"scores it ({self._words}): look at the model and this machine, not at the images"
+                f"scores it ({self._cause}): look at the model and this machine, not at the images"
             )
         self._task = replace(self._task, skip=self._task.skip | self._killers)
         return self._task

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handler.values.errors import VeaError
-from jobs.engines.dispatch import Died, Event, Failed, Finished, Ready, dispatch
+from jobs.engines.dispatch import Died, Event, Failed, Finished, WorkerReady, dispatch
 from jobs.engines.signals import SIGNALS, StopRequest
 from jobs.values.tasks import OnImages, OnPoison
 
@@ -68,8 +68,8 @@ class OnRay:
     ) -> Generator[PartReport]:
         """As `jobs.engines.base.Engine.run`; images are told of by whole chunks."""
         with _connected(self._address) as ray:
-            hands = _Actors(ray, worker, most=self._workers, gpus=self._gpus)
-            yield from dispatch(hands, todo, on_images=on_images, on_poison=on_poison, stop=stop)
+            pool = _Actors(ray, worker, most=self._workers, gpus=self._gpus)
+            yield from dispatch(pool, todo, on_images=on_images, on_poison=on_poison, stop=stop)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _answer(action: Callable[[], object]) -> object:
 
 
 class _Actors:
-    """`jobs.engines.dispatch.Hands` that are Ray actors."""
+    """`jobs.engines.dispatch.WorkerPool` that are Ray actors."""
 
     def __init__(self, ray: Any, worker: Worker, *, most: int | None, gpus: float) -> None:
         self._ray = ray
@@ -219,7 +219,7 @@ class _Actors:
         self._room = 1
         self._looked = -math.inf
 
-    def most(self) -> int:
+    def capacity(self) -> int:
         """As asked for, or what the machines of the cluster have room for by now."""
         if self._most is not None:
             return self._most
@@ -236,17 +236,17 @@ class _Actors:
         self._loading.add(number)
         return number
 
-    def give(self, hand: int, task: Task) -> None:
+    def assign(self, worker_id: int, task: Task) -> None:
         # A lost machine takes idle actors along too, which nobody hears of until they are called;
         # that must not look as if the task had killed one after the other.
-        self._given[hand] = task
-        self._waiting[self._actors[hand].live.remote()] = hand
+        self._given[worker_id] = task
+        self._waiting[self._actors[worker_id].live.remote()] = worker_id
 
     def wait(self, stop: StopRequest, timeout: float | None) -> list[Event]:
         timeout = _LOOK if timeout is None else min(timeout, _LOOK)
         refs = list(self._waiting)
         ready, _ = self._ray.wait(refs, num_returns=1, timeout=timeout)
-        stop.hear()
+        stop.drain()
         return [event for ref in ready for event in self._events(ref)]
 
     def close(self) -> None:
@@ -256,25 +256,25 @@ class _Actors:
         self._waiting.clear()
 
     def _events(self, ref: Any) -> Iterator[Event]:
-        hand = self._waiting.pop(ref)
+        worker_id = self._waiting.pop(ref)
         try:
             answer = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             # It may be that only the connection to it is lost.
-            self._ray.kill(self._actors.pop(hand), no_restart=True)
-            begun = self._given.pop(hand, None) is None
-            yield Died(hand, _last_words(error), begun)
+            self._ray.kill(self._actors.pop(worker_id), no_restart=True)
+            begun = self._given.pop(worker_id, None) is None
+            yield Died(worker_id, _last_words(error), begun)
             return
         if isinstance(answer, str):
-            yield Failed(hand, answer)
-        elif hand in self._loading:
-            self._loading.discard(hand)
-            yield Ready(hand)
-        elif hand in self._given:
-            task = self._given.pop(hand)
-            self._waiting[self._actors[hand].score.remote(task)] = hand
+            yield Failed(worker_id, answer)
+        elif worker_id in self._loading:
+            self._loading.discard(worker_id)
+            yield WorkerReady(worker_id)
+        elif worker_id in self._given:
+            task = self._given.pop(worker_id)
+            self._waiting[self._actors[worker_id].score.remote(task)] = worker_id
         else:
-            yield Finished(hand, answer)
+            yield Finished(worker_id, answer)
 
 
 def _last_words(error: Exception) -> str:

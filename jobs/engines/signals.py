@@ -38,14 +38,14 @@ class StopRequest:
         self.signal: int | None = None
         self._grace = grace
         self._deadline: float | None = None
-        self._patient = False
-        self._bell, self._rope = os.pipe()
-        os.set_blocking(self._bell, False)
+        self._graceful = False
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
 
     def close(self) -> None:
         """Give back the file descriptors."""
-        os.close(self._bell)
-        os.close(self._rope)
+        os.close(self._read_fd)
+        os.close(self._write_fd)
 
     @contextmanager
     def listen(self) -> Iterator[StopRequest]:
@@ -64,13 +64,13 @@ class StopRequest:
                 signal.signal(number, handler)
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
+    def graceful(self) -> Iterator[None]:
         """In this context signals set the request; outside they raise `Interrupted` at once."""
-        self._patient = True
+        self._graceful = True
         try:
             yield
         finally:
-            self._patient = False
+            self._graceful = False
 
     def request(self, number: int = signal.SIGTERM) -> None:
         """Ask for the end, as a signal does; the second time for the end at once."""
@@ -79,7 +79,7 @@ class StopRequest:
             self._deadline = time.monotonic() + self._grace
         else:
             self._deadline = -math.inf
-        os.write(self._rope, b"!")
+        os.write(self._write_fd, b"!")
 
     def is_set(self) -> bool:
         """Whether no more work should be begun."""
@@ -92,18 +92,18 @@ class StopRequest:
         return max(0.0, self._deadline - time.monotonic())
 
     def fileno(self) -> int:
-        """Readable when a signal has come since `hear`."""
-        return self._bell
+        """Readable when a signal has come since `drain`."""
+        return self._read_fd
 
-    def hear(self) -> None:
+    def drain(self) -> None:
         """Make the file descriptor quiet until the next signal."""
         try:
-            while os.read(self._bell, 64):
+            while os.read(self._read_fd, 64):
                 pass
         except BlockingIOError:
             pass
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.request(number)
-        if not self._patient:
+        if not self._graceful:
             raise Interrupted

@@ -1,6 +1,6 @@
 """The bytes of one image, from S3, from an HTTPS host that the user named, or from a local file.
 
-Whatever is wrong with a single image is `ObjectRefused`. Only when image after image cannot be
+Whatever is wrong with a single image is `ObjectUnavailable`. Only when image after image cannot be
 reached, or none may be read from the start, does `Fetcher` stop the job: rows that blame the images
 for it would be skipped as done when the job is started again.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs.fetching.https import HttpsImages
-from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
 from jobs.values.locations import S3Location, is_s3, is_web
 
@@ -42,14 +42,14 @@ class Objects(Protocol):
     """Gets objects of S3: `jobs.storage.s3.S3` does, and `jobs.fetching.obstore.ObstoreObjects`."""
 
     def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
-        """Content and ETag of an object; raises `ObjectRefused` or `S3Error`."""
+        """Content and ETag of an object; raises `ObjectUnavailable` or `StorageError`."""
 
 
 class Streak:
     """Counts images in succession that end in one bad way; safe to share between threads.
 
     Args:
-        kind: of `ObjectRefused` that counts.
+        kind: of `ObjectUnavailable` that counts.
         most: this many are one too many.
         passing_over: kinds that say nothing, neither for nor against.
         from_the_start: an image that ends otherwise ends the counting too, for good.
@@ -87,7 +87,7 @@ class Fetcher:
     """Reads images; safe to share between threads.
 
     Args:
-        s3: for the images that lie there; its retries and its pace are those of all images.
+        s3: for the images that lie there; its retries and its limiter are those of all images.
         max_bytes: larger images are refused without being read.
         hosts: that images may be fetched from over HTTPS, as `jobs.fetching.https.HttpsImages`
             takes them.
@@ -127,18 +127,18 @@ class Fetcher:
         """The encoded image at ``location``: a path, ``s3://bucket/key`` or ``https://...``.
 
         Raises:
-            ObjectRefused: this image cannot be had.
-            S3Error: no image can be had.
+            ObjectUnavailable: this image cannot be had.
+            StorageError: no image can be had.
         """
         if not location:
-            raise ObjectRefused("bad-location", "this row of the list names no image")
+            raise ObjectUnavailable("bad-location", "this row of the list names no image")
         if not is_s3(location) and not is_web(location):
             return Fetched(_read(location, self._max_bytes), None)
         if not _is_text(location):
-            raise ObjectRefused("bad-location", "the location is not valid Unicode text")
+            raise ObjectUnavailable("bad-location", "the location is not valid Unicode text")
         try:
             data, etag = self._get(location)
-        except ObjectRefused as refused:
+        except ObjectUnavailable as refused:
             self._watch(location, refused)
             raise
         self._outage.is_too_long(None)
@@ -150,16 +150,16 @@ class Fetcher:
             return self._web.fetch(location, max_bytes=self._max_bytes)
         return self._objects.fetch(_parse(location), max_bytes=self._max_bytes)
 
-    def _watch(self, location: str, refused: ObjectRefused) -> None:
+    def _watch(self, location: str, refused: ObjectUnavailable) -> None:
         server = "S3" if is_s3(location) else "/".join(location.split("/", 3)[:3])
         # An answer about an image, be it "missing", shows that the server is there.
         if self._outage.is_too_long(refused.kind):
-            raise S3Error(
+            raise StorageError(
                 f"{server} is out of reach: image after image could not be fetched "
                 f"({refused.reason}); finished parts are kept, start again later"
             ) from refused
         if self._denial.is_too_long(refused.kind):
-            raise S3Error(
+            raise StorageError(
                 f"{server} denies access to every image, the last of them {location} "
                 f"({refused.reason}): check which account the credentials belong to, and that it "
                 "may read these images"
@@ -181,17 +181,17 @@ def _objects(s3: S3, client: str) -> Objects:
         try:
             from jobs.fetching.obstore import ObstoreObjects  # noqa: PLC0415 - it is optional
         except ModuleNotFoundError:
-            raise S3Error(
+            raise StorageError(
                 "obstore is not installed: pip install 'vea[jobs]', or fetch with boto3"
             ) from None
         return ObstoreObjects(s3)
-    raise S3Error(f"'{client}' is no client of S3: expected boto3 or obstore")
+    raise StorageError(f"'{client}' is no client of S3: expected boto3 or obstore")
 
 
 def _read(location: str, max_bytes: int) -> bytes:
     if "://" in location:
         scheme = location.partition("://")[0]
-        raise ObjectRefused(
+        raise ObjectUnavailable(
             "bad-location",
             f"'{scheme}://' is not supported: expected s3://bucket/key, https:// or a path",
         )
@@ -200,25 +200,25 @@ def _read(location: str, max_bytes: int) -> bytes:
         found = path.stat()
         # A pipe or a device could keep a reader waiting for ever.
         if not stat.S_ISREG(found.st_mode):
-            raise ObjectRefused("bad-location", "this is not a regular file")
+            raise ObjectUnavailable("bad-location", "this is not a regular file")
         if found.st_size > max_bytes:
-            raise ObjectRefused(
+            raise ObjectUnavailable(
                 "too-large",
                 f"the file has {found.st_size} bytes; at most {max_bytes} are accepted",
             )
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ObjectRefused("missing", "there is no such file") from None
+        raise ObjectUnavailable("missing", "there is no such file") from None
     except PermissionError:
-        raise ObjectRefused("forbidden", "the file may not be read") from None
+        raise ObjectUnavailable("forbidden", "the file may not be read") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise
-        raise ObjectRefused("unreadable", f"the file cannot be read: {error}") from None
+        raise ObjectUnavailable("unreadable", f"the file cannot be read: {error}") from None
 
 
 def _parse(location: str) -> S3Location:
     try:
         return S3Location.parse(location)
     except ValueError as error:
-        raise ObjectRefused("bad-location", str(error)) from None
+        raise ObjectUnavailable("bad-location", str(error)) from None

@@ -20,14 +20,14 @@ from urllib3.util import Url, parse_url
 
 from handler.values.errors import VeaError
 from jobs.fetching.public_hosts import PrivateAddress, public_pools
-from jobs.storage.errors import ObjectRefused, S3Error, one_line
+from jobs.storage.errors import ObjectUnavailable, StorageError, one_line
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import (
-    Passing,
     Retries,
-    StillFailing,
-    is_passing_status,
+    RetriesExhausted,
+    TransientError,
     is_throttling_status,
+    is_transient_status,
 )
 from jobs.storage.s3 import bare_etag, refuse_large
 
@@ -44,7 +44,7 @@ class HostError(VeaError):
 
 
 class HttpsImages:
-    """Fetches images by URL; safe to share between threads.
+    """ImageFetcher images by URL; safe to share between threads.
 
     Args:
         retries: of every request.
@@ -87,20 +87,20 @@ class HttpsImages:
         """The content behind a URL and its ETag, without quotes.
 
         Raises:
-            ObjectRefused: it is not allowed, missing, forbidden, unreachable, or larger than
+            ObjectUnavailable: it is not allowed, missing, forbidden, unreachable, or larger than
                 ``max_bytes`` (no more than that is downloaded).
-            S3Error: the job is being stopped.
+            StorageError: the job is being stopped.
         """
         url = self._check(location)
         try:
             return self._retries.run(lambda: self._attempt(url, max_bytes), paced=True)
-        except StillFailing as error:
-            raise ObjectRefused(
+        except RetriesExhausted as error:
+            raise ObjectUnavailable(
                 "unreachable",
                 f"{url.host} fails after {error.attempts} attempts: {one_line(str(error.cause))}",
             ) from error
         except Closed:
-            raise S3Error("the job is being stopped") from None
+            raise StorageError("the job is being stopped") from None
 
     def _attempt(self, url: Url, max_bytes: int) -> tuple[bytes, str | None]:
         end = time.monotonic() + self._seconds
@@ -121,14 +121,14 @@ class HttpsImages:
             except ValueError:  # such as brackets around what is no address
                 further = str(target)
             url = self._check(further, "it redirects: ")
-        raise ObjectRefused("refused", f"the server redirects more than {_REDIRECTS} times")
+        raise ObjectUnavailable("refused", f"the server redirects more than {_REDIRECTS} times")
 
     def _ask(self, url: Url) -> urllib3.BaseHTTPResponse:
         pools = self._any if _origin(url) in self._insecure else self._public
         try:
             return pools.request("GET", url.url, preload_content=False, redirect=False)
         except PrivateAddress as error:
-            raise ObjectRefused("bad-location", str(error)) from None
+            raise ObjectUnavailable("bad-location", str(error)) from None
         except HTTPError as error:
             raise _sort(error) from error
 
@@ -139,14 +139,14 @@ class HttpsImages:
         except (LocationParseError, UnicodeError):
             url = Url()
         if not url.host or url.scheme not in ("https", "http"):
-            raise ObjectRefused("bad-location", f"{before}'{location}' is not a valid URL")
+            raise ObjectUnavailable("bad-location", f"{before}'{location}' is not a valid URL")
         if url.auth:
-            raise ObjectRefused(
+            raise ObjectUnavailable(
                 "bad-location", f"{before}a URL with a user name in it is not accepted"
             )
         if _origin(url) not in self._insecure:
             if url.scheme != "https":
-                raise ObjectRefused(
+                raise ObjectUnavailable(
                     "bad-location", f"{before}http:// is not encrypted: expected https://"
                 )
             self._check_host(url.host, url.port or 443, before)
@@ -159,7 +159,7 @@ class HttpsImages:
             if covered and port == allowed_port:
                 return
         name = host if port == 443 else f"{host}:{port}"
-        raise ObjectRefused(
+        raise ObjectUnavailable(
             "bad-location",
             f"{before}the host '{name}' is not among those that images may be fetched from: "
             f"allow it with --allow-host {name}",
@@ -185,9 +185,9 @@ def _check_status(status: int) -> None:
     if status == 200:
         return
     said = f"the server answers with status {status}"
-    if is_passing_status(status):
-        raise Passing(said, throttled=is_throttling_status(status))
-    raise ObjectRefused(_REFUSED.get(status, "refused"), said)
+    if is_transient_status(status):
+        raise TransientError(said, throttled=is_throttling_status(status))
+    raise ObjectUnavailable(_REFUSED.get(status, "refused"), said)
 
 
 def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, end: float) -> bytes:
@@ -204,20 +204,21 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, end: float) -> byt
                 break
             found += block
             if time.monotonic() > end:
-                raise Passing("the server takes too long")
+                raise TransientError("the server takes too long")
     except HTTPError as error:
         raise _sort(error) from error
     refuse_large(len(found), max_bytes)
     if announced is not None and len(found) < announced:
-        raise Passing(f"the answer ends after {len(found)} of {announced} bytes")
+        raise TransientError(f"the answer ends after {len(found)} of {announced} bytes")
     return bytes(found)
 
 
 def _sort(error: HTTPError) -> Exception:
     cause = error.reason if isinstance(error, MaxRetryError) else error
     if isinstance(cause, SSLError) and isinstance(cause.args[0], ssl.SSLCertVerificationError):
-        return ObjectRefused("refused", f"no trust in the server: {one_line(str(cause.args[0]))}")
-    return Passing(one_line(str(cause)))
+        reason = f"TLS certificate verification failed: {one_line(str(cause.args[0]))}"
+        return ObjectUnavailable("refused", reason)
+    return TransientError(one_line(str(cause)))
 
 
 def _length(text: str) -> int | None:

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import S3Store
 
-from jobs.storage.retry import Passing
+from jobs.storage.retry import TransientError
 from jobs.storage.s3 import S3, bare_etag, refuse_large
 from jobs.values.locations import S3Location
 
@@ -39,7 +39,7 @@ class ObstoreObjects:
     """Gets objects; safe to share between threads.
 
     Args:
-        s3: whose settings, retries and pace are used, and which gets what obstore cannot.
+        s3: whose settings, retries and limiter are used, and which gets what obstore cannot.
     """
 
     def __init__(self, s3: S3) -> None:
@@ -52,9 +52,9 @@ class ObstoreObjects:
         """The content of an object and its ETag, without quotes.
 
         Raises:
-            ObjectRefused: it is missing, forbidden, unreachable, or larger than ``max_bytes``
+            ObjectUnavailable: it is missing, forbidden, unreachable, or larger than ``max_bytes``
                 (then nothing of it is downloaded).
-            S3Error: wrong credentials or a missing bucket.
+            StorageError: wrong credentials or a missing bucket.
         """
 
         def attempt() -> tuple[bytes, str | None]:
@@ -106,7 +106,7 @@ class ObstoreObjects:
         if answer is None:
             if isinstance(error, UnauthenticatedError):
                 self._s3.connection().credentials()  # fails as it did for obstore
-            return Passing(f"{type(error).__name__}: {said.rpartition(' - ')[2]}")
+            return TransientError(f"{type(error).__name__}: {said.rpartition(' - ')[2]}")
         status, body = int(answer[1]), answer[2]
         code = _element("Code", body) or str(status)
         if status in _MOVED or code == "AuthorizationHeaderMalformed":

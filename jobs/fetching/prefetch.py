@@ -16,19 +16,19 @@ from typing import Protocol
 
 from handler.values.prediction import Refusal
 from jobs.fetching.fetcher import Fetched
-from jobs.storage.errors import ObjectRefused
+from jobs.storage.errors import ObjectUnavailable
 from jobs.values.locations import resolve
 from jobs.values.tasks import Failure
 
 
-class Fetches(Protocol):
+class ImageFetcher(Protocol):
     """What `jobs.fetching.fetcher.Fetcher` offers."""
 
     def fetch(self, location: str) -> Fetched:
         """The encoded image at a location."""
 
 
-class Ready(Protocol):
+class ReadyImage(Protocol):
     """An image that the model can be given: pixels, or what a service has been asked."""
 
     @property
@@ -37,7 +37,7 @@ class Ready(Protocol):
 
 
 @dataclass(frozen=True)
-class Arrived:
+class Loaded:
     """An image at the end of its way.
 
     Attributes:
@@ -45,7 +45,7 @@ class Arrived:
         etag: of the object, where it has one.
     """
 
-    image: Ready | Refusal | Failure
+    image: ReadyImage | Refusal | Failure
     etag: str | None = None
 
     @property
@@ -55,14 +55,14 @@ class Arrived:
 
 
 @dataclass(frozen=True)
-class Coming:
+class Pending:
     """An image under way: its number, which grows by one with each, and what will arrive."""
 
     number: int
-    arrived: Future[Arrived]
+    arrived: Future[Loaded]
 
 
-class Ahead:
+class Prefetcher:
     """The threads that fetch and decode, and the account of what they hold.
 
     Args:
@@ -71,25 +71,25 @@ class Ahead:
         folder: what relative images are relative to.
         fetch_threads: that wait for images.
         decode_threads: that decode.
-        most_bytes: of decoded pictures, from which on none is decoded ahead of its turn.
+        max_bytes: of decoded pictures, from which on none is decoded ahead of its turn.
     """
 
     def __init__(
         self,
-        fetcher: Fetches,
-        decode: Callable[[bytes], Ready | Refusal],
+        fetcher: ImageFetcher,
+        decode: Callable[[bytes], ReadyImage | Refusal],
         *,
         folder: str,
         fetch_threads: int,
         decode_threads: int,
-        most_bytes: int,
+        max_bytes: int,
     ) -> None:
         self._fetcher = fetcher
         self._decoded = decode
         self._folder = folder
         self._fetching = ThreadPoolExecutor(fetch_threads, thread_name_prefix="vea-fetch")
         self._decoding = ThreadPoolExecutor(decode_threads, thread_name_prefix="vea-decode")
-        self._most = most_bytes
+        self._max_bytes = max_bytes
         self._held = 0
         self._begun = 0
         self._wanted = -1
@@ -106,26 +106,26 @@ class Ahead:
         self._decoding.shutdown(cancel_futures=True)
         self._fetching.shutdown()
 
-    def begin(self, image: str) -> Coming:
+    def submit(self, image: str) -> Pending:
         """Start to fetch and decode an image, and return at once."""
         number, self._begun = self._begun, self._begun + 1
         fetched = self._fetching.submit(self._fetch, image)
         # In the order of the numbers: otherwise what the model waits for might stand behind
         # images that wait for room.
-        return Coming(number, self._decoding.submit(self._decode, number, fetched))
+        return Pending(number, self._decoding.submit(self._decode, number, fetched))
 
-    def take(self, coming: Coming) -> Arrived:
-        """Wait for an image; its bytes count as held until they are given to `free`.
+    def get(self, coming: Pending) -> Loaded:
+        """Wait for an image; its bytes count as held until they are given to `release`.
 
         Raises:
-            S3Error: no image can be had from S3.
+            StorageError: no image can be had from S3.
         """
         with self._changed:
             self._wanted = coming.number
             self._changed.notify_all()
         return coming.arrived.result()
 
-    def free(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Say that so many bytes of pictures which were taken are not needed any more."""
         with self._changed:
             self._held -= size
@@ -134,23 +134,23 @@ class Ahead:
     def _fetch(self, image: str) -> Fetched | Failure:
         try:
             return self._fetcher.fetch(resolve(image, self._folder))
-        except ObjectRefused as refused:
+        except ObjectUnavailable as refused:
             return Failure("fetch", refused.kind, refused.reason)
         except ValueError as error:  # an odd answer of a server is one image's affair
             return Failure.of("fetch", error)
 
-    def _decode(self, number: int, fetched: Future[Fetched | Failure]) -> Arrived:
+    def _decode(self, number: int, fetched: Future[Fetched | Failure]) -> Loaded:
         found = fetched.result()
         if isinstance(found, Failure):
-            return Arrived(found)
+            return Loaded(found)
         with self._changed:
             self._changed.wait_for(
-                lambda: self._held < self._most or number <= self._wanted or self._closed
+                lambda: self._held < self._max_bytes or number <= self._wanted or self._closed
             )
         try:
-            arrived = Arrived(self._decoded(found.data), found.etag)
+            arrived = Loaded(self._decoded(found.data), found.etag)
         except Exception as error:
-            return Arrived(Failure.of("decode", error), found.etag)
+            return Loaded(Failure.of("decode", error), found.etag)
         with self._changed:
             self._held += arrived.bytes
         return arrived

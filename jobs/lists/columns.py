@@ -12,7 +12,7 @@ IMAGE_COLUMNS = ("image", "image_url", "url", "uri", "path", "key", "s3_key", "f
 _SHOWN = 20
 
 
-class ManifestError(VeaError):
+class ListError(VeaError):
     """The list of images cannot be read; the message is one line for people."""
 
 
@@ -25,16 +25,14 @@ def image_column(location: str, names: Sequence[str], column: str | None) -> str
         column: that the user asks for; None for the first usual one.
 
     Raises:
-        ManifestError: the list does not have it.
+        ListError: the list does not have it.
     """
     wanted = IMAGE_COLUMNS if column is None else (column,)
     for name in wanted:
         if name in names:
             return name
     missing = f"no column '{column}'" if column is not None else "no column of images"
-    raise ManifestError(
-        f"the list {location} has {missing}: {_those(names)}; name one with --column"
-    )
+    raise ListError(f"the list {location} has {missing}: {_those(names)}; name one with --column")
 
 
 def kept_columns(
@@ -50,24 +48,22 @@ def kept_columns(
             without a name, which spreadsheets and row numbers leave behind.
 
     Raises:
-        ManifestError: one of them is not there, is there twice, or cannot be a name.
+        ListError: one of them is not there, is there twice, or cannot be a name.
     """
     if keep is None:
         keep = [name for name in names if name not in (image, "")]
     for name in keep:
         if name not in names:
-            raise ManifestError(
-                f"the list {location} has no column '{name}' to keep: {_those(names)}"
-            )
+            raise ListError(f"the list {location} has no column '{name}' to keep: {_those(names)}")
     taken = list(dict.fromkeys(keep))
     for name in dict.fromkeys([image, *taken]):
         if names.count(name) > 1:
-            raise ManifestError(
+            raise ListError(
                 f"the list {location} has more than one column '{name}': rename them, or name "
                 "others with --keep"
             )
         if not name.isprintable():
-            raise ManifestError(
+            raise ListError(
                 f"the list {location} has a column whose name cannot be printed, {name!r}: rename "
                 "it, or name others with --keep"
             )

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from jobs.lists.columns import ManifestError, image_column, kept_columns
-from jobs.lists.snapshot import ListCopy
+from jobs.lists.columns import ListError, image_column, kept_columns
+from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
 # An unpaired quote makes one cell of all that follows.
@@ -31,11 +31,11 @@ class DelimitedList:
         keep: columns that pass through; None for all.
 
     Raises:
-        ManifestError: the header does not have these columns.
+        ListError: the header does not have these columns.
     """
 
     def __init__(
-        self, copy: ListCopy, *, delimiter: str, column: str | None, keep: Sequence[str] | None
+        self, copy: ListSnapshot, *, delimiter: str, column: str | None, keep: Sequence[str] | None
     ) -> None:
         self._copy = copy
         self._delimiter = delimiter
@@ -70,7 +70,7 @@ class DelimitedList:
                         raise csv.Error(fault)
                     yield row
             except csv.Error as error:
-                raise ManifestError(
+                raise ListError(
                     f"the list {self._copy.location} is damaged in line {rows.line_num}: {error}"
                 ) from None
 

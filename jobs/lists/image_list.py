@@ -16,11 +16,11 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.lists.delimited import DelimitedList
 from jobs.lists.jsonl import JsonList
 from jobs.lists.parquet import ParquetList
-from jobs.lists.snapshot import ListCopy, copy_list
+from jobs.lists.snapshot import ListSnapshot, snapshot_list
 from jobs.lists.text import TextList
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
@@ -89,11 +89,11 @@ def open_list(
         s3: used if the list lies there; made if not given.
 
     Raises:
-        ManifestError: there is no such list, or it is not what its name says.
-        S3Error: S3 does not give it.
+        ListError: there is no such list, or it is not what its name says.
+        StorageError: S3 does not give it.
     """
     suffix = _suffix(location)
-    with copy_list(location, s3) as copy:
+    with snapshot_list(location, s3) as copy:
         found = _read_as(suffix, copy, column, keep)
         rows, relative = 0, False
         # Reading to the end first gives the progress bar its length, and tells of a broken line
@@ -121,14 +121,14 @@ def _suffix(location: str) -> str:
     known = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
     if suffix in known or (suffix == ".parquet" and not packed):
         return suffix
-    raise ManifestError(
+    raise ListError(
         f"'{location}' is not a list of images: expected a name that ends in {', '.join(known)} "
         "(or one of these and .gz or .zst) or .parquet, or a folder that ends in '/'"
     )
 
 
 def _read_as(
-    suffix: str, copy: ListCopy, column: str | None, keep: Sequence[str] | None
+    suffix: str, copy: ListSnapshot, column: str | None, keep: Sequence[str] | None
 ) -> _ListFormat:
     match suffix:
         case ".txt":

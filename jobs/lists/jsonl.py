@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.lists.columns import IMAGE_COLUMNS, ManifestError, image_column, kept_columns
-from jobs.lists.snapshot import ListCopy
+from jobs.lists.columns import IMAGE_COLUMNS, ListError, image_column, kept_columns
+from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
 # Objects that are keyed by, say, a user's id would make a column of each.
@@ -39,10 +39,12 @@ class JsonList:
         keep: columns that pass through; None for all.
 
     Raises:
-        ManifestError: a line holds no object, or no object has these columns.
+        ListError: a line holds no object, or no object has these columns.
     """
 
-    def __init__(self, copy: ListCopy, *, column: str | None, keep: Sequence[str] | None) -> None:
+    def __init__(
+        self, copy: ListSnapshot, *, column: str | None, keep: Sequence[str] | None
+    ) -> None:
         self._copy = copy
         types = self._types()
         if not types:  # a day without images has no columns either
@@ -71,7 +73,7 @@ class JsonList:
                     types = found[name] = set()
                 types.add(_type(value))
             if len(found) > _MOST_COLUMNS:
-                raise ManifestError(
+                raise ListError(
                     f"the list {self._copy.location} has more than {_MOST_COLUMNS} different keys: "
                     "each would become a column"
                 )
@@ -87,7 +89,7 @@ class JsonList:
                 except (ValueError, RecursionError):
                     record = None
                 if not isinstance(record, dict):
-                    raise ManifestError(
+                    raise ListError(
                         f"line {number} of the list {self._copy.location} is not a JSON object: "
                         "expected one on each line"
                     )

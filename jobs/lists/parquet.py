@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.lists.columns import ManifestError, image_column, kept_columns
-from jobs.lists.snapshot import ListCopy
+from jobs.lists.columns import ListError, image_column, kept_columns
+from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
 _BATCH = 16_384
@@ -26,17 +26,19 @@ class ParquetList:
         keep: columns that pass through; None for all.
 
     Raises:
-        ManifestError: this is no parquet file, or not one with these columns.
+        ListError: this is no parquet file, or not one with these columns.
     """
 
-    def __init__(self, copy: ListCopy, *, column: str | None, keep: Sequence[str] | None) -> None:
+    def __init__(
+        self, copy: ListSnapshot, *, column: str | None, keep: Sequence[str] | None
+    ) -> None:
         self._copy = copy
         with self._opened() as file:
             columns = file.schema_arrow
         self.column = image_column(copy.location, columns.names, column)
         kind = _plain(columns.field(self.column).type)
         if not _is_text(kind):
-            raise ManifestError(
+            raise ListError(
                 f"the column '{self.column}' of the list {copy.location} holds {kind}: expected "
                 "text; name another one with --column"
             )
@@ -69,7 +71,7 @@ class ParquetList:
                 yield file
         except (pa.ArrowException, OSError, ValueError) as error:
             line = " ".join(str(error).split())[:200]
-            raise ManifestError(
+            raise ListError(
                 f"the list {self._copy.location} cannot be read as parquet: {line}"
             ) from None
 

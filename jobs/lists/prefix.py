@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 
 from handler.values.limits import SUFFIXES
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.storage.s3 import S3
 from jobs.values.layout import IDENTITY, RUN
@@ -29,7 +29,7 @@ _ENDINGS = tuple(sorted(SUFFIXES))
 _UNSPEAKABLE = re.compile("[\r\n\ud800-\udfff]")
 
 
-def freeze_listing(location: str, folder: Folder, s3: S3) -> str:
+def snapshot_prefix(location: str, folder: Folder, s3: S3) -> str:
     """List the images under ``location``, unless an earlier start has done so.
 
     Images are told by the ends of their names, `handler.values.limits.SUFFIXES`. A name that a line
@@ -45,8 +45,8 @@ def freeze_listing(location: str, folder: Folder, s3: S3) -> str:
         Where the listing is, for `jobs.lists.image_list.open_list`.
 
     Raises:
-        ManifestError: there are no images, or the output folder belongs to other ones.
-        S3Error: S3 does not list them.
+        ListError: there are no images, or the output folder belongs to other ones.
+        StorageError: S3 does not list them.
     """
     where = location if is_s3(location) else os.path.abspath(location)
     title = _line(f"# images under {where}")
@@ -73,7 +73,7 @@ def _pack(title: bytes, where: str, s3: S3) -> bytes:
                 file.write(_line(image))
                 count += 1
     if not count:
-        raise ManifestError(
+        raise ListError(
             f"there are no images under {where}: expected names that end in {', '.join(_ENDINGS)}"
         )
     return packed.getvalue()
@@ -83,7 +83,7 @@ def _on_s3(where: str, s3: S3) -> Iterator[str]:
     try:
         place = S3Location.parse(where)
     except ValueError as error:
-        raise ManifestError(str(error)) from None
+        raise ListError(str(error)) from None
     return (str(S3Location(place.bucket, key)) for key in s3.walk(place))
 
 
@@ -94,7 +94,7 @@ def _below(folder: str) -> Iterator[str]:
             found = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in entries]
     except OSError as error:
         # A folder that is passed over in silence would be images lost in silence.
-        raise ManifestError(f"the folder {folder} cannot be listed: {error.strerror}") from None
+        raise ListError(f"the folder {folder} cannot be listed: {error.strerror}") from None
     # With its slash a folder takes the place among the files that its keys would have on S3.
     for name, is_folder, is_file in sorted(
         found, key=lambda item: os.fsencode(f"{item[0]}/" if item[1] else item[0])
@@ -117,8 +117,8 @@ def _first_line(packed: bytes) -> bytes:
         return b""
 
 
-def _occupied(folder: Folder, where: str) -> ManifestError:
-    return ManifestError(
+def _occupied(folder: Folder, where: str) -> ListError:
+    return ListError(
         f"{folder.location} does not hold a run of the images under {where}, but another one: "
         "choose another --out"
     )

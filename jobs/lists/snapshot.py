@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.storage.s3 import S3
 from jobs.values.locations import S3Location, is_s3
 
@@ -33,7 +33,7 @@ _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 
 
 @dataclass(frozen=True)
-class ListCopy:
+class ListSnapshot:
     """The bytes of a list.
 
     Attributes:
@@ -57,16 +57,16 @@ class ListCopy:
             newline: as of `open`.
 
         Raises:
-            ManifestError: in the context, when the text turns out not to be UTF-8, or damaged.
+            ListError: in the context, when the text turns out not to be UTF-8, or damaged.
         """
         try:
             with io.TextIOWrapper(self._unpacked(), encoding="utf-8-sig", newline=newline) as text:
                 yield text
         except UnicodeDecodeError:
-            raise ManifestError(f"the list {self.location} is not UTF-8 text") from None
+            raise ListError(f"the list {self.location} is not UTF-8 text") from None
         except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
             line = " ".join(str(error).split())
-            raise ManifestError(f"the list {self.location} is damaged: {line}") from None
+            raise ListError(f"the list {self.location} is damaged: {line}") from None
 
     def _unpacked(self) -> Any:
         packed = self.binary()
@@ -109,7 +109,7 @@ class _Reading(io.RawIOBase):
 
 
 @contextmanager
-def copy_list(location: str, s3: S3 | None) -> Iterator[ListCopy]:
+def snapshot_list(location: str, s3: S3 | None) -> Iterator[ListSnapshot]:
     """Copy a list; the copy lives as long as the context.
 
     Args:
@@ -117,8 +117,8 @@ def copy_list(location: str, s3: S3 | None) -> Iterator[ListCopy]:
         s3: used if the list lies there; made if not given.
 
     Raises:
-        ManifestError: there is no such list, or no room for the copy.
-        S3Error: S3 does not give it.
+        ListError: there is no such list, or no room for the copy.
+        StorageError: S3 does not give it.
     """
     with tempfile.TemporaryFile() as file:
         try:
@@ -128,27 +128,27 @@ def copy_list(location: str, s3: S3 | None) -> Iterator[ListCopy]:
                 _copy_local(Path(location), file)
             file.flush()
         except OSError as error:
-            raise ManifestError(
+            raise ListError(
                 f"the list {location} cannot be copied into {tempfile.gettempdir()}: "
                 f"{error.strerror or error}; TMPDIR names another folder"
             ) from None
-        yield ListCopy(location, _digest(file), file)
+        yield ListSnapshot(location, _digest(file), file)
 
 
 def _parse(location: str) -> S3Location:
     try:
         return S3Location.parse(location)
     except ValueError as error:
-        raise ManifestError(str(error)) from None
+        raise ListError(str(error)) from None
 
 
 def _copy_local(path: Path, copy: IO[bytes]) -> None:
     try:
         source = path.open("rb")
     except FileNotFoundError:
-        raise ManifestError(f"there is no list of images at {path}") from None
+        raise ListError(f"there is no list of images at {path}") from None
     except OSError as error:
-        raise ManifestError(f"the list of images {path} cannot be read: {error.strerror}") from None
+        raise ListError(f"the list of images {path} cannot be read: {error.strerror}") from None
     with source:
         while block := source.read(_BLOCK):
             copy.write(block)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from jobs.lists.columns import ManifestError
-from jobs.lists.snapshot import ListCopy
+from jobs.lists.columns import ListError
+from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
 
@@ -20,13 +20,15 @@ class TextList:
         keep: must be empty.
 
     Raises:
-        ManifestError: columns are asked for.
+        ListError: columns are asked for.
     """
 
-    def __init__(self, copy: ListCopy, *, column: str | None, keep: Sequence[str] | None) -> None:
+    def __init__(
+        self, copy: ListSnapshot, *, column: str | None, keep: Sequence[str] | None
+    ) -> None:
         for option, value in (("column", column), ("keep", keep)):
             if value:
-                raise ManifestError(
+                raise ListError(
                     f"the list {copy.location} is a text file, which has no columns: leave out "
                     f"--{option}"
                 )

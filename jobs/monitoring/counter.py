@@ -70,7 +70,7 @@ class Stopped(VeaError):
         super().__init__(f"stopped: {far}; start the same command again to go on")
 
 
-class Tally:
+class ProgressCounter:
     """Counts images, and ends the job when too many have failed.
 
     Args:
@@ -83,7 +83,7 @@ class Tally:
         self, max_error_share: float, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self.progress = Progress(0)
-        self.kept = 0
+        self.recorded = 0
         self._share = max_error_share
         self._on_progress = on_progress
         self._reasons: Counter[str] = Counter()
@@ -114,13 +114,13 @@ class Tally:
             self._on_progress(self.progress)
         self.check()
 
-    def keep(self, report: PartReport) -> None:
+    def record(self, report: PartReport) -> None:
         """A part is written."""
-        self.kept += report.rows
+        self.recorded += report.rows
 
-    def undo(self, report: PartReport) -> None:
+    def revert(self, report: PartReport) -> None:
         """A part is to be done again."""
-        self.kept -= report.rows
+        self.recorded -= report.rows
         self.add(-report.rows, {reason: -n for reason, n in report.reasons.items()})
 
     def check(self) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from handler.values.errors import VeaError
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.output.partitions import path_values
 from jobs.storage.errors import one_line
 from jobs.storage.folders import Folder, open_folder
@@ -51,7 +51,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
     Raises:
         DeltaCommitError: the run is not finished, a file of it is damaged, or the table does not
             take its rows.
-        S3Error: a file of the run cannot be read.
+        StorageError: a file of the run cannot be read.
     """
     deltalake = _deltalake()
     folder = open_folder(out, s3)
@@ -155,7 +155,7 @@ def _rows(
 
 def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
     try:
-        table = sink.read_part(folder.read(name))
+        table = parquet.read_part(folder.read(name))
     except ValueError as error:
         raise DeltaCommitError(
             f"{name} in {folder.location} is damaged ({one_line(str(error))}): score the list "

@@ -26,8 +26,7 @@ from typing import Any
 
 from handler.values.errors import VeaError
 from handler.values.prediction import ModelIdentity
-from jobs.output import compaction
-from jobs.output import parquet as sink
+from jobs.output import compaction, parquet
 from jobs.output.partitions import path_columns, refuse_varying
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.values.chunks import Chunk, RunIdentity
@@ -56,7 +55,7 @@ class LedgerError(VeaError):
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """How far a run is.
 
     Attributes:
@@ -83,7 +82,7 @@ class Ledger:
         self._identity = identity
         self._poison: dict[int, frozenset[int]] = {}
 
-    def claim(self) -> Standing:
+    def claim(self) -> RunState:
         """Make the folder this run's own, or find that it is, and look how far the run is.
 
         Raises:
@@ -97,7 +96,7 @@ class Ledger:
                 "differently: choose another --out"
             )
         if manifest := self._finished(names):
-            return Standing(manifest)
+            return RunState(manifest)
         inside = self._folder.list(RUN)
         if IDENTITY not in inside:
             self._refuse_foreign(names)
@@ -109,9 +108,9 @@ class Ledger:
         self._folder.sweep()
         self._poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(_POISON)}
         parts = {name: size for name, size in inside.items() if name.startswith(_PART)}
-        return Standing(None, parts, dict(self._poison))
+        return RunState(None, parts, dict(self._poison))
 
-    def recall(self, names: Sequence[str]) -> list[PartReport]:
+    def load_part_stats(self, names: Sequence[str]) -> list[PartReport]:
         """Count the rows of parts that are done; the reports are in the order of the names.
 
         Raises:
@@ -122,7 +121,7 @@ class Ledger:
 
         def report(name: str) -> PartReport:
             try:
-                return sink.report_part(name, self._folder.read(name))
+                return parquet.report_part(name, self._folder.read(name))
             except ValueError as error:
                 raise compaction.damaged(name, self._folder, error) from None
 

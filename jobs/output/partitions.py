@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from handler.values.errors import VeaError
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.values.locations import is_s3
 
 
@@ -50,7 +50,7 @@ def refuse_varying(location: str, passed_through: Iterable[str]) -> None:
     Raises:
         PathColumnError: it names one, and readers would put its value in place of each row's own.
     """
-    ours = set(sink.schema((), extra=pa.schema([]), boxes=True).names) - set(sink.ORIGIN)
+    ours = set(parquet.schema((), extra=pa.schema([]), boxes=True).names) - set(parquet.ORIGIN)
     varying = {name.casefold() for name in (*ours, *passed_through)}
     for name in path_columns(location):
         if name.casefold() in varying:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.report.data import Night, ReportError
+from jobs.report.data import FinishedRun, ReportError
 from jobs.report.drift import DEFAULT_THRESHOLD, Drift, measure_drift
 
 
@@ -36,7 +36,7 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Figures:
+class RunMetrics:
     """What one night, or several together, come to.
 
     Shares are from 0 to 1, and None where there is nothing that they could be shares of.
@@ -60,7 +60,7 @@ class Figures:
     confidence: float | None
 
     @classmethod
-    def of(cls, nights: Sequence[Night]) -> Figures:
+    def of(cls, nights: Sequence[FinishedRun]) -> RunMetrics:
         """Add up nights; each counts by its images."""
         reasons, emotions = Counter[str](), Counter[str]()
         for night in nights:
@@ -126,11 +126,11 @@ class Report:
         price: of the machine; None if not given.
     """
 
-    night: Night
-    earlier: tuple[Night, ...]
-    left_out: tuple[Night, ...]
-    figures: Figures
-    reference: Figures | None
+    night: FinishedRun
+    earlier: tuple[FinishedRun, ...]
+    left_out: tuple[FinishedRun, ...]
+    figures: RunMetrics
+    reference: RunMetrics | None
     drift: Drift | None
     distances: tuple[float | None, ...]
     price: Price | None
@@ -162,7 +162,7 @@ class Report:
                 "facts": self.night.manifest.get("facts", {}),
             },
             "earlier": [
-                {**_described(night), **Figures.of([night]).to_dict(), "distance": distance}
+                {**_described(night), **RunMetrics.of([night]).to_dict(), "distance": distance}
                 for night, distance in zip(self.earlier, self.distances, strict=True)
             ],
             "reference": self.reference and self.reference.to_dict(),
@@ -176,8 +176,8 @@ class Report:
 
 
 def make_report(
-    night: Night,
-    earlier: Sequence[Night],
+    night: FinishedRun,
+    earlier: Sequence[FinishedRun],
     *,
     any_model: bool = False,
     threshold: float = DEFAULT_THRESHOLD,
@@ -194,7 +194,7 @@ def make_report(
         price: of the machine.
     """
     same = [other for other in earlier if any_model or _same_model(other, night)]
-    figures, reference = Figures.of([night]), Figures.of(same) if same else None
+    figures, reference = RunMetrics.of([night]), RunMetrics.of(same) if same else None
     emotions = reference.emotions if reference else {}
     return Report(
         night=night,
@@ -208,18 +208,18 @@ def make_report(
     )
 
 
-def _distance_from_others(night: Night, together: dict[str, int]) -> float | None:
+def _distance_from_others(night: FinishedRun, together: dict[str, int]) -> float | None:
     own = night.emotions
     others = {label: count - own.get(label, 0) for label, count in together.items()}
     found = measure_drift(own, others)
     return found.distance if found else None
 
 
-def _same_model(one: Night, other: Night) -> bool:
+def _same_model(one: FinishedRun, other: FinishedRun) -> bool:
     return bool(one.manifest["model"]["digest"] == other.manifest["model"]["digest"])
 
 
-def _described(night: Night) -> dict[str, Any]:
+def _described(night: FinishedRun) -> dict[str, Any]:
     date = night.date and night.date.isoformat()
     model, run_id = night.manifest["model"], night.manifest.get("run_id")
     return {"location": night.location, "date": date, "run_id": run_id, "model": model}

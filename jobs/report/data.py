@@ -65,7 +65,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Night:
+class FinishedRun:
     """A finished run.
 
     Attributes:
@@ -154,13 +154,13 @@ def earlier_locations(location: str, days: int) -> list[str]:
     ]
 
 
-def find_night(location: str, s3: S3) -> Night | None:
-    """As `read_night` without examples; None if there is no finished run."""
+def find_run(location: str, s3: S3) -> FinishedRun | None:
+    """As `read_run` without examples; None if there is no finished run."""
     manifest = _manifest(location, s3)
     return None if manifest is None else _read(location, manifest, s3, examples=0)
 
 
-def read_night(location: str, s3: S3, *, examples: int = 0) -> Night:
+def read_run(location: str, s3: S3, *, examples: int = 0) -> FinishedRun:
     """Read a finished run.
 
     Args:
@@ -170,7 +170,7 @@ def read_night(location: str, s3: S3, *, examples: int = 0) -> Night:
 
     Raises:
         ReportError: there is no finished run, or its files are not what its manifest says.
-        S3Error: S3 does not give it.
+        StorageError: S3 does not give it.
     """
     manifest = _manifest(location, s3)
     if manifest is None:
@@ -197,7 +197,7 @@ def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
     return dict(manifest)
 
 
-def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> Night:
+def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> FinishedRun:
     folder, found = open_folder(location, s3), _Found(examples)
     for file in manifest["files"]:
         before = found.rows
@@ -208,7 +208,7 @@ def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> 
                 f"{file['name']} in {location} has {found.rows - before} rows where {MANIFEST} "
                 f"says {file['rows']}: score this night again, into an empty folder"
             )
-    return Night(
+    return FinishedRun(
         location=location,
         date=date_in(location),
         manifest=manifest,

@@ -16,9 +16,9 @@ from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction
 from jobs.fetching.fetcher import Fetcher
-from jobs.report.data import Example, Night, ReportError
+from jobs.report.data import Example, FinishedRun, ReportError
 from jobs.report.page import Shown
-from jobs.storage.errors import ObjectRefused
+from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.s3 import S3
 from jobs.values.locations import resolve
 
@@ -33,7 +33,7 @@ Explain = Callable[[bytes], Prediction | None]
 """What the model says of an encoded image, with the reasons; None if it refuses it."""
 
 
-def explainer(archive: Path, night: Night) -> Explain:
+def explainer(archive: Path, night: FinishedRun) -> Explain:
     """Load the model that scored a night, to say why it says what it says.
 
     Raises:
@@ -57,7 +57,7 @@ def explainer(archive: Path, night: Night) -> Explain:
 
 
 class Gallery:
-    """Fetches and draws the examples of a night.
+    """ImageFetcher and draws the examples of a night.
 
     Args:
         night: that they are of.
@@ -65,7 +65,7 @@ class Gallery:
         explain: if the reasons are to be drawn, too.
     """
 
-    def __init__(self, night: Night, s3: S3, *, explain: Explain | None = None) -> None:
+    def __init__(self, night: FinishedRun, s3: S3, *, explain: Explain | None = None) -> None:
         settings = night.manifest.get("settings", {})
         self._folder = settings.get("list_folder") or ""
         self._limits = ImageLimits()
@@ -88,9 +88,9 @@ class Gallery:
         try:
             fetched = self._fetcher.fetch(resolve(example.image, self._folder))
             image = decode(fetched.data, self._limits)
-        except (ObjectRefused, ImageRefused) as refused:
+        except (ObjectUnavailable, ImageRefused) as refused:
             remark = f"no picture: {refused.reason}"
-            if isinstance(refused, ObjectRefused) and refused.kind == "unreachable":
+            if isinstance(refused, ObjectUnavailable) and refused.kind == "unreachable":
                 self._given_up = remark
             return Shown(example, remark=remark)
         except VeaError as error:

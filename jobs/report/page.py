@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from handler.values.emotions import is_positive
-from jobs.report.build import Figures, Report
+from jobs.report.build import Report, RunMetrics
 from jobs.report.data import Example
 
 _TEMPLATE = "pages/report.html"
@@ -78,7 +78,7 @@ def _emotions(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _reasons(figures: Figures, reference: Figures | None) -> list[dict[str, Any]]:
+def _reasons(figures: RunMetrics, reference: RunMetrics | None) -> list[dict[str, Any]]:
     names = sorted(figures.reasons, key=lambda name: (-figures.reasons[name], name))
     return [
         {
@@ -102,7 +102,7 @@ def _nights(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "title": night.title,
-            "figures": Figures.of([night]),
+            "figures": RunMetrics.of([night]),
             "distance": distance,
             "bar": 100 * night.rows / largest,
             "is_this": is_this,

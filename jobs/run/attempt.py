@@ -12,7 +12,7 @@ from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine
 from jobs.engines.signals import Interrupted, StopRequest
 from jobs.lists.image_list import ImageList
-from jobs.monitoring.counter import Tally
+from jobs.monitoring.counter import ProgressCounter
 from jobs.monitoring.summary import Summary
 from jobs.output.ledger import Ledger
 from jobs.scoring.worker import Worker
@@ -29,7 +29,7 @@ _UNREACHABLE = "fetch/unreachable"
 _LOOK = 60.0  # seconds between looks at what other starts of the same run have done
 
 
-class Start:
+class RunAttempt:
     """Does what is missing of a run, and finishes it when nothing is.
 
     Args:
@@ -39,7 +39,7 @@ class Start:
         run_id: of the run.
         model: that scores.
         share: of the chunks that are this start's.
-        tally: of the images.
+        counter: of the images.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Start:
         run_id: str,
         model: ModelIdentity,
         share: tuple[int, int],
-        tally: Tally,
+        counter: ProgressCounter,
     ) -> None:
         self._job = job
         self._images = images
@@ -58,7 +58,7 @@ class Start:
         self._run_id = run_id
         self._model = model
         self._index, self._of = share
-        self._tally = tally
+        self._counter = counter
         self._started = datetime.now(UTC)
         self._began = time.monotonic()
         self._names = [
@@ -71,19 +71,19 @@ class Start:
         self._reports: dict[str, PartReport] = {}
         self._scored: list[PartReport] = []
 
-    def through(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
+    def execute(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
         """Go from what there is to the end; see `jobs.run.driver.score_list`."""
         if manifest := self._look():
-            self._tally.begin(manifest["rows"])
-            self._tally.add(manifest["rows"], manifest["reasons"], earlier=True)
+            self._counter.begin(manifest["rows"])
+            self._counter.add(manifest["rows"], manifest["reasons"], earlier=True)
             return self._summary(manifest)
-        self._tally.begin(sum(self._rows_of(index) for index in self._mine()))
-        self._recall(name for name in self._my_names() if name in self._done)
+        self._counter.begin(sum(self._rows_of(index) for index in self._mine()))
+        self._count_parts(name for name in self._my_names() if name in self._done)
         self._work(self._missing(), engine, worker, stop)
         # Done by other starts while this one was at work.
-        self._recall(n for n in self._my_names() if n in self._done and n not in self._reports)
-        self._second_chance(engine, worker, stop)
-        self._tally.check()
+        self._count_parts(n for n in self._my_names() if n in self._done and n not in self._reports)
+        self._retry_unreachable(engine, worker, stop)
+        self._counter.check()
         if self._of > 1:
             manifest = self._look()
             if manifest is None and not self._done.issuperset(self._names):
@@ -99,18 +99,18 @@ class Start:
 
     def _look(self) -> dict[str, Any] | None:
         """See what is done; gives the manifest of a run that is finished."""
-        standing = self._ledger.claim()
-        self._done = set(standing.parts)
-        self._poison.update(standing.poison)
-        self._finished = standing.manifest is not None
-        return standing.manifest
+        state = self._ledger.claim()
+        self._done = set(state.parts)
+        self._poison.update(state.poison)
+        self._finished = state.manifest is not None
+        return state.manifest
 
-    def _recall(self, names: Iterable[str]) -> None:
+    def _count_parts(self, names: Iterable[str]) -> None:
         """Count what other starts have done."""
         if self._finished:
             return
         try:
-            reports = self._ledger.recall(list(names))
+            reports = self._ledger.load_part_stats(list(names))
         except ObjectMissing:
             # Whoever finishes the run deletes its parts.
             if self._look() is None:
@@ -118,24 +118,24 @@ class Start:
             return
         for report in reports:
             self._reports[report.name] = report
-            self._tally.keep(report)
-            self._tally.add(report.rows, report.reasons, earlier=True)
+            self._counter.record(report)
+            self._counter.add(report.rows, report.reasons, earlier=True)
 
     def _work(
         self, todo: Iterator[Task], engine: Engine, worker: Worker, stop: StopRequest
     ) -> None:
         with (
-            stop.patient(),
+            stop.graceful(),
             closing(
                 engine.run(
-                    todo, worker, on_images=self._tally.add, on_poison=self._quarantine, stop=stop
+                    todo, worker, on_images=self._counter.add, on_poison=self._quarantine, stop=stop
                 )
             ) as reports,
         ):
             for report in reports:
                 self._reports[report.name] = report
                 self._scored.append(report)
-                self._tally.keep(report)
+                self._counter.record(report)
         if stop.is_set():
             raise Interrupted
 
@@ -149,13 +149,13 @@ class Start:
             if part_name(chunk) not in self._done:
                 yield self._task(chunk)
 
-    def _second_chance(self, engine: Engine, worker: Worker, stop: StopRequest) -> None:
+    def _retry_unreachable(self, engine: Engine, worker: Worker, stop: StopRequest) -> None:
         """Score chunks again in which images could not be reached; by now it may have passed."""
         again = [r for r in self._reports.values() if r.reasons.get(_UNREACHABLE)]
         if self._finished or not again:
             return
         for report in again:
-            self._tally.undo(report)
+            self._counter.revert(report)
         names = {report.name for report in again}
         todo = (self._task(chunk) for chunk in self._chunks() if part_name(chunk) in names)
         self._work(todo, engine, worker, stop)

@@ -16,12 +16,12 @@ from handler.values.limits import ImageLimits
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
 from jobs.lists.image_list import ImageList, open_list
-from jobs.lists.prefix import freeze_listing
-from jobs.monitoring.counter import Progress, Stopped, Tally
+from jobs.lists.prefix import snapshot_prefix
+from jobs.monitoring.counter import Progress, ProgressCounter, Stopped
 from jobs.monitoring.summary import Summary
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.output.ledger import Ledger
-from jobs.run.attempt import Start
+from jobs.run.attempt import RunAttempt
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import open_folder
@@ -62,14 +62,14 @@ def score_list(
     model, emotions = source.identify()
     stop = StopRequest(grace)
     with closing(stop), stop.listen(), closing(S3(threads=16, policy=job.retry)) as s3:
-        tally = Tally(job.max_error_share, on_progress)
+        counter = ProgressCounter(job.max_error_share, on_progress)
         try:
             folder = open_folder(job.out, s3)
             location = job.manifest
             if is_prefix(location):
-                location = str(freeze_listing(location, folder, s3))
+                location = str(snapshot_prefix(location, folder, s3))
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
-                sink.schema(
+                parquet.schema(
                     emotions.labels, extra=images.extra, boxes=job.boxes
                 )  # refuses columns with our names before anything is claimed
                 identity = _identify(job, images, model.digest)
@@ -82,12 +82,12 @@ def score_list(
                     images.extra,
                     source.portable(model),
                 )
-                run = Start(
-                    job, images, Ledger(folder, identity), identity.run_id, model, share, tally
+                run = RunAttempt(
+                    job, images, Ledger(folder, identity), identity.run_id, model, share, counter
                 )
-                return run.through(engine or InThisProcess(), worker, stop)
+                return run.execute(engine or InThisProcess(), worker, stop)
         except Interrupted:
-            raise Stopped(stop.signal, tally.kept, tally.progress.total) from None
+            raise Stopped(stop.signal, counter.recorded, counter.progress.total) from None
 
 
 def _identify(job: ScoreJob, images: ImageList, digest: str) -> RunIdentity:

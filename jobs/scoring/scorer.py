@@ -24,7 +24,7 @@ from handler.values.emotions import Wheel
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity, Prediction, Refusal
-from jobs.fetching.prefetch import Ahead, Coming, Fetches, Ready
+from jobs.fetching.prefetch import ImageFetcher, Pending, Prefetcher, ReadyImage
 from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
 from jobs.values.tasks import Failure, OnImages
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _KILLED = Failure("predict", "killed", "the process died while it worked on this image")
 _BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels; a batch may hold so many times its length
 
-Picture = TypeVar("Picture", bound=Ready)
+Picture = TypeVar("Picture", bound=ReadyImage)
 
 
 class ScoringFailed(VeaError):
@@ -88,7 +88,7 @@ class _Batch:
 
     task: Task
     positions: range
-    coming: deque[Coming | None]
+    coming: deque[Pending | None]
 
 
 class ChunkScorer:
@@ -108,7 +108,7 @@ class ChunkScorer:
     def __init__(
         self,
         predictor: Scores[Any],
-        fetcher: Fetches,
+        fetcher: ImageFetcher,
         *,
         run_id: str,
         folder: str,
@@ -121,14 +121,14 @@ class ChunkScorer:
         self._extra = extra
         self._boxes = boxes
         self._batch_bytes = predictor.batch_size * _BYTES_PER_IMAGE
-        self._batches_ahead = math.ceil(threads / predictor.batch_size)
-        self._ahead = Ahead(
+        self._batches_prefetcher = math.ceil(threads / predictor.batch_size)
+        self._prefetcher = Prefetcher(
             fetcher,
             predictor.decode,
             folder=folder,
             fetch_threads=threads,
             decode_threads=decode_threads,
-            most_bytes=2 * self._batch_bytes,
+            max_bytes=2 * self._batch_bytes,
         )
         model = predictor.model
         self._origin = {
@@ -147,7 +147,7 @@ class ChunkScorer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ahead.close()
+        self._prefetcher.close()
 
     def score(self, task: Task, on_images: OnImages | None = None) -> Scored:
         """The rows of a task, in the order of its positions.
@@ -157,7 +157,7 @@ class ChunkScorer:
             on_images: Told of each batch that is done.
 
         Raises:
-            S3Error: no image can be had from S3.
+            StorageError: no image can be had from S3.
             ScoringFailed: the model fails on every image of a batch.
             VeaError: the service that scores is away, or serves another model by now.
         """
@@ -179,20 +179,20 @@ class ChunkScorer:
         for positions in _cut(_positions(task), self._predictor.batch_size):
             coming = deque(self._begin(task, position) for position in positions)
             waiting.append(_Batch(task, positions, coming))
-            if len(waiting) > self._batches_ahead:
+            if len(waiting) > self._batches_prefetcher:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
 
-    def _begin(self, task: Task, position: int) -> Coming | None:
+    def _begin(self, task: Task, position: int) -> Pending | None:
         if position in task.skip:
             return None
-        return self._ahead.begin(task.chunk.entries[position - task.chunk.start].image)
+        return self._prefetcher.submit(task.chunk.entries[position - task.chunk.start].image)
 
     def _score(self, batch: _Batch) -> tuple[list[Row], float]:
         """The rows of a batch, and the seconds that the model took."""
         rows: list[Row] = []
-        pieces: list[tuple[Row, Ready | Refusal]] = []
+        pieces: list[tuple[Row, ReadyImage | Refusal]] = []
         held, busy = 0, 0.0
         for position in batch.positions:
             coming = batch.coming.popleft()  # or its picture would stay as long as the batch
@@ -203,7 +203,7 @@ class ChunkScorer:
             if coming is None:
                 row.update(_failed(_KILLED))
                 continue
-            arrived = self._ahead.take(coming)
+            arrived = self._prefetcher.get(coming)
             row["etag"] = arrived.etag
             if isinstance(arrived.image, Failure):
                 row.update(_failed(arrived.image))
@@ -213,13 +213,13 @@ class ChunkScorer:
             if held >= self._batch_bytes:
                 busy += self._predict(pieces)
                 pieces.clear()
-                self._ahead.free(held)
+                self._prefetcher.release(held)
                 held = 0
         busy += self._predict(pieces)
-        self._ahead.free(held)
+        self._prefetcher.release(held)
         return rows, busy
 
-    def _predict(self, pieces: Sequence[tuple[Row, Ready | Refusal]]) -> float:
+    def _predict(self, pieces: Sequence[tuple[Row, ReadyImage | Refusal]]) -> float:
         """Complete rows with what the model says; returns its seconds."""
         if not pieces:
             return 0.0
@@ -241,7 +241,7 @@ class ChunkScorer:
             row.update(answer)
         return seconds
 
-    def _predict_alone(self, image: Ready | Refusal) -> Row:
+    def _predict_alone(self, image: ReadyImage | Refusal) -> Row:
         try:
             return self._row(self._predictor.predict_decoded([image])[0])
         except Exception as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from jobs.fetching.fetcher import Fetcher
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.scoring.scorer import ChunkScorer
 from jobs.scoring.sources import ModelSource
 from jobs.storage.folders import Folder, open_folder
@@ -52,7 +52,7 @@ class Worker:
         job = self.job
         with ExitStack() as stack:
             predictor = stack.enter_context(self.source.open(threads=job.threads))
-            columns = sink.schema(predictor.wheel.labels, extra=self.extra, boxes=job.boxes)
+            columns = parquet.schema(predictor.wheel.labels, extra=self.extra, boxes=job.boxes)
             s3 = S3(threads=job.fetch_threads, policy=job.retry)
             fetcher = Fetcher(
                 s3, max_bytes=predictor.limits.max_bytes, hosts=job.hosts, client=job.fetcher
@@ -108,8 +108,8 @@ class PartMaker:
         name, size = "", 0
         if task.probe is None:
             name = part_name(task.chunk)
-            data = sink.encode(scored.rows, self._columns)
+            data = parquet.encode(scored.rows, self._columns)
             self._folder.write(name, data)
             size = len(data)
         seconds = time.monotonic() - scored.began
-        return sink.report_rows(name, size, scored.rows, seconds=seconds, busy=scored.busy)
+        return parquet.report_rows(name, size, scored.rows, seconds=seconds, busy=scored.busy)

@@ -1,9 +1,10 @@
 """What S3 errors mean: one object's misfortune, or the end of the job.
 
 What concerns a single object (missing, forbidden, too large, unreachable after all retries) is
-`ObjectRefused` and becomes a row of the result. What would befall every further object too (wrong
-credentials, a missing bucket) is `S3Error` and stops the job with one line: a million rows that all
-say "wrong password" help nobody. Servers answer 403 to both; the error code tells them apart.
+`ObjectUnavailable` and becomes a row of the result. What would befall every further object too
+(wrong credentials, a missing bucket) is `StorageError` and stops the job with one line: a million
+rows that all say "wrong password" help nobody. Servers answer 403 to both; the error code tells
+them apart.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from botocore.exceptions import (
 
 from handler.values.errors import VeaError
 from jobs.storage.rate_limit import Closed
-from jobs.storage.retry import Passing, StillFailing
+from jobs.storage.retry import RetriesExhausted, TransientError
 
 _CREDENTIAL_CODES = frozenset(
     {
@@ -49,11 +50,11 @@ _CREDENTIAL_ERRORS = (
 )
 
 
-class S3Error(VeaError):
+class StorageError(VeaError):
     """The job cannot go on; the message is one line for people."""
 
 
-class ObjectRefused(Exception):
+class ObjectUnavailable(Exception):
     """One object cannot be had; the others may be fine.
 
     Attributes:
@@ -68,54 +69,56 @@ class ObjectRefused(Exception):
         self.reason = reason
 
 
-def sort_error(
+def classify_error(
     error: Exception, *, bucket: str, key: str, endpoint: str
-) -> S3Error | ObjectRefused:
+) -> StorageError | ObjectUnavailable:
     """What a failed request for ``key`` in ``bucket`` means.
 
     Args:
-        error: of botocore, or `StillFailing` or `Closed` of the retries.
+        error: of botocore, or `RetriesExhausted` or `Closed` of the retries.
         bucket: of the request.
         key: of the request, or a prefix.
         endpoint: URL of the server, for people.
     """
     said = one_line(_said(error))
-    if isinstance(error, StillFailing):
+    if isinstance(error, RetriesExhausted):
         said = one_line(_said(error.cause))
-        return ObjectRefused("unreachable", f"S3 fails after {error.attempts} attempts: {said}")
+        return ObjectUnavailable("unreachable", f"S3 fails after {error.attempts} attempts: {said}")
     if isinstance(error, Closed):
         # Not the object's misfortune: a row that says so would be taken for done later.
-        return S3Error("the job is being stopped")
+        return StorageError("the job is being stopped")
     if isinstance(error, _CREDENTIAL_ERRORS):
-        return S3Error(
+        return StorageError(
             f"there are no usable AWS credentials ({said}): set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
     if isinstance(error, ParamValidationError):
-        return ObjectRefused("bad-location", f"'s3://{bucket}/{key}' is not a valid S3 location")
+        return ObjectUnavailable(
+            "bad-location", f"'s3://{bucket}/{key}' is not a valid S3 location"
+        )
     if isinstance(error, ClientError):
         return _sort_answer(error, said, bucket, endpoint)
-    return ObjectRefused("refused", said)
+    return ObjectUnavailable("refused", said)
 
 
 def _sort_answer(
     error: ClientError, said: str, bucket: str, endpoint: str
-) -> S3Error | ObjectRefused:
+) -> StorageError | ObjectUnavailable:
     if code_of(error) in _CREDENTIAL_CODES:
-        return S3Error(
+        return StorageError(
             f"S3 refuses the credentials ({said}): check AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY, the region and the clock"
         )
     if code_of(error) == "NoSuchBucket":
-        return S3Error(
+        return StorageError(
             f"the bucket '{bucket}' does not exist at {endpoint}: check its name, or create it"
         )
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status == 404:
-        return ObjectRefused("missing", "there is no such object")
+        return ObjectUnavailable("missing", "there is no such object")
     if status == 403:
-        return ObjectRefused("forbidden", f"S3 denies access ({said})")
-    return ObjectRefused("refused", f"S3 answers {said}")
+        return ObjectUnavailable("forbidden", f"S3 denies access ({said})")
+    return ObjectUnavailable("refused", f"S3 answers {said}")
 
 
 def code_of(error: ClientError) -> str:
@@ -126,7 +129,7 @@ def code_of(error: ClientError) -> str:
 def _said(error: Exception) -> str:
     if isinstance(error, ClientError):
         return f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
-    return str(error) if isinstance(error, Passing) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, TransientError) else f"{type(error).__name__}: {error}"
 
 
 def one_line(text: str) -> str:

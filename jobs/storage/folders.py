@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from handler.values.errors import VeaError
-from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
 from jobs.values.locations import S3Location, is_s3
 
@@ -233,8 +233,8 @@ class S3Folder:
         content = io.BytesIO()
         try:
             self._s3.download(self._at(name), content)
-        except S3Error as error:
-            if isinstance(error.__cause__, ObjectRefused) and error.__cause__.kind == "missing":
+        except StorageError as error:
+            if isinstance(error.__cause__, ObjectUnavailable) and error.__cause__.kind == "missing":
                 raise ObjectMissing(f"there is no {name} in {self.location}") from None
             raise
         return content.getvalue()

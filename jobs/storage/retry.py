@@ -24,7 +24,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from jobs.storage.rate_limit import Closed, Pace
+from jobs.storage.rate_limit import Closed, ConcurrencyLimiter
 from jobs.values.job import RetryPolicy
 
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ _TRANSIENT_ERRORS = (
 )
 
 
-class Passing(Exception):
+class TransientError(Exception):
     """A failure outside botocore that usually passes; the message is one line for people.
 
     Attributes:
@@ -65,7 +65,7 @@ class Passing(Exception):
         self.throttled = throttled
 
 
-class StillFailing(Exception):
+class RetriesExhausted(Exception):
     """Every attempt failed for a reason that usually passes.
 
     Attributes:
@@ -79,7 +79,7 @@ class StillFailing(Exception):
         self.attempts = attempts
 
 
-def is_passing_status(status: int | None) -> bool:
+def is_transient_status(status: int | None) -> bool:
     """Whether an HTTP answer with this status says that the same request may well succeed later."""
     return status in _TRANSIENT_STATUS
 
@@ -92,15 +92,15 @@ def is_throttling_status(status: int | None) -> bool:
 def is_transient(error: Exception) -> bool:
     """Whether the same request may well succeed when sent again."""
     if isinstance(error, ClientError):
-        return is_passing_status(_status_of(error)) or _code_of(error) in _TRANSIENT_CODES
-    return isinstance(error, (*_TRANSIENT_ERRORS, Passing))
+        return is_transient_status(_status_of(error)) or _code_of(error) in _TRANSIENT_CODES
+    return isinstance(error, (*_TRANSIENT_ERRORS, TransientError))
 
 
 def is_throttled(error: Exception) -> bool:
     """Whether the server asks for fewer requests."""
     if isinstance(error, ClientError):
         return is_throttling_status(_status_of(error)) or _code_of(error) in _THROTTLED_CODES
-    return isinstance(error, Passing) and error.throttled
+    return isinstance(error, TransientError) and error.throttled
 
 
 class Retries:
@@ -113,13 +113,13 @@ class Retries:
 
     def __init__(self, policy: RetryPolicy, *, threads: int) -> None:
         self._policy = policy
-        self._pace = Pace(threads)
+        self._limiter = ConcurrencyLimiter(threads)
         self._closing = threading.Event()
 
     def close(self) -> None:
         """End all waits: no request gets a further attempt, no paced one a first."""
         self._closing.set()
-        self._pace.close()
+        self._limiter.close()
 
     def run(self, action: Callable[[], Result], *, paced: bool = False) -> Result:
         """Run ``action`` until it succeeds, fails for good, or has used up its attempts.
@@ -130,7 +130,7 @@ class Retries:
                 Nobody holds a turn while waiting for the next attempt.
 
         Raises:
-            StillFailing: all attempts failed in ways that `is_transient`.
+            RetriesExhausted: all attempts failed in ways that `is_transient`.
             Closed: `close` was called, and the request has not succeeded by then.
             Exception: whatever else ``action`` raises, at once.
         """
@@ -143,22 +143,22 @@ class Retries:
                     raise
                 failures += 1
                 if failures >= self._policy.attempts:
-                    raise StillFailing(error, failures) from error
+                    raise RetriesExhausted(error, failures) from error
                 if self._closing.wait(self._policy.delay(failures)):
                     raise Closed from error
 
     def _paced(self, action: Callable[[], Result]) -> Result:
-        with self._pace.turn():
+        with self._limiter.acquire():
             try:
                 result = action()
             except Exception as error:
                 if is_throttled(error):
-                    self._pace.slow_down()
+                    self._limiter.on_throttle()
                 elif not is_transient(error):
                     # A plain "no" is an answer too: a list of missing images must not stay slow.
-                    self._pace.went_well()
+                    self._limiter.on_success()
                 raise
-            self._pace.went_well()
+            self._limiter.on_success()
             return result
 
 

@@ -1,7 +1,7 @@
 """S3: one client for each process, whole objects, every request retried as a whole.
 
-Errors come out sorted (see `jobs.storage.errors`): `ObjectRefused` for what concerns one object,
-`S3Error` for what would befall every further one too.
+Errors come out sorted (see `jobs.storage.errors`): `ObjectUnavailable` for what concerns one
+object, `StorageError` for what would befall every further one too.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import IO, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from jobs.storage.errors import ObjectRefused, S3Error, code_of, sort_error
+from jobs.storage.errors import ObjectUnavailable, StorageError, classify_error, code_of
 from jobs.storage.rate_limit import Closed
-from jobs.storage.retry import Retries, StillFailing
+from jobs.storage.retry import Retries, RetriesExhausted
 from jobs.storage.s3_client import Connection, connect
 from jobs.values.job import RetryPolicy
 from jobs.values.locations import S3Location
@@ -54,9 +54,9 @@ class S3:
         """The content of an object and its ETag, without quotes.
 
         Raises:
-            ObjectRefused: it is missing, forbidden, unreachable, or larger than ``max_bytes``
+            ObjectUnavailable: it is missing, forbidden, unreachable, or larger than ``max_bytes``
                 (then nothing of it is downloaded).
-            S3Error: wrong credentials or a missing bucket.
+            StorageError: wrong credentials or a missing bucket.
         """
 
         def attempt() -> tuple[bytes, str | None]:
@@ -78,7 +78,7 @@ class S3:
         """Copy an object of any size into ``file``, block by block.
 
         Raises:
-            S3Error: it cannot be had.
+            StorageError: it cannot be had.
         """
 
         def attempt() -> None:
@@ -97,7 +97,7 @@ class S3:
         """Write an object whole: readers see all of it or nothing.
 
         Raises:
-            S3Error: it cannot be written.
+            StorageError: it cannot be written.
         """
         self._run_or_stop(
             lambda: self._client().put_object(Bucket=location.bucket, Key=location.key, Body=data),
@@ -115,7 +115,7 @@ class S3:
             Whether it was written.
 
         Raises:
-            S3Error: it cannot be written.
+            StorageError: it cannot be written.
         """
 
         def attempt() -> bool:
@@ -135,7 +135,7 @@ class S3:
         """Names and sizes (bytes) of the objects right under a prefix that is empty or ends in '/'.
 
         Raises:
-            S3Error: the bucket does not exist or may not be listed.
+            StorageError: the bucket does not exist or may not be listed.
         """
         found = {
             item["Key"].removeprefix(folder.key): item["Size"]
@@ -150,7 +150,7 @@ class S3:
         On AWS this is the order of the keys' UTF-8 bytes. One page is held at a time.
 
         Raises:
-            S3Error: the bucket does not exist or may not be listed.
+            StorageError: the bucket does not exist or may not be listed.
         """
         for item in self._items(location):
             yield item["Key"]
@@ -159,7 +159,7 @@ class S3:
         """Remove objects; those that are not there are fine.
 
         Raises:
-            S3Error: one of them cannot be removed.
+            StorageError: one of them cannot be removed.
         """
         keys = defaultdict[str, list[str]](list)
         for location in locations:
@@ -193,7 +193,7 @@ class S3:
         """What all requests go through.
 
         Raises:
-            S3Error: the AWS settings are unusable.
+            StorageError: the AWS settings are unusable.
         """
         with self._lock:
             if self._connection is None:
@@ -206,18 +206,19 @@ class S3:
         """Send a request, again if need be, and sort what comes of it.
 
         Args:
-            attempt: one whole request; failures are botocore's, `Passing`, or sorted already.
+            attempt: one whole request; failures are botocore's, `TransientError`, or sorted
+                already.
             location: that it is about.
             paced: as in `Retries.run`.
 
         Raises:
-            ObjectRefused: this object cannot be had.
-            S3Error: no object can be had.
+            ObjectUnavailable: this object cannot be had.
+            StorageError: no object can be had.
         """
         try:
             return self.retries.run(attempt, paced=paced)
-        except (StillFailing, Closed, ClientError, BotoCoreError) as error:
-            raise sort_error(
+        except (RetriesExhausted, Closed, ClientError, BotoCoreError) as error:
+            raise classify_error(
                 error,
                 bucket=location.bucket,
                 key=location.key,
@@ -232,8 +233,8 @@ class S3:
     ) -> Result:
         try:
             return self.run(attempt, location)
-        except ObjectRefused as refused:
-            raise S3Error(f"cannot {verb} {location}: {refused.reason}") from refused
+        except ObjectUnavailable as refused:
+            raise StorageError(f"cannot {verb} {location}: {refused.reason}") from refused
 
 
 def bare_etag(header: str | None) -> str | None:
@@ -242,9 +243,9 @@ def bare_etag(header: str | None) -> str | None:
 
 
 def refuse_large(size: int, most: int) -> None:
-    """Raise `ObjectRefused` if an object of ``size`` bytes is larger than ``most``."""
+    """Raise `ObjectUnavailable` if an object of ``size`` bytes is larger than ``most``."""
     if size > most:
-        raise ObjectRefused(
+        raise ObjectUnavailable(
             "too-large", f"the object has {size} bytes; at most {most} are accepted"
         )
 

@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from jobs.storage.errors import S3Error, one_line
+from jobs.storage.errors import StorageError, one_line
 
 _AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
@@ -76,7 +76,7 @@ def connect(*, connections: int) -> Connection:
         connections: kept open; fewer than threads would make these wait for each other.
 
     Raises:
-        S3Error: the settings name a profile that does not exist, or are unusable otherwise.
+        StorageError: the settings name a profile that does not exist, or are unusable otherwise.
     """
 
     def client(session: Any, addressing: str) -> Any:
@@ -97,4 +97,4 @@ def connect(*, connections: int) -> Connection:
             made = client(session, "path")
         return Connection(session, made)
     except (BotoCoreError, ValueError) as error:
-        raise S3Error(f"the AWS settings cannot be used: {one_line(str(error))}") from None
+        raise StorageError(f"the AWS settings cannot be used: {one_line(str(error))}") from None

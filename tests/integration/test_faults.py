@@ -8,7 +8,7 @@ import pytest
 from fault_proxy import FaultProxy, faults_before
 
 from jobs.fetching.fetcher import Fetcher
-from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
 from jobs.values.job import RetryPolicy
 from jobs.values.locations import S3Location
@@ -88,7 +88,7 @@ def test_wrong_credentials_stop_the_job_at_once(s3, images, client, monkeypatch,
     monkeypatch.setenv(wrong, "wrong")
     fetcher = Fetcher(S3(), max_bytes=10**6, client=client)
     began = time.monotonic()
-    with pytest.raises(S3Error, match="S3 refuses the credentials") as caught:
+    with pytest.raises(StorageError, match="S3 refuses the credentials") as caught:
         fetcher.fetch(next(iter(images)))
     assert time.monotonic() - began < 20
     assert "\n" not in str(caught.value)
@@ -98,10 +98,10 @@ def test_real_answers_are_sorted(s3, images, client):
     fetcher = Fetcher(S3(), max_bytes=10, client=client)
     large = next(location for location, content in images.items() if len(content) > 10)
     for location, kind in ((large, "too-large"), ("s3://photos/none/a.jpg", "missing")):
-        with pytest.raises(ObjectRefused) as caught:
+        with pytest.raises(ObjectUnavailable) as caught:
             fetcher.fetch(location)
         assert caught.value.kind == kind
-    with pytest.raises(S3Error, match="the bucket 'no-such-bucket' does not exist"):
+    with pytest.raises(StorageError, match="the bucket 'no-such-bucket' does not exist"):
         fetcher.fetch("s3://no-such-bucket/a.jpg")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.output.ledger import Ledger, LedgerError
 from jobs.storage.folders import ObjectMissing, S3Folder
 from jobs.storage.s3 import S3
@@ -30,7 +30,7 @@ IDENTITY = RunIdentity(
     boxes=False,
     hosts=(),
 )
-COLUMNS = sink.schema(MIKELS.labels, extra=pa.schema([]), boxes=False)
+COLUMNS = parquet.schema(MIKELS.labels, extra=pa.schema([]), boxes=False)
 CHUNKS = [Chunk(index, index * 2, ()) for index in range(3)]
 NAMES = [part_name(chunk) for chunk in CHUNKS]
 
@@ -46,7 +46,7 @@ def write_part(folder, chunk):
         {"position": position, "image": f"{position}", "status": "ok", "emotion": "awe", **origin}
         for position in range(chunk.start, chunk.start + 2)
     ]
-    folder.write(part_name(chunk), sink.encode(rows, COLUMNS))
+    folder.write(part_name(chunk), parquet.encode(rows, COLUMNS))
 
 
 def finish(book):
@@ -64,7 +64,7 @@ def test_a_run_in_a_bucket_is_claimed_continued_and_finished(folder, s3, tmp_pat
     standing = book.claim()
     assert list(standing.parts) == [NAMES[1]]
     assert standing.poison == {0: frozenset({1})}
-    assert book.recall([NAMES[1]])[0].rows == 2
+    assert book.load_part_stats([NAMES[1]])[0].rows == 2
     write_part(folder, CHUNKS[0])
     write_part(folder, CHUNKS[2])
     manifest = finish(book)
@@ -89,7 +89,7 @@ def test_a_missing_part_is_told_from_other_troubles(folder):
     book.claim()
     write_part(folder, CHUNKS[0])
     with pytest.raises(ObjectMissing, match="part-00001"):
-        book.recall(NAMES)
+        book.load_part_stats(NAMES)
     with pytest.raises(LedgerError, match="start again"):
         finish(book)
 

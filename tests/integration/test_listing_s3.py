@@ -4,10 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
-from jobs.lists.prefix import freeze_listing
-from jobs.storage.errors import S3Error
+from jobs.lists.prefix import snapshot_prefix
+from jobs.storage.errors import StorageError
 from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 def listed(location, out):
     client = S3()
-    listing = freeze_listing(location, open_folder(out, client), client)
+    listing = snapshot_prefix(location, open_folder(out, client), client)
     with open_list(listing, s3=client) as images:
         return [entry.image for entry in images]
 
@@ -30,12 +30,12 @@ def test_a_prefix_of_several_pages_is_listed_whole_and_only_once(s3):
     assert sorted(found) == sorted(f"s3://photos/{name}" for name in names)
     s3.put_object(Bucket="photos", Key="listing/late.jpg", Body=b"")
     assert listed("s3://photos/listing/", "s3://results/listing") == found
-    with pytest.raises(ManifestError, match="choose another --out"):
+    with pytest.raises(ListError, match="choose another --out"):
         listed("s3://photos/listing-2/", "s3://results/listing")
 
 
 def test_a_bucket_that_does_not_exist_stops_the_job(s3):
-    with pytest.raises(S3Error, match="the bucket 'absent' does not exist"):
+    with pytest.raises(StorageError, match="the bucket 'absent' does not exist"):
         listed("s3://absent/photos/", "s3://results/absent")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.output.ledger import Ledger
 from jobs.storage.folders import LocalFolder
 from jobs.values.chunks import Chunk, RunIdentity
@@ -59,7 +59,7 @@ def score_night(out, date, version):
         boxes=True,
         hosts=(),
     )
-    folder, columns = LocalFolder(str(out)), sink.schema(MIKELS.labels, extra=EXTRA, boxes=True)
+    folder, columns = LocalFolder(str(out)), parquet.schema(MIKELS.labels, extra=EXTRA, boxes=True)
     book = Ledger(folder, identity)
     book.claim()
     names = []
@@ -67,7 +67,7 @@ def score_night(out, date, version):
         stop = min(start + 2, ROWS)
         rows = [row(position, date, version, identity.run_id) for position in range(start, stop)]
         names.append(part_name(Chunk(index, start, ())))
-        folder.write(names[-1], sink.encode(rows, columns))
+        folder.write(names[-1], parquet.encode(rows, columns))
     kept = {name: folder.read(name) for name in names}
     model = ModelIdentity("vea-lite", version, "d")
     book.finish(names, model=model, list_location="list.csv", facts={}, rows_per_file=3)

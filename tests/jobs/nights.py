@@ -8,7 +8,7 @@ from dataclasses import replace
 from part_rows import COLUMNS, IDENTITY, MODEL
 
 from handler.values.emotions import MIKELS
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.output.ledger import Ledger
 from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
@@ -70,7 +70,7 @@ def write_night(
             }
             for position, row in enumerate(rows)
         ]
-        folder.write(part_name(chunk), sink.encode(complete, columns))
+        folder.write(part_name(chunk), parquet.encode(complete, columns))
         return ledger.finish(
             [part_name(chunk)], model=model, list_location="list.txt", facts=facts, **options
         )

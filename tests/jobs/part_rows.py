@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.values.chunks import Chunk, RunIdentity
 
 IDENTITY = RunIdentity(
@@ -24,7 +24,7 @@ IDENTITY = RunIdentity(
     hosts=(),
 )
 MODEL = ModelIdentity("vea-lite", "1.1", "d" * 64)
-COLUMNS = sink.schema(MIKELS.labels, extra=pa.schema([("sku", pa.string())]), boxes=False)
+COLUMNS = parquet.schema(MIKELS.labels, extra=pa.schema([("sku", pa.string())]), boxes=False)
 
 
 def identity(**changes):
@@ -69,6 +69,6 @@ def write_parts(folder, total, size):
     names = []
     for index, start in enumerate(range(0, total, size)) if total else [(0, 0)]:
         name = f"_run/{Chunk(index, start, ()).id}.parquet"
-        folder.write(name, sink.encode(rows(start, min(start + size, total)), COLUMNS))
+        folder.write(name, parquet.encode(rows(start, min(start + size, total)), COLUMNS))
         names.append(name)
     return names

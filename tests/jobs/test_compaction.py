@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from part_rows import COLUMNS, row, rows, write_parts
 
-from jobs.output import compaction
-from jobs.output import parquet as sink
+from jobs.output import compaction, parquet
 from jobs.output.compaction import PartError, compact
 from jobs.storage.folders import LocalFolder, ObjectMissing
 
@@ -43,7 +42,7 @@ def test_all_rows_come_out_once_and_in_order(folder):
         ("images-00001.parquet", 10),
         ("images-00002.parquet", 5),
     ]
-    expected = sink.read_part(sink.encode(rows(0, 25), COLUMNS)).to_pylist()
+    expected = parquet.read_part(parquet.encode(rows(0, 25), COLUMNS)).to_pylist()
     assert read(folder) == expected
     assert counts.rows == 25
 
@@ -121,7 +120,7 @@ def test_bytes_do_not_depend_on_the_parts_where_pages_are_full(tmp_path):
         folder, names = LocalFolder(str(tmp_path / f"{size}")), []
         for start in range(0, len(made), size):
             names.append(f"_run/part-{start}.parquet")
-            folder.write(names[-1], sink.encode(made[start : start + size], COLUMNS))
+            folder.write(names[-1], parquet.encode(made[start : start + size], COLUMNS))
         files, _ = compact(folder, names)
         found.append(folder.read(files[0].name))
     assert found[0] == found[1]
@@ -153,13 +152,13 @@ def test_a_part_that_does_not_belong_there_is_told(folder, trouble):
     whole = folder.read(parts[2])
     narrow = pa.schema([item for item in COLUMNS if item.name != "sku"])
     if trouble == "lost":
-        bad = sink.encode([row(6), row(8)], COLUMNS)
+        bad = parquet.encode([row(6), row(8)], COLUMNS)
     elif trouble == "twice":
-        bad = sink.encode([row(6), row(7), row(7)], COLUMNS)
+        bad = parquet.encode([row(6), row(7), row(7)], COLUMNS)
     elif trouble == "other run's":
-        bad = sink.encode(rows(8, 12), COLUMNS)
+        bad = parquet.encode(rows(8, 12), COLUMNS)
     else:
-        bad = whole[:-9] if trouble == "cut" else sink.encode(rows(6, 9), narrow)
+        bad = whole[:-9] if trouble == "cut" else parquet.encode(rows(6, 9), narrow)
     folder.write(parts[2], bad)
     with pytest.raises(PartError, match=r"_run/part-00002\.parquet .* is damaged") as caught:
         compact(folder, parts)

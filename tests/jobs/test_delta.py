@@ -9,7 +9,7 @@ from part_rows import COLUMNS, MODEL
 
 from jobs.output import delta
 from jobs.output.delta import DeltaCommitError, _storage_options, commit_run, require_delta
-from jobs.storage.errors import S3Error
+from jobs.storage.errors import StorageError
 from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 
@@ -141,12 +141,12 @@ def test_an_error_of_s3_while_reading_stays_one(tmp_path, s3, table, place, monk
 
     def fail(name):
         if name == f"images-{place:05}.parquet":
-            raise S3Error("the bucket is out of reach")
+            raise StorageError("the bucket is out of reach")
         return read(name)
 
     monkeypatch.setattr(folder, "read", fail)
     monkeypatch.setattr(delta, "open_folder", lambda out, s3: folder)
-    with pytest.raises(S3Error, match=r"^the bucket is out of reach$"):
+    with pytest.raises(StorageError, match=r"^the bucket is out of reach$"):
         commit_run(out, table, s3)
 
 

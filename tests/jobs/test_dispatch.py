@@ -1,4 +1,4 @@
-"""Dispatch over hands that die as they are told: no processes, only the decisions."""
+"""Dispatch over pool that die as they are told: no processes, only the decisions."""
 
 import random
 import signal
@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.engines.dispatch import Died, Failed, Finished, Images, Ready, WorkerFailed, dispatch
+from jobs.engines.dispatch import (
+    Died,
+    Failed,
+    Finished,
+    Images,
+    WorkerFailed,
+    WorkerReady,
+    dispatch,
+)
 from jobs.engines.quarantine import WorkersDie
 from jobs.engines.signals import StopRequest
 from jobs.output.parquet import report_rows
@@ -23,9 +31,9 @@ class FakeHands:
     """Does everything at once in `wait`, in an order that a seed decides.
 
     Args:
-        most: hands.
-        kills: asked for each task, with the positions that it touches, whether the hand dies.
-        stillborn: how many hands die before they are ready.
+        most: pool.
+        kills: asked for each task, with the positions that it touches, whether the worker_id dies.
+        stillborn: how many pool die before they are ready.
     """
 
     def __init__(self, most=2, kills=lambda task, touched: False, *, stillborn=0, seed=0):
@@ -39,7 +47,7 @@ class FakeHands:
         self.closed = False
         self.before_wait = lambda: None
 
-    def most(self):
+    def capacity(self):
         return self._most
 
     def start(self):
@@ -48,34 +56,38 @@ class FakeHands:
         assert len(self._alive) <= self._most
         return number
 
-    def give(self, hand, task):
-        assert self._alive[hand] is None, "one task at a time"
-        self._alive[hand] = task
+    def assign(self, worker_id, task):
+        assert self._alive[worker_id] is None, "one task at a time"
+        self._alive[worker_id] = task
         self.tasks.append(task)
 
     def wait(self, stop, timeout):
         self.before_wait()
-        waiting = [hand for hand, state in self._alive.items() if state is not None]
+        waiting = [worker_id for worker_id, state in self._alive.items() if state is not None]
         assert waiting, "nothing would ever happen"
         chosen = self._chooser.sample(waiting, self._chooser.randint(1, len(waiting)))
-        return [event for hand in chosen for event in self._events(hand, self._alive[hand])]
+        return [
+            event
+            for worker_id in chosen
+            for event in self._events(worker_id, self._alive[worker_id])
+        ]
 
-    def _events(self, hand, task):
+    def _events(self, worker_id, task):
         if task == "new":
-            if hand < self._stillborn:
-                del self._alive[hand]
-                return [Died(hand, "no such model")]
-            self._alive[hand] = None
-            return [Ready(hand)]
+            if worker_id < self._stillborn:
+                del self._alive[worker_id]
+                return [Died(worker_id, "no such model")]
+            self._alive[worker_id] = None
+            return [WorkerReady(worker_id)]
         span = task.chunk.positions if task.probe is None else task.probe
         rows = [KILLED if position in task.skip else OK for position in span]
-        told = Images(hand, len(rows) // 2, {})
+        told = Images(worker_id, len(rows) // 2, {})
         if self._kills(task, set(span) - task.skip):
-            del self._alive[hand]
-            return [told, Died(hand, "killed by SIGSEGV")]
-        self._alive[hand] = None
+            del self._alive[worker_id]
+            return [told, Died(worker_id, "killed by SIGSEGV")]
+        self._alive[worker_id] = None
         name = f"{task.chunk.id}.parquet" if task.probe is None else ""
-        return [told, Finished(hand, report_rows(name, 0, rows))]
+        return [told, Finished(worker_id, report_rows(name, 0, rows))]
 
     def close(self):
         self.closed = True
@@ -84,18 +96,18 @@ class FakeHands:
 class Run:
     """What comes out of a dispatch."""
 
-    def __init__(self, hands, count=30, size=10):
+    def __init__(self, pool, count=30, size=10):
         self.through = 0
         self.reasons = Counter()
         self.poison = {}
         self.reports = []
         self.stop = StopRequest(grace=100)
         self._todo = (Task(chunk) for chunk in split([Entry(str(i)) for i in range(count)], size))
-        self._hands = hands
+        self._pool = pool
 
     def go(self):
         for report in dispatch(
-            self._hands,
+            self._pool,
             self._todo,
             on_images=self._count,
             on_poison=self._found,
@@ -134,17 +146,17 @@ def test_whatever_dies_every_chunk_is_reported_once_and_poison_is_found(
 ):
     poison = data.draw(st.sets(st.integers(0, count - 1), max_size=5))
     chooser = random.Random(seed)
-    hands = FakeHands(
+    pool = FakeHands(
         most, lambda _, touched: touched & poison or chooser.random() < accidents, seed=seed
     )
-    run = Run(hands, count, size)
+    run = Run(pool, count, size)
     try:
         run.go()
     except WorkersDie:
         assert accidents
         return
     finally:
-        assert hands.closed
+        assert pool.closed
     assert run.names == names(-(-count // size))
     assert run.through == count == sum(report.rows for report in run.reports)
     quarantined = {position for found in run.poison.values() for position in found}
@@ -156,12 +168,12 @@ def test_whatever_dies_every_chunk_is_reported_once_and_poison_is_found(
 
 def test_a_death_alone_costs_no_more_than_another_try():
     deaths = iter([True])
-    hands = FakeHands(kills=lambda *_: next(deaths, False))
-    run = Run(hands).go()
+    pool = FakeHands(kills=lambda *_: next(deaths, False))
+    run = Run(pool).go()
     assert run.names == names(3)
     assert run.poison == {}
-    assert len(hands.tasks) == 4
-    assert all(task.probe is None for task in hands.tasks)
+    assert len(pool.tasks) == 4
+    assert all(task.probe is None for task in pool.tasks)
 
 
 def test_an_image_that_kills_once_is_not_poison():
@@ -204,58 +216,62 @@ def test_a_chunk_of_nothing_but_killers_is_not_blamed_on_the_images():
 
 
 def test_workers_that_never_get_anything_done_end_the_job():
-    hands = FakeHands(kills=lambda *_: True)
-    run = Run(hands, 10_000, 1_000)
+    pool = FakeHands(kills=lambda *_: True)
+    run = Run(pool, 10_000, 1_000)
     with pytest.raises(WorkersDie, match="in a row ended over their work: killed by SIGSEGV"):
         run.go()
-    assert hands.started < 100
+    assert pool.started < 100
     assert run.poison == {}
 
 
 def test_two_workers_that_fail_to_start_are_replaced():
-    hands = FakeHands(most=1, stillborn=2)
-    assert Run(hands).go().names == names(3)
+    pool = FakeHands(most=1, stillborn=2)
+    assert Run(pool).go().names == names(3)
 
 
 def test_three_workers_that_fail_to_start_end_the_job_with_their_last_words():
-    hands = FakeHands(most=1, stillborn=3)
+    pool = FakeHands(most=1, stillborn=3)
     with pytest.raises(WorkersDie, match=r"3 workers in a row .* ready: no such model"):
-        Run(hands).go()
-    assert hands.closed
+        Run(pool).go()
+    assert pool.closed
 
 
 def test_a_worker_that_was_dead_before_it_got_its_chunk_is_not_held_against_the_chunk():
     class Lost(FakeHands):
-        def _events(self, hand, task):
-            if task != "new" and hand < 6:
-                del self._alive[hand]
-                return [Died(hand, "the machine is gone", begun=False)]
-            return super()._events(hand, task)
+        def _events(self, worker_id, task):
+            if task != "new" and worker_id < 6:
+                del self._alive[worker_id]
+                return [Died(worker_id, "the machine is gone", begun=False)]
+            return super()._events(worker_id, task)
 
-    hands = Lost(most=1)
-    assert Run(hands).go().names == names(3)
-    assert all(task.probe is None for task in hands.tasks)
+    pool = Lost(most=1)
+    assert Run(pool).go().names == names(3)
+    assert all(task.probe is None for task in pool.tasks)
 
 
 def test_an_error_in_a_worker_ends_the_job_with_its_line():
     class Refused(FakeHands):
-        def _events(self, hand, task):
-            return [Ready(hand)] if task == "new" else [Failed(hand, "S3 refuses the credentials")]
+        def _events(self, worker_id, task):
+            return (
+                [WorkerReady(worker_id)]
+                if task == "new"
+                else [Failed(worker_id, "S3 refuses the credentials")]
+            )
 
-        def give(self, hand, task):
-            self._alive[hand] = task
+        def assign(self, worker_id, task):
+            self._alive[worker_id] = task
 
-    hands = Refused(most=1)
-    hands._alive[0] = None
+    pool = Refused(most=1)
+    pool._alive[0] = None
     with pytest.raises(WorkerFailed, match=r"^S3 refuses the credentials$"):
-        Run(hands).go()
-    assert hands.closed
+        Run(pool).go()
+    assert pool.closed
 
 
 def test_no_more_workers_are_started_than_there_are_chunks():
-    hands = FakeHands(most=8)
-    Run(hands).go()
-    assert hands.started == 3
+    pool = FakeHands(most=8)
+    Run(pool).go()
+    assert pool.started == 3
 
 
 def test_the_list_is_read_no_further_than_hands_can_take():
@@ -266,25 +282,25 @@ def test_the_list_is_read_no_further_than_hands_can_take():
             taken.append(chunk)
             yield Task(chunk)
 
-    hands = FakeHands(most=3)
+    pool = FakeHands(most=3)
     reports = dispatch(
-        hands, endless(), on_images=lambda *_: None, on_poison=None, stop=StopRequest()
+        pool, endless(), on_images=lambda *_: None, on_poison=None, stop=StopRequest()
     )
     for _ in range(20):
         next(reports)
     assert len(taken) <= 20 + 2 * 3
     reports.close()
-    assert hands.closed
+    assert pool.closed
 
 
 def test_after_a_signal_chunks_under_way_are_reported_and_no_other_is_begun():
-    hands = FakeHands(most=2)
-    run = Run(hands, 1_000)
-    hands.before_wait = lambda: (
-        run.stop.request() if len(hands.tasks) == 4 and not run.stop.is_set() else None
+    pool = FakeHands(most=2)
+    run = Run(pool, 1_000)
+    pool.before_wait = lambda: (
+        run.stop.request() if len(pool.tasks) == 4 and not run.stop.is_set() else None
     )
     run.go()
-    assert len(hands.tasks) == 4
+    assert len(pool.tasks) == 4
     assert run.names == names(4)
     assert run.stop.signal == signal.SIGTERM
 
@@ -300,10 +316,10 @@ def test_a_second_signal_ends_the_wait():
             stop.request()
             return []
 
-    hands = Stuck(most=2)
-    run = Run(hands, 1_000).go()
+    pool = Stuck(most=2)
+    run = Run(pool, 1_000).go()
     assert len(run.reports) < 4
     assert timeouts[0] is None
     assert 0 < timeouts[1] <= 100
     assert len(timeouts) == 2
-    assert hands.closed
+    assert pool.closed

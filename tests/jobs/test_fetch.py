@@ -7,7 +7,7 @@ import pytest
 
 from handler.values.errors import VeaError
 from jobs.fetching.fetcher import Fetcher, Streak
-from jobs.storage.errors import ObjectRefused
+from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.s3 import S3
 
 
@@ -17,7 +17,7 @@ def fetcher():
 
 
 def refusal(fetcher, location):
-    with pytest.raises(ObjectRefused) as caught:
+    with pytest.raises(ObjectUnavailable) as caught:
         fetcher.fetch(str(location))
     assert "\n" not in caught.value.reason
     return caught.value.kind
@@ -61,7 +61,7 @@ def test_a_location_that_means_nothing_is_a_row_of_its_own(fetcher, location, mo
 
 
 def test_hosts_are_closed_unless_named(fetcher):
-    with pytest.raises(ObjectRefused, match=r"--allow-host images\.example\.org") as caught:
+    with pytest.raises(ObjectUnavailable, match=r"--allow-host images\.example\.org") as caught:
         fetcher.fetch("https://images.example.org/a.jpg")
     assert caught.value.kind == "bad-location"
 
@@ -69,7 +69,7 @@ def test_hosts_are_closed_unless_named(fetcher):
 def test_without_obstore_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "jobs.fetching.obstore", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(VeaError, match=r"pip install 'vea\[fast\]'"):
+    with pytest.raises(VeaError, match=r"pip install 'vea\[jobs\]'"):
         Fetcher(S3(), max_bytes=1, client="obstore")
 
 

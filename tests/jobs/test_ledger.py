@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from part_rows import COLUMNS, IDENTITY, MODEL, identity, rows
 
-from jobs.output import ledger
-from jobs.output import parquet as sink
+from jobs.output import ledger, parquet
 from jobs.output.compaction import PartError
 from jobs.output.ledger import Ledger, LedgerError
 from jobs.output.partitions import PathColumnError
@@ -22,7 +21,7 @@ FACTS = {"seconds": 12.5}
 
 def write_part(folder, chunk):
     part = rows(chunk.start, min(chunk.start + SIZE, TOTAL))
-    folder.write(part_name(chunk), sink.encode(part, COLUMNS))
+    folder.write(part_name(chunk), parquet.encode(part, COLUMNS))
 
 
 def finish(book, **more):
@@ -32,11 +31,11 @@ def finish(book, **more):
 def run(folder, poison=()):
     """A start of the run, from wherever an earlier one was."""
     book = Ledger(folder, IDENTITY)
-    standing = book.claim()
-    if standing.manifest:
-        return standing.manifest
+    state = book.claim()
+    if state.manifest:
+        return state.manifest
     for chunk in CHUNKS:
-        if part_name(chunk) not in standing.parts:
+        if part_name(chunk) not in state.parts:
             if chunk.index in poison:
                 book.quarantine(chunk, [chunk.start])
             write_part(folder, chunk)
@@ -123,15 +122,15 @@ def check_what_readers_see(folder):
         assert all(f["bytes"] == len(files[f["name"]]) for f in manifest["files"])
     for name in files:
         if name.endswith(".parquet"):
-            sink.read_part(files[name])
+            parquet.read_part(files[name])
 
 
 def test_a_new_folder_is_claimed_once(folder):
-    assert Ledger(folder, IDENTITY).claim() == ledger.Standing()
+    assert Ledger(folder, IDENTITY).claim() == ledger.RunState()
     there = json.loads(folder.read("_run/identity.json"))
     assert there["run_id"] == IDENTITY.run_id
     assert there["keep"] == ["sku"]
-    assert Ledger(folder, IDENTITY).claim() == ledger.Standing()
+    assert Ledger(folder, IDENTITY).claim() == ledger.RunState()
 
 
 def test_parts_and_poison_are_found_again(folder):
@@ -140,10 +139,10 @@ def test_parts_and_poison_are_found_again(folder):
     write_part(folder, CHUNKS[2])
     book.quarantine(CHUNKS[1], [4])
     book.quarantine(CHUNKS[1], frozenset({3}))
-    standing = Ledger(folder, IDENTITY).claim()
-    assert standing.manifest is None
-    assert standing.parts == {NAMES[2]: len(folder.read(NAMES[2]))}
-    assert standing.poison == {1: frozenset({3, 4})}
+    state = Ledger(folder, IDENTITY).claim()
+    assert state.manifest is None
+    assert state.parts == {NAMES[2]: len(folder.read(NAMES[2]))}
+    assert state.poison == {1: frozenset({3, 4})}
 
 
 def test_poison_of_an_earlier_start_stays_when_more_is_found(folder):
@@ -157,7 +156,7 @@ def test_poison_of_an_earlier_start_stays_when_more_is_found(folder):
 def test_parts_are_recalled_in_order(folder):
     for chunk in CHUNKS:
         write_part(folder, chunk)
-    reports = Ledger(folder, IDENTITY).recall(NAMES)
+    reports = Ledger(folder, IDENTITY).load_part_stats(NAMES)
     assert [report.name for report in reports] == NAMES
     assert [report.rows for report in reports] == [3, 3, 3, 1]
     assert [report.failed for report in reports] == [0, 1, 0, 1]
@@ -167,9 +166,9 @@ def test_parts_are_recalled_in_order(folder):
 def test_a_part_that_is_none_is_told(folder):
     folder.write(NAMES[0], b"PAR1 and nothing else")
     with pytest.raises(PartError, match=r"part-00000\.parquet .* delete it, start again"):
-        Ledger(folder, IDENTITY).recall(NAMES[:1])
+        Ledger(folder, IDENTITY).load_part_stats(NAMES[:1])
     with pytest.raises(ObjectMissing, match=r"part-00001"):
-        Ledger(folder, IDENTITY).recall(NAMES[1:2])
+        Ledger(folder, IDENTITY).load_part_stats(NAMES[1:2])
 
 
 def test_a_finished_run_has_its_files_its_manifest_and_nothing_else(folder):
@@ -218,8 +217,8 @@ def test_a_finished_run_is_known_by_three_requests_and_left_alone(folder):
         def write(self, name, data):
             raise AssertionError(name)
 
-    standing = Ledger(Counting(folder.location), IDENTITY).claim()
-    assert standing == ledger.Standing(manifest)
+    state = Ledger(Counting(folder.location), IDENTITY).claim()
+    assert state == ledger.RunState(manifest)
     assert calls == ["list ", "read _manifest.json", "list _run/"]
     assert content(folder) == before
 
@@ -268,7 +267,7 @@ def test_two_drivers_of_one_run_do_no_harm(tmp_path, undisturbed):
 
 def test_files_of_an_interrupted_start_that_are_no_longer_needed_go(folder):
     Ledger(folder, IDENTITY).claim()
-    folder.write("images-00007.parquet", sink.encode(rows(0, 1), COLUMNS))
+    folder.write("images-00007.parquet", parquet.encode(rows(0, 1), COLUMNS))
     run(folder)
     assert sorted(folder.list("images-")) == [f"images-0000{i}.parquet" for i in range(3)]
 
@@ -357,7 +356,7 @@ def test_a_damaged_poison_marker_is_one_line(folder, text):
 def test_what_the_path_says_of_the_model_is_left_out_of_the_files(tmp_path):
     root = tmp_path / "dt=2026-11-23" / "model_version=1.1"
     run(LocalFolder(str(root)))
-    names = sink.read_part((root / "images-00000.parquet").read_bytes()).column_names
+    names = parquet.read_part((root / "images-00000.parquet").read_bytes()).column_names
     assert names == [name for name in COLUMNS.names if name != "model_version"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
 from jobs.values.chunks import Entry
 
@@ -88,7 +88,7 @@ def test_a_key_that_only_some_objects_have_is_null_in_the_others(write_json):
 def test_a_line_that_is_no_json_object_is_named_by_its_number(write_json, line):
     path = write_json({"image": "a"}, "", line)
     with (
-        pytest.raises(ManifestError, match=r"^line 3 of the list \S+ is not a JSON object"),
+        pytest.raises(ListError, match=r"^line 3 of the list \S+ is not a JSON object"),
         open_list(path),
     ):
         pass
@@ -96,7 +96,7 @@ def test_a_line_that_is_no_json_object_is_named_by_its_number(write_json, line):
 
 def test_a_json_list_without_the_column_is_refused_with_those_that_it_has(write_json):
     with (
-        pytest.raises(ManifestError, match="no column 'image': it has link, id"),
+        pytest.raises(ListError, match="no column 'image': it has link, id"),
         open_list(write_json({"link": "a", "id": 1}), column="image"),
     ):
         pass
@@ -104,7 +104,7 @@ def test_a_json_list_without_the_column_is_refused_with_those_that_it_has(write_
 
 def test_a_json_list_with_a_key_for_each_object_is_refused(write_json):
     path = write_json(*({"image": "a", f"user-{i}": 1} for i in range(2_000)))
-    with pytest.raises(ManifestError, match="more than 1000 different keys"), open_list(path):
+    with pytest.raises(ListError, match="more than 1000 different keys"), open_list(path):
         pass
 
 
@@ -210,7 +210,7 @@ def test_a_parquet_list_of_many_row_groups_keeps_its_order(write_parquet):
 def test_a_parquet_column_of_pictures_is_not_one_of_their_names(write_parquet):
     pictures = pa.array([{"bytes": b"x", "path": "a.jpg"}])
     with (
-        pytest.raises(ManifestError, match=r"the column 'image' of .* holds struct.*--column"),
+        pytest.raises(ListError, match=r"the column 'image' of .* holds struct.*--column"),
         open_list(write_parquet(image=pictures)),
     ):
         pass
@@ -221,6 +221,6 @@ def test_what_is_no_parquet_file_is_refused_in_one_line(write_parquet, cut):
     path = write_parquet(image=[f"{i}.jpg" for i in range(1_000)])
     with open(path, "r+b") as file:
         file.truncate(cut)
-    with pytest.raises(ManifestError, match="cannot be read as parquet") as caught, open_list(path):
+    with pytest.raises(ListError, match="cannot be read as parquet") as caught, open_list(path):
         pass
     assert "\n" not in str(caught.value)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
-from jobs.lists.prefix import freeze_listing
+from jobs.lists.prefix import snapshot_prefix
 from jobs.storage.folders import LocalFolder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
@@ -51,7 +51,7 @@ def photos(tmp_path):
 
 
 def listed(location, out, s3=None):
-    with open_list(freeze_listing(str(location), out, s3 or S3())) as images:
+    with open_list(snapshot_prefix(str(location), out, s3 or S3())) as images:
         assert not images.has_relative
         return [entry.image for entry in images]
 
@@ -111,7 +111,7 @@ def test_a_later_start_sees_the_images_of_the_first(out):
 def test_of_two_starts_at_once_both_go_by_the_same_listing(out):
     class Rival(Bucket):
         def walk(self, location):
-            freeze_listing(S3_FOLDER, out, Bucket("may/early.jpg"))
+            snapshot_prefix(S3_FOLDER, out, Bucket("may/early.jpg"))
             yield from super().walk(location)
 
     assert listed(S3_FOLDER, out, Rival("may/late.jpg")) == ["s3://photos/may/early.jpg"]
@@ -119,36 +119,36 @@ def test_of_two_starts_at_once_both_go_by_the_same_listing(out):
 
 def test_the_same_images_give_the_same_listing_on_every_day(out, monkeypatch):
     bucket = Bucket("may/a.jpg", "may/b.jpg")
-    freeze_listing(S3_FOLDER, out, bucket)
+    snapshot_prefix(S3_FOLDER, out, bucket)
     first = out.read("_run/list.txt.gz")
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
     again = LocalFolder(f"{out.location}-2")
-    freeze_listing(S3_FOLDER, again, bucket)
+    snapshot_prefix(S3_FOLDER, again, bucket)
     assert again.read("_run/list.txt.gz") == first
 
 
 def test_the_output_of_other_images_is_refused(out):
     listed(S3_FOLDER, out, Bucket("may/a.jpg"))
-    with pytest.raises(ManifestError, match="images under s3://photos/june/, but another one"):
+    with pytest.raises(ListError, match="images under s3://photos/june/, but another one"):
         listed("s3://photos/june/", out, Bucket("june/a.jpg"))
 
 
 def test_the_output_of_a_list_is_refused(out):
     out.create("_run/identity.json", b"{}")
-    with pytest.raises(ManifestError, match="but another one: choose another --out"):
+    with pytest.raises(ListError, match="but another one: choose another --out"):
         listed(S3_FOLDER, out, Bucket("may/a.jpg"))
     assert set(out.list("_run/")) == {"_run/identity.json"}
 
 
 def test_a_damaged_listing_is_not_taken_for_an_empty_one(out):
     out.create("_run/list.txt.gz", gzip.compress(b"# images under s3://photos/may/\n")[:-9])
-    with pytest.raises(ManifestError):
+    with pytest.raises(ListError):
         listed(S3_FOLDER, out, Bucket("may/a.jpg"))
 
 
 def test_a_folder_without_images_is_refused_and_not_remembered(out):
     bucket = Bucket("may/notes.txt")
-    with pytest.raises(ManifestError, match=r"no images under s3://photos/may/: .*\.jpg"):
+    with pytest.raises(ListError, match=r"no images under s3://photos/may/: .*\.jpg"):
         listed(S3_FOLDER, out, bucket)
     bucket.keys.add("may/a.jpg")
     assert listed(S3_FOLDER, out, bucket) == ["s3://photos/may/a.jpg"]
@@ -163,10 +163,10 @@ def test_a_folder_that_cannot_be_listed_is_refused(photos, out, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    with pytest.raises(ManifestError, match="cannot be listed: No such file"):
+    with pytest.raises(ListError, match="cannot be listed: No such file"):
         listed(f"{folder}-absent/", out)
     monkeypatch.setattr(os, "scandir", scandir)  # who runs the tests may read everything
-    with pytest.raises(ManifestError, match="locked cannot be listed: Permission denied"):
+    with pytest.raises(ListError, match="locked cannot be listed: Permission denied"):
         listed(folder, out)
 
 
@@ -184,7 +184,7 @@ keys = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size
 def test_every_key_comes_out_as_it_is_spelled(tmp_path_factory, names):
     out = LocalFolder(str(tmp_path_factory.mktemp("out")))
     bucket = Bucket(*(f"may/{name}.jpg" for name in names))
-    with open_list(freeze_listing(S3_FOLDER, out, bucket)) as images:
+    with open_list(snapshot_prefix(S3_FOLDER, out, bucket)) as images:
         assert list(images) == [
             Entry(f"s3://photos/may/{name}.jpg")
             for name in sorted(names, key=lambda n: f"{n}.jpg".encode())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.lists.columns import ManifestError
+from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
 from jobs.values.chunks import Entry, split
 from jobs.values.locations import resolve
@@ -84,9 +84,9 @@ def test_without_a_name_the_most_usual_column_is_taken(write, header, column):
 
 def test_a_missing_column_is_named_with_those_that_there_are(write):
     path = write("a.csv", "id,link\n1,a\n")
-    with pytest.raises(ManifestError, match=r"no column of images: it has id, link; .*--column"):
+    with pytest.raises(ListError, match=r"no column of images: it has id, link; .*--column"):
         images_of(path)
-    with pytest.raises(ManifestError, match=r"no column 'url': it has id, link; .*--column"):
+    with pytest.raises(ListError, match=r"no column 'url': it has id, link; .*--column"):
         images_of(path, column="url")
 
 
@@ -110,7 +110,7 @@ def test_columns_to_keep_can_be_chosen_and_ordered(write):
 
 
 def test_an_unknown_column_to_keep_is_refused(write):
-    with pytest.raises(ManifestError, match="no column 'user' to keep: it has image, id"):
+    with pytest.raises(ListError, match="no column 'user' to keep: it has image, id"):
         entries_of(write("a.csv", "image,id\n"), keep=["user"])
 
 
@@ -121,7 +121,7 @@ def test_a_column_without_a_name_does_not_pass_through(write):
 
 def test_a_name_of_two_columns_is_refused_unless_neither_is_needed(write):
     path = write("a.csv", "image,id,id,day\na.jpg,1,2,d\n")
-    with pytest.raises(ManifestError, match="more than one column 'id'"):
+    with pytest.raises(ListError, match="more than one column 'id'"):
         entries_of(path)
     assert entries_of(path, keep=["day"]) == [Entry("a.jpg", ("d",))]
 
@@ -147,7 +147,7 @@ def test_a_line_of_spaces_is_no_row(write):
     ],
 )
 def test_cells_that_ran_together_are_told(write, name, content, message):
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(ListError, match=message):
         entries_of(write(name, content))
 
 
@@ -157,9 +157,9 @@ def test_empty_cells_at_the_end_of_a_row_do_no_harm(write):
 
 def test_a_text_list_has_no_columns_to_choose(write):
     path = write("a.txt", "a.jpg\n")
-    with pytest.raises(ManifestError, match="no columns: leave out --column"):
+    with pytest.raises(ListError, match="no columns: leave out --column"):
         entries_of(path, column="image")
-    with pytest.raises(ManifestError, match="no columns: leave out --keep"):
+    with pytest.raises(ListError, match="no columns: leave out --keep"):
         entries_of(path, keep=["id"])
 
 
@@ -222,7 +222,7 @@ def test_the_content_says_how_it_is_packed_whatever_the_name_says(write, name):
 @pytest.mark.parametrize("pack", [gzip.compress, zstd])
 def test_a_cut_packed_list_is_refused(write, pack):
     packed = pack(b"".join(b"image-%d.jpg\n" % i for i in range(1000)))
-    with pytest.raises(ManifestError, match="damaged"):
+    with pytest.raises(ListError, match="damaged"):
         images_of(write("a.txt.gz", packed[:-10]))
 
 
@@ -275,7 +275,7 @@ def test_a_list_that_the_temporary_folder_has_no_room_for_is_refused_in_one_line
     path = write("a.txt", b"a.jpg\n" * 1_000_000)
     with (
         files_of_at_most(1_000_000),
-        pytest.raises(ManifestError, match=r"cannot be copied into .*TMPDIR"),
+        pytest.raises(ListError, match=r"cannot be copied into .*TMPDIR"),
     ):
         entries_of(path)
 
@@ -301,14 +301,14 @@ def test_relative_images_are_looked_for_next_to_the_list():
     ],
 )
 def test_what_is_not_a_list_is_refused_in_one_line(write, name, content, message):
-    with pytest.raises(ManifestError, match=message) as caught:
+    with pytest.raises(ListError, match=message) as caught:
         images_of(write(name, content))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_list_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ManifestError, match="there is no list of images at"):
+    with pytest.raises(ListError, match="there is no list of images at"):
         images_of(tmp_path / "none.txt")
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(ManifestError, match="cannot be read"):
+    with pytest.raises(ListError, match="cannot be read"):
         images_of(tmp_path / "folder.txt")

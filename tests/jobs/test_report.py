@@ -5,8 +5,8 @@ import pytest
 from nights import emotions, failed, scored, write_night
 from part_rows import MODEL
 
-from jobs.report.build import Figures, Price, make_report
-from jobs.report.data import ReportError, read_night
+from jobs.report.build import Price, RunMetrics, make_report
+from jobs.report.data import ReportError, read_run
 from jobs.storage.s3 import S3
 
 
@@ -17,7 +17,7 @@ def night(tmp_path):
     def make(day, rows, **options):
         location = tmp_path / f"dt=2026-11-{day:02d}"
         write_night(location, rows, **options)
-        return read_night(str(location), S3(), examples=2)
+        return read_run(str(location), S3(), examples=2)
 
     return make
 
@@ -72,7 +72,7 @@ def test_the_first_night_has_nothing_to_compare_with(night):
 
 
 def test_nothing_is_divided_by_nothing(night):
-    figures = Figures.of([night(23, [])])
+    figures = RunMetrics.of([night(23, [])])
     assert (figures.failed_share, figures.emotion_share("awe"), figures.confidence) == (
         None,
         None,

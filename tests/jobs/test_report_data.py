@@ -5,15 +5,15 @@ import pytest
 from nights import FACTS, emotions, failed, scored, write_night
 
 from handler.values.emotions import MIKELS, POLARITY
-from jobs.output import parquet as sink
-from jobs.report.data import ReportError, date_in, earlier_locations, find_night, read_night
+from jobs.output import parquet
+from jobs.report.data import ReportError, date_in, earlier_locations, find_run, read_run
 from jobs.storage.s3 import S3
 
 S3_UNUSED = S3()
 
 
 def read(location, **options):
-    return read_night(str(location), S3_UNUSED, **options)
+    return read_run(str(location), S3_UNUSED, **options)
 
 
 def test_a_night_has_the_figures_of_its_rows(tmp_path):
@@ -77,13 +77,13 @@ def test_a_night_without_images_or_without_scored_ones_has_no_confidence(tmp_pat
 
 def test_columns_of_the_list_are_not_taken_for_emotions(tmp_path):
     extra = pa.schema([("p_id", pa.string()), ("sku", pa.string())])
-    columns = sink.schema(MIKELS.labels, extra=extra, boxes=False)
+    columns = parquet.schema(MIKELS.labels, extra=extra, boxes=False)
     write_night(tmp_path, [scored("awe", p_id="7")], columns=columns)
     assert read(tmp_path, examples=1).labels == MIKELS.labels
 
 
 def test_a_wheel_of_two_polarities_has_both(tmp_path):
-    columns = sink.schema(POLARITY.labels, extra=pa.schema([]), boxes=False)
+    columns = parquet.schema(POLARITY.labels, extra=pa.schema([]), boxes=False)
     row = {
         "image": None,
         "status": "ok",
@@ -108,7 +108,7 @@ def test_a_run_that_is_not_finished_is_an_error_and_no_folder_is_made(tmp_path):
     (tmp_path / "night" / "_SUCCESS").unlink()
     with pytest.raises(ReportError, match="no finished run"):
         read(tmp_path / "night")
-    assert find_night(str(tmp_path / "night"), S3_UNUSED) is None
+    assert find_run(str(tmp_path / "night"), S3_UNUSED) is None
 
 
 def test_rows_that_are_missing_are_noticed(tmp_path):

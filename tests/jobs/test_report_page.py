@@ -12,7 +12,7 @@ from PIL import Image
 
 from handler.predictor import Predictor
 from jobs.report.build import Price, make_report
-from jobs.report.data import ReportError, read_night
+from jobs.report.data import ReportError, read_run
 from jobs.report.gallery import Gallery, explainer
 from jobs.report.page import Shown, render
 from jobs.storage.s3 import S3
@@ -52,7 +52,7 @@ def night(tmp_path):
     def make(day, rows, **options):
         location = tmp_path / f"dt=2026-11-{day:02d}"
         write_night(location, rows, list_folder=str(tmp_path), **options)
-        return read_night(str(location), S3(), examples=3)
+        return read_run(str(location), S3(), examples=3)
 
     return make
 

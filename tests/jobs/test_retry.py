@@ -9,7 +9,7 @@ import pytest
 from flaky_s3 import flaky_s3
 
 from jobs.fetching.fetcher import Fetcher
-from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
 from jobs.values.job import RetryPolicy
 from jobs.values.locations import S3Location
@@ -59,7 +59,7 @@ def test_a_passing_fault_is_tried_again(server, fetch, fault):
 @pytest.mark.parametrize("fault", ["cut", "reset", "503"])
 def test_a_lasting_fault_is_that_object_s_misfortune(server, fetch, fault):
     server.faults["photo.jpg"] = [fault] * 99
-    with pytest.raises(ObjectRefused, match="after 4 attempts") as caught:
+    with pytest.raises(ObjectUnavailable, match="after 4 attempts") as caught:
         fetch("photo.jpg")
     assert caught.value.kind == "unreachable"
     # There is no second retry layer below that multiplies the attempts.
@@ -70,13 +70,13 @@ def test_a_server_that_takes_no_connections_is_tried_again(server, fetch, monkey
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        with pytest.raises(ObjectRefused, match="after 4 attempts") as caught:
+        with pytest.raises(ObjectUnavailable, match="after 4 attempts") as caught:
             fetch("photo.jpg")
     assert caught.value.kind == "unreachable"
 
 
 def test_a_missing_object_is_not_asked_for_again(server, fetch):
-    with pytest.raises(ObjectRefused) as caught:
+    with pytest.raises(ObjectUnavailable) as caught:
         fetch("none.jpg")
     assert caught.value.kind == "missing"
     assert server.requests["none.jpg"] == 1
@@ -84,7 +84,7 @@ def test_a_missing_object_is_not_asked_for_again(server, fetch):
 
 def test_a_forbidden_object_is_that_object_s_misfortune(server, fetch):
     server.faults["photo.jpg"] = ["403 AccessDenied"]
-    with pytest.raises(ObjectRefused, match=r"denies access .AccessDenied: as told") as caught:
+    with pytest.raises(ObjectUnavailable, match=r"denies access .AccessDenied: as told") as caught:
         fetch("photo.jpg")
     assert caught.value.kind == "forbidden"
     assert server.requests["photo.jpg"] == 1
@@ -95,19 +95,19 @@ def test_a_forbidden_object_is_that_object_s_misfortune(server, fetch):
 )
 def test_refused_credentials_are_the_end_of_the_job(server, fetch, answer):
     server.faults["photo.jpg"] = [answer]
-    with pytest.raises(S3Error, match="S3 refuses the credentials"):
+    with pytest.raises(StorageError, match="S3 refuses the credentials"):
         fetch("photo.jpg")
     assert server.requests["photo.jpg"] == 1
 
 
 def test_a_missing_bucket_is_the_end_of_the_job(server, fetch):
     server.faults["photo.jpg"] = ["404 NoSuchBucket"]
-    with pytest.raises(S3Error, match="the bucket 'bucket' does not exist"):
+    with pytest.raises(StorageError, match="the bucket 'bucket' does not exist"):
         fetch("photo.jpg")
 
 
 def test_a_large_object_is_refused_by_its_length(fetch):
-    with pytest.raises(ObjectRefused, match=f"{len(PHOTO)} bytes; at most 10 are") as caught:
+    with pytest.raises(ObjectUnavailable, match=f"{len(PHOTO)} bytes; at most 10 are") as caught:
         fetch("photo.jpg", max_bytes=10)
     assert caught.value.kind == "too-large"
 
@@ -124,7 +124,7 @@ def test_missing_credentials_are_the_end_of_the_job(server, fetch, monkeypatch, 
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(S3Error, match="no usable AWS credentials"):
+    with pytest.raises(StorageError, match="no usable AWS credentials"):
         fetch("photo.jpg")
     assert not server.requests
 
@@ -151,9 +151,9 @@ def test_images_that_are_all_forbidden_stop_the_job(server, client):
     # A throttled image between them is no answer, for or against.
     server.faults["secret.jpg"] = [*["403 AccessDenied"] * 2, *["503"] * 4, "403 AccessDenied"]
     for _ in range(3):
-        with pytest.raises(ObjectRefused):
+        with pytest.raises(ObjectUnavailable):
             fetcher.fetch("s3://bucket/secret.jpg")
-    with pytest.raises(S3Error, match="S3 denies access to every image") as caught:
+    with pytest.raises(StorageError, match="S3 denies access to every image") as caught:
         fetcher.fetch("s3://bucket/secret.jpg")
     assert "\n" not in str(caught.value)
 
@@ -163,7 +163,7 @@ def test_forbidden_images_after_a_success_are_their_own_misfortune(server, clien
     server.faults["secret.jpg"] = ["403 AccessDenied"] * 99
     fetcher.fetch("s3://bucket/photo.jpg")
     for _ in range(5):
-        with pytest.raises(ObjectRefused, match="denies access"):
+        with pytest.raises(ObjectUnavailable, match="denies access"):
             fetcher.fetch("s3://bucket/secret.jpg")
 
 
@@ -206,7 +206,7 @@ def test_closing_ends_a_wait_at_once_and_blames_no_image(server, client):
     s3 = S3(policy=RetryPolicy(attempts=1000, base=1000, cap=1000))
     fetcher = Fetcher(s3, max_bytes=10**6, client=client)
     threading.Timer(0.3, s3.close).start()
-    with pytest.raises(S3Error, match="being stopped"):
+    with pytest.raises(StorageError, match="being stopped"):
         fetcher.fetch("s3://bucket/photo.jpg")
 
 

@@ -17,7 +17,7 @@ from jobs.monitoring.counter import Stopped, TooManyFailed
 from jobs.output.ledger import LedgerError
 from jobs.run import attempt as start
 from jobs.run.driver import score_list
-from jobs.storage.errors import ObjectRefused
+from jobs.storage.errors import ObjectUnavailable
 from jobs.values.job import ScoreJob
 
 REASONS = {"decode/not-an-image": 1, "fetch/missing": 1}
@@ -312,7 +312,7 @@ def flaky(monkeypatch):
         name = Path(location).name
         if faults.get(name, 0):
             faults[name] -= 1
-            raise ObjectRefused("unreachable", "503 after 7 attempts")
+            raise ObjectUnavailable("unreachable", "503 after 7 attempts")
         return fetch(self, location)
 
     monkeypatch.setattr(Fetcher, "fetch", unsteady)

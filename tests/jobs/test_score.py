@@ -13,11 +13,11 @@ from handler.values.emotions import POLARITY
 from handler.values.limits import ImageLimits
 from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
 from jobs.fetching.fetcher import Fetched
-from jobs.fetching.prefetch import Ahead
-from jobs.output import parquet as sink
+from jobs.fetching.prefetch import Prefetcher
+from jobs.output import parquet
 from jobs.scoring import scorer as score_module
 from jobs.scoring.scorer import ChunkScorer, ScoringFailed
-from jobs.storage.errors import ObjectRefused, S3Error
+from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.values.chunks import Chunk, Entry
 from jobs.values.tasks import Failure, Task
 
@@ -79,9 +79,9 @@ class Files:
     def fetch(self, location):
         self.fetched.append(location)
         if "none" in location:
-            raise ObjectRefused("missing", "there is no such file")
+            raise ObjectUnavailable("missing", "there is no such file")
         if "outage" in location:
-            raise S3Error("out of reach")
+            raise StorageError("out of reach")
         return Fetched(location.rpartition("/")[2].encode(), f"tag of {location}")
 
 
@@ -194,19 +194,19 @@ def test_what_the_model_waits_for_is_decoded_even_when_there_is_no_room():
         decoded.release()
         return torch.full((25,), int(data))
 
-    ahead = Ahead(
-        Late(), decode, folder="", fetch_threads=4, decode_threads=2, most_bytes=2 * 8 * 25
+    prefetcher = Prefetcher(
+        Late(), decode, folder="", fetch_threads=4, decode_threads=2, max_bytes=2 * 8 * 25
     )
-    coming = [ahead.begin(image) for image in numbers(6)]
+    coming = [prefetcher.submit(image) for image in numbers(6)]
     # The other thread fills all the room with what comes behind.
     assert all(decoded.acquire(timeout=10) for _ in range(2))
     with ThreadPoolExecutor(1) as model:
         late.set()
-        arrived = model.submit(ahead.take, coming[0])
+        arrived = model.submit(prefetcher.get, coming[0])
         try:
             assert arrived.result(timeout=10).image[0] == 0
         finally:
-            ahead.close()
+            prefetcher.close()
 
 
 def test_a_fault_of_the_machine_while_fetching_ends_the_job_instead_of_becoming_rows():
@@ -216,14 +216,14 @@ def test_a_fault_of_the_machine_while_fetching_ends_the_job_instead_of_becoming_
                 raise OSError(errno.EMFILE, "too many open files")
             return super().fetch(location)
 
-    ahead = Ahead(
-        OutOfFiles(), bytes, folder="", fetch_threads=1, decode_threads=1, most_bytes=1000
+    prefetcher = Prefetcher(
+        OutOfFiles(), bytes, folder="", fetch_threads=1, decode_threads=1, max_bytes=1000
     )
     try:
         with pytest.raises(OSError, match="too many open files"):
-            ahead.take(ahead.begin("/2"))
+            prefetcher.get(prefetcher.submit("/2"))
     finally:
-        ahead.close()
+        prefetcher.close()
 
 
 def test_an_odd_answer_while_fetching_is_that_images_failure():
@@ -231,11 +231,13 @@ def test_an_odd_answer_while_fetching_is_that_images_failure():
         def fetch(self, location):
             raise ValueError("invalid literal for int() with base 10: 'many'")
 
-    ahead = Ahead(Odd(), bytes, folder="", fetch_threads=1, decode_threads=1, most_bytes=1000)
+    prefetcher = Prefetcher(
+        Odd(), bytes, folder="", fetch_threads=1, decode_threads=1, max_bytes=1000
+    )
     try:
-        arrived = ahead.take(ahead.begin("/2"))
+        arrived = prefetcher.get(prefetcher.submit("/2"))
     finally:
-        ahead.close()
+        prefetcher.close()
     assert isinstance(arrived.image, Failure)
     assert arrived.image.stage == "fetch"
 
@@ -266,13 +268,13 @@ def test_a_model_that_fails_on_every_image_stops_the_job(damaged):
 
 
 def test_an_outage_is_not_a_row():
-    with pytest.raises(S3Error):
+    with pytest.raises(StorageError):
         score(["/0", "/outage", "/2"])
 
 
 def test_an_outage_leaves_no_thread_behind():
     before = set(threading.enumerate())  # some of which may end meanwhile
-    with pytest.raises(S3Error):
+    with pytest.raises(StorageError):
         score(["/outage", *numbers(50)], stub=Stub(size=10**8))
     assert set(threading.enumerate()) <= before
 
@@ -326,11 +328,11 @@ def test_the_time_of_the_model_is_told():
 
 def test_rows_fit_the_schema_and_failures_leave_nulls():
     extra = pa.schema([("id", pa.int64()), ("tag", pa.string())])
-    columns = sink.schema(POLARITY.labels, extra=extra, boxes=True)
+    columns = parquet.schema(POLARITY.labels, extra=extra, boxes=True)
     entries = (Entry("/none", (7, None)), Entry("/2", (8, "x")))
     with scorer(extra=extra.names, boxes=True) as made:
         scored = made.score(Task(Chunk(0, 0, entries)))
-    missing, found = sink.read_part(sink.encode(scored.rows, columns)).to_pylist()
+    missing, found = parquet.read_part(parquet.encode(scored.rows, columns)).to_pylist()
     assert (missing["id"], missing["tag"], found["id"], found["tag"]) == (7, None, 8, "x")
     assert [missing[name] for name in ("emotion", "objects", "boxes", "etag")] == [None] * 4
     assert found["etag"] == "tag of /2"
@@ -347,7 +349,7 @@ def test_boxes_are_not_there_unless_asked_for():
 
 
 def test_the_same_images_give_the_same_bytes():
-    columns = sink.schema(POLARITY.labels, extra=pa.schema([]), boxes=False)
+    columns = parquet.schema(POLARITY.labels, extra=pa.schema([]), boxes=False)
     with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(lambda _: sink.encode(score(numbers(50)), columns), "ab")
+        parts = pool.map(lambda _: parquet.encode(score(numbers(50)), columns), "ab")
         assert len(set(parts)) == 1

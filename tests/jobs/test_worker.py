@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from handler.values.errors import VeaError
-from jobs.output import parquet as sink
+from jobs.output import parquet
 from jobs.scoring.sources import ArchiveSource
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import LocalFolder
@@ -60,7 +60,7 @@ def test_a_task_becomes_a_part_and_its_report_tells_of_it(worker, predictor, pho
     assert report.reasons == {"fetch/missing": 1}
     assert 0 < report.busy <= report.seconds
     assert heard == [(3, {"fetch/missing": 1})]
-    rows = sink.read_part(data).to_pylist()
+    rows = parquet.read_part(data).to_pylist()
     assert [row["position"] for row in rows] == [30, 31, 32]
     assert [row["id"] for row in rows] == ["id of 0.jpg", "id of none.jpg", "id of 1.jpg"]
     (expected,) = predictor.predict([(photos / "1.jpg").read_bytes()])

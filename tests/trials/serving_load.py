@@ -53,7 +53,7 @@ _SLOW_BYTE = 0.5  # seconds between a slow client's bytes
 
 
 @dataclass
-class Tally:
+class ProgressCounter:
     """What happened; every method may be called from any thread."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ class Traffic:
 
     server: TorchServe
     expected: Expected
-    tally: Tally
+    tally: ProgressCounter
     stop: threading.Event
     dice: random.Random
 
@@ -238,7 +238,7 @@ def trial(
         The report; all was well if ``faults`` is empty.
     """
     expected = expected_answers([Predictor.load(path) for path in (first, second)], good_photos())
-    tally, stop = Tally(), threading.Event()
+    tally, stop = ProgressCounter(), threading.Event()
     with TorchServe.running(first, state) as server:
         traffic = Traffic(server, expected, tally, stop, random.Random(seed))
         memory = Memory(server, stop)
@@ -268,7 +268,7 @@ def trial(
     return report
 
 
-def _switch(server: TorchServe, second: Path, tally: Tally, seconds: float) -> None:
+def _switch(server: TorchServe, second: Path, tally: ProgressCounter, seconds: float) -> None:
     """Wait a third of the time, promote; wait another one, roll back; wait the last one."""
     versions = Versions(server)
     acts: tuple[tuple[str, Callable[[], object]], ...] = (
@@ -289,7 +289,7 @@ def _switch(server: TorchServe, second: Path, tally: Tally, seconds: float) -> N
     time.sleep(seconds / 3)
 
 
-def _kill(server: TorchServe, tally: Tally, stop: threading.Event, every: float) -> None:
+def _kill(server: TorchServe, tally: ProgressCounter, stop: threading.Event, every: float) -> None:
     """Kill a worker of the default version now and then, also while versions switch."""
     management = Management(server.client, server.model)
     while not stop.wait(every):
@@ -301,7 +301,7 @@ def _kill(server: TorchServe, tally: Tally, stop: threading.Event, every: float)
                 tally.add("kills")
 
 
-def _judge(report: dict[str, Any], tally: Tally) -> None:
+def _judge(report: dict[str, Any], tally: ProgressCounter) -> None:
     """Add to the faults what only the whole can tell."""
     faults: list[str] = report["faults"]
     for name, sizes in report["memory"].items():

@@ -18,7 +18,7 @@ from vea.terminal import progress_bars
 
 if TYPE_CHECKING:
     from jobs.report.build import Report
-    from jobs.report.data import Night
+    from jobs.report.data import FinishedRun
     from jobs.storage.s3 import S3
 
 _DRIFT = 4  # exit code
@@ -116,7 +116,7 @@ def report(
     and AWS_ENDPOINT_URL_S3 are those of `vea score`.
     """
     from jobs.report.build import Price, make_report
-    from jobs.report.data import read_night
+    from jobs.report.data import read_run
     from jobs.storage.s3 import S3
 
     fill = _filler(date, model)
@@ -124,7 +124,7 @@ def report(
     html, json_file = html and fill(html), json_file and fill(json_file)
     price = None if price_per_hour is None else Price.parse(price_per_hour)
     with closing(S3(threads=4)) as s3:
-        night = read_night(out, s3, examples=examples)
+        night = read_run(out, s3, examples=examples)
         earlier = _earlier(out, against, last, s3)
         found = make_report(
             night, earlier, any_model=bool(against), threshold=threshold, price=price
@@ -154,20 +154,20 @@ def _filler(date: str | None, model: Path | None) -> Callable[[str], str]:
     return partial(fill, date=day, model_name=name, model_version=version)
 
 
-def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> list[Night]:
+def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> list[FinishedRun]:
     """The nights to compare with, the latest first."""
-    from jobs.report.data import date_in, earlier_locations, find_night, read_night
+    from jobs.report.data import date_in, earlier_locations, find_run, read_run
 
     if against:
         if last is not None:
             raise typer.BadParameter("give either --against or --last", param_hint="--last")
-        return [read_night(location, s3) for location in against]
+        return [read_run(location, s3) for location in against]
     if last is None:
         last = _NIGHTS if date_in(out) else 0
     found = []
     with progress_bars() as on_progress:
         for location in earlier_locations(out, last) if last else ():
-            found.append(find_night(location, s3))
+            found.append(find_run(location, s3))
             on_progress("earlier nights", len(found), last)
     return [night for night in found if night]
 
