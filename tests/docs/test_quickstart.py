@@ -19,6 +19,7 @@ from tests.conftest import PhotoFactory
 
 pytestmark = pytest.mark.integration
 README = (REPOSITORY / "README.md").read_text()
+FIRST = (REPOSITORY / "docs" / "tutorials" / "first-predictions.md").read_text()
 NIGHTLY = (REPOSITORY / "docs" / "tutorials" / "nightly-scoring.md").read_text()
 TRAINING = (REPOSITORY / "docs" / "tutorials" / "train-your-own.md").read_text()
 Run = Callable[[str], subprocess.CompletedProcess[str]]
@@ -66,6 +67,14 @@ def test_predict_shows_what_the_readme_shows(run: Run) -> None:
     assert done.returncode == 1  # broken.jpg is refused
     for line in re.findall(r"│ (\w+\.\w+ .*?) │", shown):
         assert " ".join(line.split()) in " ".join(done.stdout.split()), done.stdout + done.stderr
+
+
+def test_the_python_of_the_readme_and_of_the_tutorial_predicts(run: Run) -> None:
+    done = run(f"python - <<'END'\n{block(README, 'from vea import')}END")
+    assert done.stdout.startswith("contentment {'amusement'"), done.stderr
+    done = run(f"python - <<'END'\n{block(FIRST, 'from vea import')}END")
+    assert done.stdout.splitlines()[0] == "cat.webp contentment", done.stderr
+    assert "damaged" in done.stdout.splitlines()[1]
 
 
 def test_a_list_is_scored_and_reported(run: Run, tmp_path: Path) -> None:
