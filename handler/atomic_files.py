@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the power goes."""
+"""Files that are complete or absent, whenever the process ends or the power fails."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Write to the path that is given; it takes the place of ``path`` when the block has ended.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces ``path`` when the block ends.
 
-    Nothing happens to ``path`` if the block raises. A killed process leaves a hidden file whose
-    name ends in ``.partial`` and that nobody reads. Folders are made.
+    ``path`` is unchanged if the block raises. A killed process leaves a hidden file whose name ends
+    in ``.partial`` and that nothing reads. Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")

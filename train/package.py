@@ -21,7 +21,7 @@ import yaml
 
 import handler
 from handler.archive import files as archive
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from handler.values.errors import VeaError
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
@@ -133,7 +133,7 @@ def _run_archiver(staging: Path, packed: Path, *, name: str, version: str) -> No
 
 def _repack(source: Path, target: Path) -> None:
     with (
-        whole_file(target) as partial,
+        atomic_write(target) as partial,
         zipfile.ZipFile(source) as packed,
         zipfile.ZipFile(partial, "w") as repacked,
     ):

@@ -164,17 +164,17 @@ def test_a_trunk_that_has_been_to_school_is_frozen_and_its_feature_read(
     features: FeatureSet, table: pd.DataFrame, cache: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(5)
-    schooled = ExpressionNet(width=4).eval()
+    trained = ExpressionNet(width=4).eval()
     weights = tmp_path / "faces.safetensors"
     header = {"format": 1, "kind": "face_resnet", "settings": {"width": 4}, "source": "a test"}
-    save_file(schooled.faces.state_dict(), weights, metadata={"vea": json.dumps(header)})
+    save_file(trained.faces.state_dict(), weights, metadata={"vea": json.dumps(header)})
     recipe = replace(RECIPE, init={"expression": str(weights)})
     frozen = build_features(recipe, {"train": table}, count=9, cache_root=cache)["train"]
     assert features.faces_are_crops
     assert not frozen.faces_are_crops
     assert int(frozen.face_mask.sum()) == 1, "the portrait"
     with torch.no_grad():
-        v_e = schooled(features.faces, features.face_mask)
+        v_e = trained(features.faces, features.face_mask)
     assert torch.allclose(frozen.faces.float(), v_e, atol=1e-2)
     assert not frozen.faces[~frozen.face_mask].any()
     assert frozen.identity != features.identity

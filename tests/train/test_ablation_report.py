@@ -25,8 +25,8 @@ def outcome(hits: np.ndarray, hard: np.ndarray | None = None, seconds: float = 1
 
 
 def hits(share: float, seed: int = 0) -> np.ndarray:
-    chooser = np.random.default_rng(seed)
-    return chooser.permutation(PHOTOS) < round(share * PHOTOS)
+    rng = np.random.default_rng(seed)
+    return rng.permutation(PHOTOS) < round(share * PHOTOS)
 
 
 def summary(rows: list[RowSummary], name: str) -> RowSummary:
@@ -39,7 +39,7 @@ def test_the_difference_of_a_row_from_itself_is_nothing() -> None:
     for name in ("G+S+E", "G+S"):
         difference = summary(rows, name).difference
         assert difference is not None
-        assert (difference.value, *difference.interval, difference.spread) == (0, 0, 0, 0)
+        assert (difference.value, *difference.interval, difference.std) == (0, 0, 0, 0)
     assert summary(rows, "G+S+E").reading == "reference"
     assert summary(rows, "G+S").reading == "no clear difference"
 
@@ -83,7 +83,7 @@ def test_figures_are_means_over_seeds_and_the_spread_is_between_them() -> None:
     shares = [float((hits(share) & ~hard).mean()) for share in (0.6, 0.7, 0.8)]
     assert row.seeds == 3
     assert row.accuracy.value == pytest.approx(np.mean(shares))
-    assert row.accuracy.spread == pytest.approx(np.std(shares, ddof=1))
+    assert row.accuracy.std == pytest.approx(np.std(shares, ddof=1))
     low, high = row.accuracy.interval
     assert low < row.accuracy.value < high
     assert row.hard.value == pytest.approx(0.1)
@@ -92,11 +92,11 @@ def test_figures_are_means_over_seeds_and_the_spread_is_between_them() -> None:
     assert row.seconds == pytest.approx(7)
 
 
-def test_without_the_reference_there_are_no_differences_and_one_seed_has_no_spread() -> None:
+def test_without_the_reference_there_are_no_differences_and_one_seed_has_no_std() -> None:
     rows = summarise(STUDY, {"G": [outcome(hits(0.6))]})
     assert rows[0].difference is None
     assert rows[0].reading == ""
-    assert math.isnan(rows[0].accuracy.spread)
+    assert math.isnan(rows[0].accuracy.std)
     assert summarise(STUDY, {}) == []
 
 

@@ -43,12 +43,12 @@ STUDY = build_study("branches", Variant(objects=2))
 
 def features(photos: int, seed: int, *, told_by: str = "colour") -> FeatureSet:
     """Random features of which one tells the label."""
-    chooser = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 8, (photos,), generator=chooser)
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 8, (photos,), generator=rng)
     telling = torch.nn.functional.one_hot(labels, 8).float() * 4
 
     def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=chooser)
+        return torch.randn(*shape, generator=rng)
 
     colour, faces = noise(photos, 2, 8), noise(photos, 8)
     if told_by == "colour":

@@ -13,27 +13,25 @@ from train.fitting.calibration import calibrate, fit_factors
 
 
 def batch(count: int = 40) -> tuple[Stimuli, torch.Tensor]:
-    chooser = torch.Generator().manual_seed(5)
+    rng = torch.Generator().manual_seed(5)
     return (
         Stimuli(
             colour=torch.zeros(count, 3, 8, 8, dtype=torch.uint8),
             objects=Objects(
-                features=torch.randn(count, 3, 6, generator=chooser),
+                features=torch.randn(count, 3, 6, generator=rng),
                 boxes=torch.zeros(count, 3, 4),
                 scores=torch.zeros(count, 3),
                 labels=torch.zeros(count, 3, dtype=torch.int64),
                 mask=torch.ones(count, 3, dtype=torch.bool),
             ),
             faces=Faces(
-                crops=torch.randint(
-                    0, 256, (count, 1, 48, 48), dtype=torch.uint8, generator=chooser
-                ),
+                crops=torch.randint(0, 256, (count, 1, 48, 48), dtype=torch.uint8, generator=rng),
                 boxes=torch.zeros(count, 4),
                 scores=torch.zeros(count),
                 counts=torch.arange(count) % 2,
             ),
         ),
-        torch.randint(0, 8, (count,), generator=chooser),
+        torch.randint(0, 8, (count,), generator=rng),
     )
 
 
@@ -52,38 +50,38 @@ def network() -> StimuliAwareNetwork:
 
 
 def test_a_branch_that_only_guesses_is_silenced_and_one_that_is_right_is_not() -> None:
-    chooser = torch.Generator().manual_seed(7)
-    target = torch.randint(0, 8, (400,), generator=chooser)
-    right = 2.0 * functional.one_hot(target, 8) + torch.randn(400, 8, generator=chooser)
-    noise = 3.0 * torch.randn(400, 8, generator=chooser)
+    rng = torch.Generator().manual_seed(7)
+    target = torch.randint(0, 8, (400,), generator=rng)
+    right = 2.0 * functional.one_hot(target, 8) + torch.randn(400, 8, generator=rng)
+    noise = 3.0 * torch.randn(400, 8, generator=rng)
     trusted, silenced = fit_factors(torch.stack([right, noise]), torch.zeros(8), target).tolist()
     assert trusted > 0.5
     assert silenced < 0.1
 
 
 def test_an_overconfident_branch_gets_its_temperature_back() -> None:
-    chooser = torch.Generator().manual_seed(8)
-    honest = torch.randn(20_000, 8, generator=chooser)
-    target = torch.multinomial(honest.softmax(dim=1), 1, generator=chooser).squeeze(1)
+    rng = torch.Generator().manual_seed(8)
+    honest = torch.randn(20_000, 8, generator=rng)
+    target = torch.multinomial(honest.softmax(dim=1), 1, generator=rng).squeeze(1)
     (factor,) = fit_factors(4.0 * honest.unsqueeze(0), torch.zeros(8), target).tolist()
     assert factor == pytest.approx(0.25, rel=0.05)
 
 
 @pytest.mark.parametrize("count", [1, 8, 40, 100])
 def test_factors_stay_sane_where_few_photos_happen_to_be_told_apart(count: int) -> None:
-    chooser = torch.Generator().manual_seed(9)
+    rng = torch.Generator().manual_seed(9)
     target = torch.arange(count) % 8
-    right = 2.0 * functional.one_hot(target, 8) + 0.1 * torch.randn(count, 8, generator=chooser)
-    noise = torch.randn(count, 8, generator=chooser)
+    right = 2.0 * functional.one_hot(target, 8) + 0.1 * torch.randn(count, 8, generator=rng)
+    noise = torch.randn(count, 8, generator=rng)
     trusted, other = fit_factors(torch.stack([right, noise]), torch.zeros(8), target).tolist()
     assert 1 < trusted < 5
     assert 0.3 < other < 3
 
 
 def test_a_thousand_photos_outweigh_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
-    chooser = torch.Generator().manual_seed(8)
-    honest = torch.randn(2, 1000, 8, generator=chooser)
-    target = torch.multinomial(honest.sum(dim=0).softmax(dim=1), 1, generator=chooser).squeeze(1)
+    rng = torch.Generator().manual_seed(8)
+    honest = torch.randn(2, 1000, 8, generator=rng)
+    target = torch.multinomial(honest.sum(dim=0).softmax(dim=1), 1, generator=rng).squeeze(1)
     logits = honest * torch.tensor([2.0, 0.7]).view(2, 1, 1)
     found = fit_factors(logits, torch.zeros(8), target)
     monkeypatch.setattr("train.fitting.calibration._PENALTY", 0.0)

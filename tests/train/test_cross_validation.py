@@ -19,11 +19,11 @@ from PIL import Image
 from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from handler.values.emotions import MIKELS, POLARITY
 from train.crossval.folds import stratified_folds
-from train.crossval.linear_probe import FrozenFeatures, fit_linear, frozen_features
+from train.crossval.linear_probe import LinearProbe, build_linear_probe, fit_linear
 from train.crossval.network import FittedNetwork, link_photos
 from train.crossval.protocols import CrossValidationError, cross_validate
 from train.datasets.reading import read_dataset
-from train.evaluation.intervals import mean_and_spread
+from train.evaluation.intervals import mean_and_std
 from train.recipes.recipe import Recipe, TrainingConfig
 
 RECIPE = Recipe(
@@ -143,7 +143,7 @@ def test_one_vs_all_asks_for_each_emotion_against_the_others():
 def test_one_vs_all_gives_everything_to_the_knowing_and_half_to_the_rest():
     table = table_of({"awe": 10, "fear": 40, "sadness": 50})
     best = cross_validate(table, MIKELS, Recorder(knowing))
-    assert mean_and_spread(best.overall["mean_rate"]) == (1.0, 0.0)
+    assert mean_and_std(best.overall["mean_rate"]) == (1.0, 0.0)
     always_no = Recorder(lambda train, test, wheel: np.tile([0.01, 0.99], (len(test), 1)))
     lazy = cross_validate(table, MIKELS, always_no)
     assert lazy.per_emotion["awe"]["true_positive_rate"] == [0.0] * 5
@@ -173,9 +173,9 @@ def test_multiclass_figures_are_means_over_folds_and_pooled_ones_over_photos():
     table = table_of({"amusement": 10, "awe": 10, "fear": 30})
     result = cross_validate(table, MIKELS, right_in_one_fold, protocol="multiclass")
     assert sorted(result.overall["accuracy"]) == pytest.approx([0.2] * 4 + [1.0])  # amusement
-    mean, spread = mean_and_spread(result.overall["accuracy"])
+    mean, std = mean_and_std(result.overall["accuracy"])
     assert mean == pytest.approx(0.36)
-    assert spread == pytest.approx(np.std([0.2] * 4 + [1.0], ddof=1))
+    assert std == pytest.approx(np.std([0.2] * 4 + [1.0], ddof=1))
     assert result.pooled.accuracy == pytest.approx((4 * 2 + 10) / 50)
     assert result.per_emotion["amusement"]["true_positive_rate"] == [1.0] * 5
     assert math.isclose(sum(result.per_emotion["awe"]["true_positive_rate"]), 1.0)
@@ -207,7 +207,7 @@ def test_photos_that_cannot_be_read_count_apart(protocol):
     result = cross_validate(table, MIKELS, Recorder(answer), protocol=protocol)
     assert result.refused == 2
     name = "mean_rate" if protocol == "one-vs-all" else "accuracy"
-    assert mean_and_spread(result.overall[name])[0] == 1.0
+    assert mean_and_std(result.overall[name])[0] == 1.0
 
 
 def test_what_cannot_be_cross_validated_is_refused_in_one_line():
@@ -245,14 +245,14 @@ def test_the_linear_classifier_is_at_the_minimum_of_its_loss():
 
 def test_linear_classifiers_find_what_is_there_and_nothing_where_nothing_is():
     table = table_of({"awe": 30, "fear": 30})
-    chooser = torch.Generator().manual_seed(0)
-    noise = torch.randn(60, 20, generator=chooser)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(60, 20, generator=rng)
     telling = noise + 2.0 * torch.tensor((table["label"] == 1).to_numpy())[:, None]
     digests = table["sha256"].tolist()
-    found = cross_validate(table, MIKELS, FrozenFeatures(telling, digests))
-    assert mean_and_spread(found.overall["mean_rate"])[0] > 0.95
-    nothing = cross_validate(table, MIKELS, FrozenFeatures(noise, digests))
-    assert 0.3 < mean_and_spread(nothing.overall["mean_rate"])[0] < 0.7
+    found = cross_validate(table, MIKELS, LinearProbe(telling, digests))
+    assert mean_and_std(found.overall["mean_rate"])[0] > 0.95
+    nothing = cross_validate(table, MIKELS, LinearProbe(noise, digests))
+    assert 0.3 < mean_and_std(nothing.overall["mean_rate"])[0] < 0.7
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def dataset(tmp_path_factory, photo):
 
 
 def test_frozen_features_are_made_once_a_photo_and_tell_light_from_dark(dataset, tmp_path):
-    features = frozen_features(RECIPE, dataset.table, cache_root=tmp_path)
+    features = build_linear_probe(RECIPE, dataset.table, cache_root=tmp_path)
     assert features.features.shape == (16, 512)
     result = cross_validate(
         dataset.table, MIKELS, features, protocol="multiclass", folds=2, least=4

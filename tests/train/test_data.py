@@ -19,8 +19,8 @@ from handler.stimuli.selector import StimuliSelector, fit_colour
 from handler.values.configs import SelectorConfig
 from train.fitting.augment import apply_seeded, build_augmentation
 from train.fitting.data import (
-    Draw,
-    StepBatches,
+    ResumableBatchSampler,
+    Sample,
     StimuliDataset,
     default_workers,
     training_loader,
@@ -118,10 +118,10 @@ def test_objects_and_faces_go_with_their_photo(dataset: Open) -> None:
 
 
 def test_every_epoch_has_its_own_order_and_its_own_views(dataset: Open) -> None:
-    of_epoch = [dataset(LITE).__getitems__([Draw(0, e)])[0].colour for e in (0, 1, 0)]
+    of_epoch = [dataset(LITE).__getitems__([Sample(0, e)])[0].colour for e in (0, 1, 0)]
     assert torch.equal(of_epoch[0], of_epoch[2])
     assert not torch.equal(of_epoch[0], of_epoch[1])
-    batches = StepBatches(19, batch_size=6, seed=1)
+    batches = ResumableBatchSampler(19, batch_size=6, seed=1)
     first = [draw.position for batch in batches for draw in batch]
     batches.steps_done = lambda: 3
     second = [draw.position for batch in batches for draw in batch]
@@ -130,14 +130,14 @@ def test_every_epoch_has_its_own_order_and_its_own_views(dataset: Open) -> None:
 
 
 def test_a_view_depends_on_the_photo_and_not_on_its_neighbours(dataset: Open) -> None:
-    alone = dataset(LITE).__getitems__([Draw(7, 2)])[0].colour[0]
-    among = dataset(LITE).__getitems__([Draw(1, 2), Draw(7, 2), Draw(2, 2)])[0].colour[1]
+    alone = dataset(LITE).__getitems__([Sample(7, 2)])[0].colour[0]
+    among = dataset(LITE).__getitems__([Sample(1, 2), Sample(7, 2), Sample(2, 2)])[0].colour[1]
     assert torch.equal(alone, among)
 
 
 def test_augmentation_leaves_the_cache_and_the_generator_of_torch_alone(dataset: Open) -> None:
     before, state = dataset().cache.stimuli([0]).colour, torch.get_rng_state()
-    dataset(LITE).__getitems__([Draw(0, 0)])
+    dataset(LITE).__getitems__([Sample(0, 0)])
     assert torch.equal(torch.get_rng_state(), state)
     epoch(dataset(LITE), LITE)
     assert torch.equal(before, dataset().cache.stimuli([0]).colour)
@@ -164,9 +164,9 @@ def test_half_of_the_views_are_mirrored_if_the_recipe_says_so() -> None:
 def test_decoded_colour_is_the_colour_that_a_cache_would_have_kept(
     dataset: Open, config: TrainingConfig | None
 ) -> None:
-    draws = [Draw(position, 1) for position in (0, 4, 18)]
-    kept, _ = dataset(config).__getitems__(draws)
-    decoded, _ = dataset(config, colour=False).__getitems__(draws)
+    samples = [Sample(position, 1) for position in (0, 4, 18)]
+    kept, _ = dataset(config).__getitems__(samples)
+    decoded, _ = dataset(config, colour=False).__getitems__(samples)
     assert torch.equal(kept.colour, decoded.colour)
     assert torch.equal(kept.objects.features, decoded.objects.features)
 
@@ -177,7 +177,7 @@ def test_the_papers_crop_comes_from_the_photo_resized_by_its_shorter_side(
     crop = SelectorConfig(size=48, fit="crop", resize=60)
     photo = decode(Path(table["path"][5]).read_bytes())  # 120x90 pixels: becomes 80x60
     seen, _ = dataset(replace(PAPER, flip=False), colour=False, selector=crop).__getitems__(
-        [Draw(4, e) for e in range(12)]
+        [Sample(4, e) for e in range(12)]
     )
     assert seen.colour.shape == (12, 3, 48, 48)
     whole = torch.nn.functional.interpolate(
@@ -259,12 +259,12 @@ def test_a_split_without_one_readable_photo_is_refused(
 def test_a_run_that_goes_on_sees_the_rest_of_what_an_uninterrupted_one_sees(
     images: int, batch_size: int, seed: int, done: int
 ) -> None:
-    def from_step(step: int) -> list[list[Draw]]:
-        batches = StepBatches(images, batch_size=batch_size, seed=seed)
+    def from_step(step: int) -> list[list[Sample]]:
+        batches = ResumableBatchSampler(images, batch_size=batch_size, seed=seed)
         batches.steps_done = lambda: step
         return list(batches)
 
-    steps = len(StepBatches(images, batch_size=batch_size, seed=seed))
+    steps = len(ResumableBatchSampler(images, batch_size=batch_size, seed=seed))
     whole = from_step(done - done % steps)
     assert from_step(done) == whole[done % steps :]
     assert len(whole) == steps
@@ -287,9 +287,9 @@ def test_each_device_gets_its_share_of_every_batch(monkeypatch: pytest.MonkeyPat
     shares = []
     for rank in range(2):
         monkeypatch.setattr("train.fitting.data.distributed.get_rank", lambda rank=rank: rank)
-        shares.append(list(StepBatches(20, batch_size=6, seed=1)))
+        shares.append(list(ResumableBatchSampler(20, batch_size=6, seed=1)))
     monkeypatch.setattr("train.fitting.data.distributed.is_initialized", lambda: False)
-    alone = list(StepBatches(20, batch_size=6, seed=1))
+    alone = list(ResumableBatchSampler(20, batch_size=6, seed=1))
     assert len(alone) == len(shares[0]) == len(shares[1])
     for both, *parts in zip(alone, *shares, strict=True):
         assert sorted(both) == sorted(parts[0] + parts[1])

@@ -38,27 +38,27 @@ SMALL = ExpressionRecipe(
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FER2013 as folders, where a bright bar's height tells the expression."""
     root = tmp_path_factory.mktemp("fer2013")
-    chooser = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for usage, each in (("Training", 32), ("PublicTest", 4)):
         for place, expression in enumerate(EXPRESSIONS):
             folder = root / usage / expression
             folder.mkdir(parents=True)
             for number in range(each):
-                face = chooser.integers(0, 60, (48, 48), dtype=np.uint8)
+                face = rng.integers(0, 60, (48, 48), dtype=np.uint8)
                 face[5 + 6 * place : 9 + 6 * place] += 180
                 Image.fromarray(face).save(folder / f"{number}.png")
     return root
 
 
 @pytest.fixture(scope="module")
-def schooled(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     fit_expression(SMALL, faces, run, progress_bar=False)
     return run
 
 
-def test_the_trunk_learns_to_tell_expressions(schooled: Path) -> None:
-    evaluation = json.loads((schooled / "evaluation.json").read_text())
+def test_the_trunk_learns_to_tell_expressions(trained: Path) -> None:
+    evaluation = json.loads((trained / "evaluation.json").read_text())
     assert evaluation["faces"] == 4 * len(EXPRESSIONS)
     assert evaluation["accuracy"]["whole"]["value"] > 0.8
     assert set(evaluation["accuracy"]) == {"whole", "mirrored", "ten_crop"}
@@ -66,8 +66,8 @@ def test_the_trunk_learns_to_tell_expressions(schooled: Path) -> None:
     assert rows.sum(axis=1).tolist() == [4] * len(EXPRESSIONS)
 
 
-def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(schooled: Path) -> None:
-    file = schooled / "face-resnet.safetensors"
+def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(trained: Path) -> None:
+    file = trained / "face-resnet.safetensors"
     with safe_open(file, "pt") as opened:
         described = json.loads(opened.metadata()["vea"])
     assert described["kind"] == "face_resnet"
@@ -76,36 +76,36 @@ def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(schooled: Path) -> 
     trunk.load_state_dict(load_file(file))  # strict: no more and no less
 
 
-def test_the_schooled_trunk_is_the_one_that_was_measured(schooled: Path, faces: Path) -> None:
-    state = torch.load(schooled / "last.ckpt", weights_only=True)["state_dict"]
+def test_the_schooled_trunk_is_the_one_that_was_measured(trained: Path, faces: Path) -> None:
+    state = torch.load(trained / "last.ckpt", weights_only=True)["state_dict"]
     module = ExpressionModule(SMALL).eval()
     module.load_state_dict(state)
-    module.net.faces.load_state_dict(load_file(schooled / "face-resnet.safetensors"))
+    module.net.faces.load_state_dict(load_file(trained / "face-resnet.safetensors"))
     pixels, labels = read_fer2013(faces).split("PublicTest")
     with torch.no_grad():
         answers = module(torch.from_numpy(pixels).unsqueeze(1)).argmax(1)
-    measured = json.loads((schooled / "evaluation.json").read_text())["accuracy"]["whole"]
+    measured = json.loads((trained / "evaluation.json").read_text())["accuracy"]["whole"]
     assert float((answers == torch.from_numpy(labels)).float().mean()) == pytest.approx(
         measured["value"]
     )
 
 
-def test_statistics_of_the_norms_are_those_of_whole_faces(schooled: Path, faces: Path) -> None:
-    stem = load_file(schooled / "face-resnet.safetensors")
+def test_statistics_of_the_norms_are_those_of_whole_faces(trained: Path, faces: Path) -> None:
+    stem = load_file(trained / "face-resnet.safetensors")
     pixels, _ = read_fer2013(faces).split("Training")
     whole = torch.from_numpy(pixels).unsqueeze(1) / 255.0
     seen = torch.nn.functional.conv2d(whole, stem["0.0.weight"], padding=1)
     torch.testing.assert_close(stem["0.1.running_mean"], seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 
-def test_a_finished_run_that_is_resumed_only_measures(schooled: Path, faces: Path) -> None:
-    before = (schooled / "face-resnet.safetensors").read_bytes()
-    fit_expression(SMALL, faces, schooled, resume=True, progress_bar=False)
-    assert (schooled / "face-resnet.safetensors").read_bytes() == before
+def test_a_finished_run_that_is_resumed_only_measures(trained: Path, faces: Path) -> None:
+    before = (trained / "face-resnet.safetensors").read_bytes()
+    fit_expression(SMALL, faces, trained, resume=True, progress_bar=False)
+    assert (trained / "face-resnet.safetensors").read_bytes() == before
 
 
 def test_a_run_stopped_between_epochs_ends_as_one_that_was_not(
-    schooled: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(Exception):
         pass
@@ -121,14 +121,14 @@ def test_a_run_stopped_between_epochs_ends_as_one_that_was_not(
     assert not (tmp_path / "face-resnet.safetensors").exists()
     fit_expression(SMALL, faces, tmp_path, resume=True, progress_bar=False)
     assert (tmp_path / "logs-1" / "metrics.csv").exists(), "the epochs before are still told"
-    ended, other = (load_file(run / "face-resnet.safetensors") for run in (tmp_path, schooled))
+    ended, other = (load_file(run / "face-resnet.safetensors") for run in (tmp_path, trained))
     assert all(torch.equal(value, other[name]) for name, value in ended.items())
 
 
 @pytest.fixture
-def copied(schooled: Path, tmp_path: Path) -> Path:
+def copied(trained: Path, tmp_path: Path) -> Path:
     """A finished run to do something with."""
-    return shutil.copytree(schooled, tmp_path / "run")
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_another_recipe_or_other_faces_cannot_go_on_with_a_run(

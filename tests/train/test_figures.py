@@ -10,7 +10,7 @@ from PIL import Image
 from handler.predictor import Predictor
 from handler.values.emotions import MIKELS
 from handler.values.prediction import Prediction
-from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_page
+from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_sheet
 from train.evaluation.figures import Scored, best_of_each_emotion, make_figures, worst_failures
 
 NAMES = ("12-activation", "13-objects", "14-faces", "15-failures")
@@ -166,7 +166,7 @@ def tile(height=50, words=("a caption",)):
 
 
 def test_a_page_holds_every_tile_four_to_a_row():
-    drawn = np.asarray(contact_page("title", ["note"], [Section("", [tile() for _ in range(6)])]))
+    drawn = np.asarray(contact_sheet("title", ["note"], [Section("", [tile() for _ in range(6)])]))
     pink = (drawn == (255, 0, 255)).all(axis=2)
     assert pink.sum() == 6 * TILE * 50
     assert pink.sum(axis=1).max() == 4 * TILE
@@ -174,8 +174,8 @@ def test_a_page_holds_every_tile_four_to_a_row():
 
 def test_a_page_with_long_words_is_no_wider():
     long = Section("heading " * 60, [tile(words=["words " * 60, "and more " * 60])])
-    page = contact_page("title " * 60, ["note " * 60], [long, Section("none", [])])
-    usual = contact_page("title", ["note"], [Section("heading", [tile(words=["a", "b"])])])
+    page = contact_sheet("title " * 60, ["note " * 60], [long, Section("none", [])])
+    usual = contact_sheet("title", ["note"], [Section("heading", [tile(words=["a", "b"])])])
     assert page.width == usual.width
     drawn = np.asarray(page)
     assert (drawn[:, -10:] == 255).all(), "the margin stays free"

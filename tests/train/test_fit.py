@@ -355,23 +355,23 @@ def test_half_precision_trains(data: Path, cache_root: Path, tmp_path: Path) -> 
 def test_another_recipe_or_other_photos_cannot_go_on_with_a_run(
     data: Path, cache_root: Path, tmp_path: Path
 ) -> None:
-    def going_on(recipe: Recipe, photos: Path) -> None:
+    def resuming(recipe: Recipe, photos: Path) -> None:
         fit(
             recipe, photos, tmp_path / "run", cache_root=cache_root, progress_bar=False, resume=True
         )
 
-    going_on(QUICK, data)  # there is nothing to go on with: it begins
+    resuming(QUICK, data)  # there is nothing to go on with: it begins
     with pytest.raises(RunError, match="another recipe: leave out --resume"):
-        going_on(shortened(QUICK, lr=0.1), data)
+        resuming(shortened(QUICK, lr=0.1), data)
     fewer = tmp_path / "data"
     shutil.copytree(data, fewer)
     next((fewer / "train").rglob("*.png")).unlink()
     with pytest.raises(RunError, match="other photos: leave out --resume"):
-        going_on(QUICK, fewer)
-    going_on(shortened(QUICK, checkpoint_every=3, devices=1), data)
+        resuming(QUICK, fewer)
+    resuming(shortened(QUICK, checkpoint_every=3, devices=1), data)
     (tmp_path / "run" / "recipe.json").unlink()
     with pytest.raises(RunError, match="does not say how"):
-        going_on(QUICK, data)
+        resuming(QUICK, data)
 
 
 def test_a_run_learns_what_another_model_says_of_the_photos(

@@ -65,8 +65,8 @@ class Files:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     home = tmp_path_factory.mktemp("weights")
-    chooser = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, 8, 10, generator=chooser)
+    rng = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 8, 10, generator=rng)
     smooth = torch.nn.functional.interpolate(coarse, size=(262, 346), mode="bicubic")[0]
     image = (smooth.clamp(0, 1) * 255).byte()
     weights = airsplay()

@@ -38,9 +38,9 @@ def by_the_paper(logits: np.ndarray, target: np.ndarray, wheel: Wheel, weight: f
 def test_the_loss_is_that_of_equations_13_to_18(
     wheel: Wheel, seed: int, batch: int, weight: float
 ) -> None:
-    chooser = np.random.default_rng(seed)
-    logits = chooser.normal(scale=3.0, size=(batch, len(wheel)))
-    target = chooser.integers(0, len(wheel), batch)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=3.0, size=(batch, len(wheel)))
+    target = rng.integers(0, len(wheel), batch)
     loss = HierarchicalCrossEntropy(wheel, weight=weight)(
         torch.from_numpy(logits).log_softmax(dim=1), torch.from_numpy(target)
     )
@@ -56,9 +56,9 @@ def test_the_loss_is_that_of_equations_13_to_18(
 def test_the_loss_of_a_distribution_is_what_it_expects_of_the_loss(
     wheel: Wheel, seed: int, weight: float
 ) -> None:
-    chooser = np.random.default_rng(seed)
-    logits = chooser.normal(scale=3.0, size=(4, len(wheel)))
-    target = chooser.dirichlet(np.ones(len(wheel)), size=4)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=3.0, size=(4, len(wheel)))
+    target = rng.dirichlet(np.ones(len(wheel)), size=4)
     expected = np.mean(
         [
             sum(

@@ -1,4 +1,4 @@
-"""Blends of two photos: every stimulus by the same share, and the label with them."""
+"""Blends of two photos: every stimulus by the same weight, and the label with them."""
 
 from __future__ import annotations
 

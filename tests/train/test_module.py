@@ -40,19 +40,19 @@ def module(network: NetworkConfig = QUICK, *, steps: int = 10, **training) -> Em
 
 
 def stimuli(faces: torch.Tensor) -> Stimuli:
-    chooser = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     count = len(faces)
     return Stimuli(
         colour=torch.zeros(count, 3, 8, 8, dtype=torch.uint8),
         objects=Objects(
-            features=torch.randn(count, 4, 20, generator=chooser),
+            features=torch.randn(count, 4, 20, generator=rng),
             boxes=torch.zeros(count, 4, 4),
             scores=torch.zeros(count, 4),
             labels=torch.zeros(count, 4, dtype=torch.int64),
             mask=torch.ones(count, 4, dtype=torch.bool),
         ),
         faces=Faces(
-            crops=torch.randint(0, 256, (count, 1, 48, 48), dtype=torch.uint8, generator=chooser),
+            crops=torch.randint(0, 256, (count, 1, 48, 48), dtype=torch.uint8, generator=rng),
             boxes=torch.zeros(count, 4),
             scores=torch.zeros(count),
             counts=faces,
@@ -166,9 +166,9 @@ def test_the_branch_weight_adds_the_loss_of_each_branch_that_has_its_stimulus() 
 def test_a_smoothed_label_is_smooth_over_emotions_and_over_polarities(
     share: float, seed: int, polarity: float
 ) -> None:
-    chooser = torch.Generator().manual_seed(seed)
-    log_p = torch.randn(5, 8, generator=chooser, dtype=torch.float64).log_softmax(1)
-    target = torch.randint(0, 8, (5,), generator=chooser)
+    rng = torch.Generator().manual_seed(seed)
+    log_p = torch.randn(5, 8, generator=rng, dtype=torch.float64).log_softmax(1)
+    target = torch.randint(0, 8, (5,), generator=rng)
     made = module(label_smoothing=share, polarity_weight=polarity)
     wheel = emotions.MIKELS
     label = (1 - share) * functional.one_hot(target, 8).double() + share / 8

@@ -16,10 +16,10 @@ from train.evaluation.reliability import (
 
 
 def made_up(seed, images=60, classes=8, scale=2.0):
-    chooser = np.random.default_rng(seed)
-    logits = chooser.normal(scale=scale, size=(images, classes))
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=scale, size=(images, classes))
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True), chooser.integers(0, classes, images)
+    return p / p.sum(axis=1, keepdims=True), rng.integers(0, classes, images)
 
 
 def test_guessing_scores_what_guessing_must():

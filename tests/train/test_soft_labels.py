@@ -11,7 +11,7 @@ import torch
 
 from handler.values.emotions import MIKELS
 from train.datasets.table import DatasetError
-from train.fitting.soft_labels import soften
+from train.fitting.soft_labels import soft_targets
 
 NAMES = ["awe/1.png", "awe/2.png", "fear/3.png"]
 ROWS = pd.DataFrame(
@@ -35,8 +35,8 @@ def predictions(folder: Path, values: np.ndarray, names: list[str] = NAMES) -> P
     return target
 
 
-def blend(files: list[Path], share: float) -> np.ndarray:
-    return soften(ROWS, files, MIKELS, root=Path("/data"), share=share).numpy()
+def blend(files: list[Path], weight: float) -> np.ndarray:
+    return soft_targets(ROWS, files, MIKELS, root=Path("/data"), weight=weight).numpy()
 
 
 def labels() -> np.ndarray:
@@ -89,7 +89,9 @@ def test_what_holds_no_predictions_is_refused_in_one_line(tmp_path: Path, name: 
     assert "\n" not in str(raised.value)
 
 
-def test_softened_labels_are_what_torch_can_train_on(tmp_path: Path) -> None:
-    found = soften(ROWS, [predictions(tmp_path, answers(1))], MIKELS, root=Path("/data"), share=0.5)
+def test_torch_can_train_on_soft_targets(tmp_path: Path) -> None:
+    found = soft_targets(
+        ROWS, [predictions(tmp_path, answers(1))], MIKELS, root=Path("/data"), weight=0.5
+    )
     assert found.dtype == torch.float32
     assert found.argmax(1).tolist() == ROWS["label"].tolist()

@@ -33,10 +33,10 @@ def test_the_bootstrap_agrees_with_the_normal_interval_where_that_one_is_right()
 
 
 def test_the_interval_holds_the_true_share_about_95_times_in_100():
-    chooser = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     hits = 0
     for sample in range(200):
-        values = (chooser.random(150) < 0.7).astype(float)[:, None]
+        values = (rng.random(150) < 0.7).astype(float)[:, None]
         low, high = percentile_interval(resampled_means(values, resamples=300, seed=sample)[:, 0])
         hits += low <= 0.7 <= high
     assert 180 <= hits <= 198
@@ -45,9 +45,9 @@ def test_the_interval_holds_the_true_share_about_95_times_in_100():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), images=st.integers(1, 40))
 def test_resampled_means_are_those_of_images_drawn_one_by_one(seed, images):
-    chooser = np.random.default_rng(seed)
-    values = chooser.random((images, 3))
-    values[chooser.random((images, 3)) < 0.3] = math.nan
+    rng = np.random.default_rng(seed)
+    values = rng.random((images, 3))
+    values[rng.random((images, 3)) < 0.3] = math.nan
     drawn = np.random.default_rng(seed).integers(images, size=(7, images))
     means = resampled_means(values, resamples=7, seed=seed)
     for row, resample in zip(means, drawn, strict=True):

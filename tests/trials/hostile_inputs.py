@@ -66,19 +66,19 @@ def pictures() -> dict[str, bytes]:
 
 def fuzzed() -> Iterator[Hostile]:
     """Damaged pictures, without end: bytes flipped, the end cut off, two files spliced."""
-    chooser = random.Random(0)
+    rng = random.Random(0)
     seeds = sorted(pictures().items())
     names = [name for name, _ in seeds]
     while True:
         for name, data in seeds:
             damaged = bytearray(data)
-            for _ in range(chooser.choice((1, 3, 30))):
-                damaged[chooser.randrange(len(damaged))] = chooser.randrange(256)
+            for _ in range(rng.choice((1, 3, 30))):
+                damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             yield Hostile(f"flipped {name}", bytes(damaged))
-            yield Hostile(f"cut {name}", data[: chooser.randrange(1, len(data))])
-            other = chooser.choice(names)
+            yield Hostile(f"cut {name}", data[: rng.randrange(1, len(data))])
+            other = rng.choice(names)
             tail = dict(seeds)[other]
-            here, there = chooser.randrange(len(data)), chooser.randrange(len(tail))
+            here, there = rng.randrange(len(data)), rng.randrange(len(tail))
             yield Hostile(f"spliced {name} and {other}", data[:here] + tail[there:])
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from train.ablation.studies import Study
-from train.ablation.summary import Figures, RowSummary
+from train.ablation.summary import Metric, RowSummary
 
 _INK, _SOFT, _NOTE = "#222222", "#9a9a9a", "#666666"
 _ASIDE = 0.06  # between series, on the axis of the study
@@ -42,13 +42,13 @@ def _bars(study: Study, rows: Sequence[RowSummary]) -> Figure:
     return figure
 
 
-def _horizontal(axes: Axes, place: int, figures: Figures, text: str) -> None:
-    low, high = (100 * bound for bound in figures.interval)
+def _horizontal(axes: Axes, place: int, metric: Metric, text: str) -> None:
+    low, high = (100 * bound for bound in metric.interval)
     axes.hlines(place, low, high, color=_COLOURS[0], linewidth=1.6)
-    axes.plot(100 * figures.value, place, "o", color=_COLOURS[0], markersize=5.5)
+    axes.plot(100 * metric.value, place, "o", color=_COLOURS[0], markersize=5.5)
     axes.annotate(
         text,
-        (100 * figures.value, place),
+        (100 * metric.value, place),
         xytext=(0, 6),
         textcoords="offset points",
         ha="center",
@@ -86,9 +86,9 @@ def _curves(study: Study, rows: Sequence[RowSummary]) -> Figure:
 
 
 def _curve(
-    axes: Axes, x: Sequence[float], figures: Sequence[Figures | None], colour: str, label: str
+    axes: Axes, x: Sequence[float], metrics: Sequence[Metric | None], colour: str, label: str
 ) -> None:
-    known = [(at, one) for at, one in zip(x, figures, strict=True) if one is not None]
+    known = [(at, one) for at, one in zip(x, metrics, strict=True) if one is not None]
     if not known:
         return
     places = [at for at, _ in known]

@@ -1,9 +1,9 @@
-"""What the frozen backbones see of every photo, computed once for all rows of all studies.
+"""Features of the frozen backbones for every photo, computed once for all rows of all studies.
 
 Objects and faces come from the stimuli cache. Global-Net's backbone looks at each picture four
 times: in colour and as luminance alone (Y of YCbCr, in all three channels), each as it is and
-mirrored. What it sees is kept beside the stimuli, in shards of the same kind, so that a second
-study, or the same one after it was killed, goes on with what is there.
+mirrored. Its features are kept beside the stimuli, in shards of the same kind, so that a second
+study, or the same one after it was killed, computes only what is missing.
 """
 
 from __future__ import annotations

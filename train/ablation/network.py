@@ -2,7 +2,7 @@
 
 Where the full training fine-tunes Global-Net's backbone, here one hidden layer learns from its
 frozen feature. Semantic-Net is the real one, whole. Expression-Net is the real one where its trunk
-begins at random; a trunk that has been to school stays frozen, and its feature goes straight to
+begins at random; a pre-trained trunk stays frozen, and its feature goes straight to
 the response, which is the real one too.
 """
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from train.ablation.chart import chart
 from train.ablation.studies import Study
-from train.ablation.summary import Figures, RowSummary
+from train.ablation.summary import Metric, RowSummary
 
 TABLE, CSV, PLOT = "table.md", "table.csv", "plot.png"
 _DPI = 150
@@ -36,16 +36,16 @@ def write_report(
 
 
 def to_frame(rows: Sequence[RowSummary]) -> pd.DataFrame:
-    """Everything as numbers, shares from 0 to 1 with six decimals."""
+    """Everything as numbers, fractions from 0 to 1 with six decimals."""
     table = []
     for row in rows:
         values: dict[str, Any] = {"row": row.name, "seeds": row.seeds}
         for name in ("accuracy", "polarity", "hard", "difference", "polarity_difference"):
-            figures: Figures | None = getattr(row, name)
-            values[name] = figures.value if figures else math.nan
-            values[f"{name}_low"] = figures.interval[0] if figures else math.nan
-            values[f"{name}_high"] = figures.interval[1] if figures else math.nan
-            values[f"{name}_spread"] = figures.spread if figures else math.nan
+            metric: Metric | None = getattr(row, name)
+            values[name] = metric.value if metric else math.nan
+            values[f"{name}_low"] = metric.interval[0] if metric else math.nan
+            values[f"{name}_high"] = metric.interval[1] if metric else math.nan
+            values[f"{name}_spread"] = metric.std if metric else math.nan
         values |= {"easy": row.easy, "reading": row.reading}
         table.append(values | {"seconds": row.seconds, "paper_percent": row.paper})
     return pd.DataFrame(table).round(6)
@@ -63,7 +63,7 @@ def markdown(study: Study, rows: Sequence[RowSummary], facts: Mapping[str, Any])
         "|" + " --- |" * len(heads),
         *(f"| {' | '.join(table_cells(row, study))} |" for row in rows),
         "",
-        "Shares in per cent, means over seeds; in brackets the 95 % interval over photos, ± the",
+        "Rates in per cent, means over seeds; in brackets the 95 % interval over photos, ± the",
         "standard deviation between seeds. The difference is that of the accuracy from the row",
         f"`{study.reference}`, taken photo by photo: where its interval holds 0, these photos and",
         "seeds show no difference. Of twenty such intervals one misses by chance. Hard false",
@@ -88,12 +88,12 @@ def table_cells(row: RowSummary, study: Study) -> list[str]:
     cells = [
         row.name,
         _with_interval(row.accuracy),
-        _spread(row.accuracy),
+        _std(row.accuracy),
         _with_interval(row.polarity),
         _percent(row.hard.value),
         _percent(row.easy),
         _difference(row),
-        "-" if row.difference is None or row.is_reference else _spread(row.difference),
+        "-" if row.difference is None or row.is_reference else _std(row.difference),
         row.reading or "-",
     ]
     return cells + ([row.paper or "-"] if study.paper else [])
@@ -106,7 +106,7 @@ def short_table(study: Study, rows: Sequence[RowSummary]) -> list[list[str]]:
         [
             row.name,
             _percent(row.accuracy.value),
-            _spread(row.accuracy),
+            _std(row.accuracy),
             _percent(row.polarity.value),
             _percent(row.hard.value),
             _difference(row),
@@ -116,9 +116,9 @@ def short_table(study: Study, rows: Sequence[RowSummary]) -> list[list[str]]:
     return [heads, *cells]
 
 
-def _with_interval(figures: Figures) -> str:
-    low, high = figures.interval
-    return f"{_percent(figures.value)} [{_percent(low)} to {_percent(high)}]"
+def _with_interval(metric: Metric) -> str:
+    low, high = metric.interval
+    return f"{_percent(metric.value)} [{_percent(low)} to {_percent(high)}]"
 
 
 def _difference(row: RowSummary) -> str:
@@ -128,9 +128,9 @@ def _difference(row: RowSummary) -> str:
     return f"{100 * row.difference.value:+.1f} [{100 * low:+.1f} to {100 * high:+.1f}]"
 
 
-def _spread(figures: Figures) -> str:
-    return "-" if math.isnan(figures.spread) else _percent(figures.spread)
+def _std(metric: Metric) -> str:
+    return "-" if math.isnan(metric.std) else _percent(metric.std)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"

@@ -1,8 +1,8 @@
 """All trainings of a study, each done once.
 
-Each leaves one JSON file, whole or not at all, and a training whose file is there is not repeated,
-so that a study that was killed goes on where it was. The file is named after the network and the
-seed, not after the study: studies share the rows that they have in common.
+Each training writes one JSON file atomically. A training whose file exists is not repeated, so a
+study that was killed resumes where it was. The file is named after the network and the seed, not
+after the study: studies share the rows that they have in common.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from train.ablation.studies import AblationError, Study, Variant
 from train.ablation.training import Bits, Experiment, train_variant, unpack_bits
 
@@ -116,5 +116,5 @@ def _read(path: Path, settings: dict[str, Any]) -> Outcome | None:
 
 def _write(path: Path, document: dict[str, Any]) -> None:
     """Two studies may share the folder."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n")

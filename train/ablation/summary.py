@@ -1,9 +1,9 @@
-"""The rows of a study as figures, with how sure each is.
+"""The rows of a study as metrics, each with its uncertainty.
 
 Two things make an accuracy uncertain: which photos it is measured on, and the seed of the training.
-The intervals are over photos (bootstrap of the mean over seeds), the spread over seeds stands
-beside them. Whether a row differs from the reference is not told by comparing two such intervals,
-which are wide because some photos are hard for every network: the difference is taken photo by
+The intervals are over photos (bootstrap of the mean over seeds); the standard deviation over seeds
+stands beside them. Two such intervals do not tell whether a row differs from the reference: they
+are wide because some photos are hard for every network. So the difference is computed photo by
 photo, and has an interval of its own.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from train.ablation.runs import Outcome
 from train.ablation.studies import Study
-from train.evaluation.intervals import Floats, mean_and_spread, percentile_interval, resampled_means
+from train.evaluation.intervals import Floats, mean_and_std, percentile_interval, resampled_means
 
 _REFERENCE, _NO_DIFFERENCE = "reference", "no clear difference"
 
@@ -24,18 +24,18 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """A share of photos, as the mean over seeds.
+class Metric:
+    """A fraction of photos, as the mean over seeds.
 
     Attributes:
         value: 0 to 1; of a difference, -1 to 1.
         interval: 95 %, over photos.
-        spread: standard deviation between seeds; NaN for one seed.
+        std: standard deviation between seeds; NaN for one seed.
     """
 
     value: float
     interval: Interval
-    spread: float
+    std: float
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class RowSummary:
         seeds: how many trainings it is the mean of.
         accuracy: over emotions.
         polarity: accuracy over polarities.
-        hard: share of photos whose answer has the wrong polarity (hard false examples).
-        easy: share of photos with a wrong emotion of the right polarity.
+        hard: fraction of photos whose answer has the wrong polarity (hard false examples).
+        easy: fraction of photos with a wrong emotion of the right polarity.
         difference: of the accuracy from the reference's, photo by photo and seed by seed; None
             where the reference is not there.
         polarity_difference: likewise of the polarity accuracy.
@@ -60,12 +60,12 @@ class RowSummary:
     name: str
     is_reference: bool
     seeds: int
-    accuracy: Figures
-    polarity: Figures
-    hard: Figures
+    accuracy: Metric
+    polarity: Metric
+    hard: Metric
     easy: float
-    difference: Figures | None
-    polarity_difference: Figures | None
+    difference: Metric | None
+    polarity_difference: Metric | None
     seconds: float
     paper: str
 
@@ -107,11 +107,11 @@ def summarise(study: Study, outcomes: Mapping[str, Sequence[Outcome]]) -> list[R
     rows, column = [], 0
     for name in names:
         own = bits_of[name]
-        figures = []
+        metrics = []
         for kind in range(own.shape[1]):
             of_seeds = own[:, kind].mean(axis=1).tolist()
-            value, spread = mean_and_spread(of_seeds)
-            figures.append(Figures(value, percentile_interval(resampled[:, column]), spread))
+            value, std = mean_and_std(of_seeds)
+            metrics.append(Metric(value, percentile_interval(resampled[:, column]), std))
             column += 1
         seconds = [float(o.document["seconds"]) for o in outcomes[name]]
         rows.append(
@@ -119,12 +119,12 @@ def summarise(study: Study, outcomes: Mapping[str, Sequence[Outcome]]) -> list[R
                 name=name,
                 is_reference=name == study.reference,
                 seeds=len(own),
-                accuracy=figures[0],
-                polarity=figures[1],
-                hard=figures[2],
-                easy=1.0 - figures[0].value - figures[2].value,
-                difference=figures[3] if reference is not None else None,
-                polarity_difference=figures[4] if reference is not None else None,
+                accuracy=metrics[0],
+                polarity=metrics[1],
+                hard=metrics[2],
+                easy=1.0 - metrics[0].value - metrics[2].value,
+                difference=metrics[3] if reference is not None else None,
+                polarity_difference=metrics[4] if reference is not None else None,
                 seconds=float(np.mean(seconds)),
                 paper=study.paper.get(name, ""),
             )

@@ -214,12 +214,12 @@ def _fit(network: AblationNetwork, experiment: Experiment, device: str, seed: in
         pct_start=0.2,
     )
     # Of its own, so that all rows see the same photos in the same order.
-    chooser = torch.Generator().manual_seed(derived_seed(seed, "order"))
+    rng = torch.Generator().manual_seed(derived_seed(seed, "order"))
     network.train()
     for _ in range(config.epochs):
-        order = torch.randperm(len(photos), generator=chooser)
+        order = torch.randperm(len(photos), generator=rng)
         for rows in order[: steps * size].split(size):
-            mirrored = torch.rand(size, generator=chooser) < 0.5 if config.flip else None
+            mirrored = torch.rand(size, generator=rng) < 0.5 if config.flip else None
             batch = _on(device, network.batch(photos, rows, mirrored))
             target = photos.labels[rows].to(device)
             answer, alone = network(batch, precision=_PRECISIONS[config.precision])

@@ -34,14 +34,14 @@ def stratified_folds(
         0 to folds - 1, one for each photo.
     """
     copies = Counter(digests)
-    chooser = random.Random(seed)
+    rng = random.Random(seed)
     in_all = [0] * folds
     fold_of: dict[str, int] = {}
-    for photos in shuffled_photos(labels, digests, chooser):
+    for photos in shuffled_photos(labels, digests, rng):
         photos.sort(key=lambda digest: -copies[digest])  # the bulky ones while there is room
         of_emotion = [0] * folds
         # Which of several equally empty folds is filled first is chance too.
-        chance = chooser.sample(range(folds), folds)
+        chance = rng.sample(range(folds), folds)
         for digest in photos:
             fold = min(range(folds), key=lambda f: (of_emotion[f], in_all[f], chance[f]))
             fold_of[digest] = fold

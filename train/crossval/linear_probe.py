@@ -36,7 +36,7 @@ _STEPS = 200
 _PENALTY = 1.0
 
 
-class FrozenFeatures:
+class LinearProbe:
     """A `TrainAndScore` of linear classifiers.
 
     Args:
@@ -53,12 +53,12 @@ class FrozenFeatures:
         train = train[train["sha256"].isin(self.row_of)]
         known = test["sha256"].isin(self.row_of).to_numpy()
         x = self.features[[self.row_of[digest] for digest in train["sha256"]]]
-        mean, spread = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
+        mean, std = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
         y = torch.tensor(train["label"].tolist())
-        weight, bias = fit_linear((x - mean) / spread, y, classes=len(wheel))
+        weight, bias = fit_linear((x - mean) / std, y, classes=len(wheel))
         asked = self.features[[self.row_of[digest] for digest in test["sha256"][known]]]
         answers = np.full((len(test), len(wheel)), np.nan)
-        logits = ((asked - mean) / spread) @ weight.T + bias
+        logits = ((asked - mean) / std) @ weight.T + bias
         answers[known] = logits.double().log_softmax(dim=1).numpy()
         return answers
 
@@ -92,14 +92,14 @@ def fit_linear(
     return weight.detach(), bias.detach()
 
 
-def frozen_features(
+def build_linear_probe(
     recipe: Recipe,
     table: pd.DataFrame,
     *,
     cache_root: Path,
     workers: int | None = None,
     on_progress: Progress = lambda what, done, total: None,
-) -> FrozenFeatures:
+) -> LinearProbe:
     """Compute the features of every photo that can be read.
 
     Args:
@@ -138,7 +138,7 @@ def frozen_features(
             on_progress("features", sum(map(len, rows)), len(dataset))
     features = torch.cat(rows) if rows else torch.empty(0, 1)
     # What was made in inference mode cannot be trained on.
-    return FrozenFeatures(features.clone(), photos["sha256"].iloc[dataset.rows].tolist())
+    return LinearProbe(features.clone(), photos["sha256"].iloc[dataset.rows].tolist())
 
 
 def _parts(recipe: Recipe) -> set[str]:

@@ -5,7 +5,7 @@ Two protocols. ``multiclass`` asks which emotion a photo evokes, as on the large
 each emotion is a problem of its own, this emotion against all others, and what counts is the true
 positive rate of each of the two sides, averaged over both; always answering "another one" would be
 right nine times in ten and gets 50 %. As there, it is averaged over five folds. For that measure a
-photo is called the emotion when its probability exceeds the share that the emotion has of the
+photo is called the emotion when its probability exceeds the fraction that the emotion has of the
 training photos: where probabilities are calibrated, no other threshold does better. Emotions with
 too few photos are left out together with their photos, as the paper leaves out IAPSa's anger, which
 has eight.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from handler.values.emotions import POLARITY, Wheel
 from handler.values.errors import VeaError
 from train.crossval.folds import stratified_folds
-from train.evaluation.intervals import mean_and_spread
+from train.evaluation.intervals import mean_and_std
 from train.evaluation.metrics import Scores, plain_values
 
 PROTOCOLS = ("one-vs-all", "multiclass")
@@ -172,8 +172,8 @@ def _one_vs_all(
             unread.update(test.loc[~read, "path"])
             said = np.exp(scores[read, 0]) > (train["label"] == 0).mean()
             true = test.loc[read, "label"].to_numpy() == 0
-            found = _share(said[true])
-            spared = _share(~said[~true])
+            found = _fraction(said[true])
+            spared = _fraction(~said[~true])
             figures["mean_rate"].append((found + spared) / 2)
             figures["true_positive_rate"].append(found)
             figures["true_negative_rate"].append(spared)
@@ -181,7 +181,7 @@ def _one_vs_all(
         per_emotion[wheel.labels[emotion]] = figures
     overall = {
         name: [
-            mean_and_spread([figures[name][fold] for figures in per_emotion.values()])[0]
+            mean_and_std([figures[name][fold] for figures in per_emotion.values()])[0]
             for fold in range(folds)
         ]
         for name in ("mean_rate", "true_positive_rate", "true_negative_rate")
@@ -250,10 +250,10 @@ def _scores(wheel: Wheel, labels: NDArray[np.int64], probabilities: Floats) -> S
     return Scores(wheel, labels, probabilities, positive)
 
 
-def _share(hits: NDArray[np.bool_]) -> float:
+def _fraction(hits: NDArray[np.bool_]) -> float:
     return float(hits.mean()) if len(hits) else math.nan
 
 
 def _document(values: list[float]) -> dict[str, Any]:
-    mean, spread = mean_and_spread(values)
-    return {"mean": mean, "standard_deviation": spread, "folds": values}
+    mean, std = mean_and_std(values)
+    return {"mean": mean, "standard_deviation": std, "folds": values}

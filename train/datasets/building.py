@@ -214,7 +214,7 @@ def _convert(label: int, own: Wheel, wheel: Wheel) -> int:
 def _convert_distribution(
     distribution: tuple[float, ...] | None, own: Wheel, wheel: Wheel
 ) -> tuple[float, ...] | None:
-    """On the polarity wheel the shares of each side are summed (Eq. 14 and 15)."""
+    """On the polarity wheel the fractions of each side are summed (Eq. 14 and 15)."""
     if distribution is None or own == wheel:
         return distribution
     positive = float(np.sum(distribution[: own.positives]))

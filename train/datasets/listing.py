@@ -28,7 +28,7 @@ class Row:
         path: the file.
         label: on the listing's wheel.
         split: ``train``, ``val``, ``test``, or empty where the data set gives none.
-        distribution: shares of people's answers in the wheel's order, sum 1.
+        distribution: fractions of people's answers in the wheel's order, sum 1.
         agreement: how many people gave the label.
     """
 
@@ -134,7 +134,7 @@ def alphabetical_index(wheel: Wheel, number: int) -> int | None:
     return wheel.index(names[number]) if 0 <= number < len(names) else None
 
 
-def shares(votes: Sequence[float]) -> tuple[float, ...] | None:
+def fractions(votes: Sequence[float]) -> tuple[float, ...] | None:
     """Votes or probabilities scaled to sum 1, or None if there are none or negative ones."""
     total = sum(votes)
     if not total > 0 or min(votes) < 0 or total == float("inf"):

@@ -1,7 +1,7 @@
 """Which image goes into which split, where a data set does not say.
 
 The paper's split of FI: 80 % for training, 5 % for validation, 15 % for testing (Sec. IV-A). It is
-drawn for each emotion alone, so that every split has the same shares of emotions; files with the
+drawn for each emotion alone, so that every split has the same fractions of emotions; files with the
 same bytes go together, so that no photo is both learned from and measured on. Photos that are only
 nearly the same (cropped, re-encoded) are not looked for.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-_SHARES = {"train": 0.80, "val": 0.05}
+_FRACTIONS = {"train": 0.80, "val": 0.05}
 
 
 def split_sizes(count: int) -> dict[str, int]:
@@ -22,8 +22,8 @@ def split_sizes(count: int) -> dict[str, int]:
     """
     if count < 3:
         return {"train": min(count, 1), "val": int(count == 2), "test": 0}
-    val = max(1, round(_SHARES["val"] * count))
-    test = max(1, count - round(_SHARES["train"] * count) - val)
+    val = max(1, round(_FRACTIONS["val"] * count))
+    test = max(1, count - round(_FRACTIONS["train"] * count) - val)
     return {"train": count - val - test, "val": val, "test": test}
 
 
@@ -53,14 +53,14 @@ def validation_part(labels: Sequence[int], digests: Sequence[str], seed: int) ->
     """
     chosen: set[str] = set()
     for photos in shuffled_photos(labels, digests, random.Random(seed)):
-        share = _SHARES["val"] / (_SHARES["train"] + _SHARES["val"])
-        size = max(1, round(share * len(photos))) if len(photos) > 1 else 0
+        fraction = _FRACTIONS["val"] / (_FRACTIONS["train"] + _FRACTIONS["val"])
+        size = max(1, round(fraction * len(photos))) if len(photos) > 1 else 0
         chosen.update(photos[:size])
     return [digest in chosen for digest in digests]
 
 
 def shuffled_photos(
-    labels: Sequence[int], digests: Sequence[str], chooser: random.Random
+    labels: Sequence[int], digests: Sequence[str], rng: random.Random
 ) -> Iterator[list[str]]:
     """Different photos of each emotion, shuffled; copies under two emotions count for the first."""
     emotion_of: dict[str, int] = {}
@@ -68,5 +68,5 @@ def shuffled_photos(
         emotion_of.setdefault(digest, label)
     for emotion in sorted(set(emotion_of.values())):
         photos = [digest for digest, label in emotion_of.items() if label == emotion]
-        chooser.shuffle(photos)
+        rng.shuffle(photos)
         yield photos

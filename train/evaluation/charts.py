@@ -21,7 +21,7 @@ EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"
 _DPI = 150
 _POSITIVE, _NEGATIVE = "#c8761d", "#3b6ea5"  # orange and blue: apart for every kind of eye
 _INK, _SOFT = "#222222", "#9a9a9a"
-_DARK_CELL = 0.55  # share of a row above which its number is written in white
+_DARK_CELL = 0.55  # fraction of a row above which its number is written in white
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -51,23 +51,23 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def confusion_chart(scores: Scores) -> Figure:
-    """What each emotion is called: colour and per cent are shares of the row, below them counts."""
+    """Confusion matrix: colours and percentages are fractions of a row, counts stand below."""
     labels = scores.wheel.labels
     counts = np.array(scores.confusion)
     of_row = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(of_row, 1)
+    fractions = counts / np.maximum(of_row, 1)
     side = max(2.4 + 0.72 * len(labels), 5.5)  # the title needs that much
     figure, axes = _canvas(side, side)
-    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    axes.imshow(fractions, cmap="Greys", vmin=0, vmax=1)
     for row in range(len(labels)):
         for column in range(len(labels)):
             if counts[row, column]:
                 axes.text(
-                    *(column, row, f"{shares[row, column]:.0%}\n{counts[row, column]}"),
+                    *(column, row, f"{fractions[row, column]:.0%}\n{counts[row, column]}"),
                     ha="center",
                     va="center",
                     fontsize=8,
-                    color="white" if shares[row, column] > _DARK_CELL else _INK,
+                    color="white" if fractions[row, column] > _DARK_CELL else _INK,
                 )
     axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
     totals = [
@@ -111,7 +111,7 @@ def per_class_chart(scores: Scores) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12)
     _percent_ticks(axes.xaxis)
-    axes.set_xlabel("accuracy (share of the emotion's images that are found)")
+    axes.set_xlabel("accuracy (fraction of the emotion's images that are found)")
     _bare(axes)
     axes.spines["bottom"].set_bounds(0, 1)
     _title(
@@ -184,8 +184,8 @@ def _percent_ticks(axis: object) -> None:
     axis.set_ticks(ticks, [f"{tick:.0%}" for tick in ticks])  # type: ignore[attr-defined]
 
 
-def _percent(share: float) -> str:
-    return "unknown" if np.isnan(share) else f"{share:.1%}"
+def _percent(fraction: float) -> str:
+    return "unknown" if np.isnan(fraction) else f"{fraction:.1%}"
 
 
 def _colour(wheel: Wheel, index: int) -> str:

@@ -86,8 +86,8 @@ class Comparison:
         return sorted((p for p in self.pairs if p.changed), key=_distance, reverse=True)
 
     @property
-    def changed_share(self) -> float:
-        """Share of the photos whose answer is another one."""
+    def changed_fraction(self) -> float:
+        """Fraction of the photos whose answer is another one."""
         return len(self.changed) / len(self.pairs)
 
     def movement(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class Comparison:
                 "first": vars(first),
                 "second": vars(second),
                 "images": len(self.pairs),
-                "changed": {"images": len(changed), "share": self.changed_share},
+                "changed": {"images": len(changed), "share": self.changed_fraction},
                 "polarity_changed": {"images": sum(p.polarity_changed for p in self.pairs)},
                 "refused": {
                     "first": sum(isinstance(p.first, Refusal) for p in self.pairs),

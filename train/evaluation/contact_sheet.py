@@ -47,7 +47,7 @@ class Section:
     missing: str = "There are none."
 
 
-def contact_page(title: str, notes: Sequence[str], sections: Sequence[Section]) -> Image.Image:
+def contact_sheet(title: str, notes: Sequence[str], sections: Sequence[Section]) -> Image.Image:
     """Draw the page.
 
     Args:

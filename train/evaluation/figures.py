@@ -25,7 +25,7 @@ from handler.predictor import Predictor
 from handler.values.emotions import Wheel
 from handler.values.prediction import Prediction
 from train.datasets.reading import read_dataset
-from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_page
+from train.evaluation.contact_sheet import TILE, Section, Tile, Words, contact_sheet
 from train.evaluation.evaluate import predict_files, relative_path
 
 _FRAME = (TILE, 225)
@@ -212,7 +212,7 @@ def _write(
         figure.legend,
     ]
     picture = folder / f"figure-{figure.number}-{figure.name}.png"
-    contact_page(figure.title, notes, sections).save(picture)
+    contact_sheet(figure.title, notes, sections).save(picture)
     listing = picture.with_suffix(".json")
     document = {"figure": figure.number, "title": figure.title, **about, "items": listed}
     listing.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""How sure a measured share is: 95 % intervals.
+"""How sure a measured fraction is: 95 % intervals.
 
 The bootstrap serves every mean over images, accuracies above all: it asks for nothing but the
-images. Where a share rests on a handful of images it fails (five hits in five give an interval
+images. Where a fraction rests on a handful of images it fails (five hits in five give an interval
 without width), and Wilson's interval serves there.
 """
 
@@ -21,14 +21,14 @@ _DRAWS = 4_000_000  # images drawn at a time: a large data set needs no more mem
 Floats = NDArray[np.float64]
 
 
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share measured on ``n`` images (Wilson 1927)."""
+def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a fraction measured on ``n`` images (Wilson 1927)."""
     if n == 0:
         return math.nan, math.nan
-    centre = share + _Z**2 / (2 * n)
-    spread = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    centre = fraction + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(fraction * (1 - fraction) / n + _Z**2 / (4 * n**2))
     scale = 1 + _Z**2 / n
-    return (centre - spread) / scale, (centre + spread) / scale
+    return (centre - half) / scale, (centre + half) / scale
 
 
 def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
@@ -48,12 +48,12 @@ def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = S
     images = len(values)
     counts = ~np.isnan(values)
     filled = np.where(counts, values, 0.0)
-    chooser = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     step = max(_DRAWS // max(images, 1), 1)
     rows = []
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = chooser.integers(images, size=(size, images)) if images else np.zeros((size, 0))
+        drawn = rng.integers(images, size=(size, images)) if images else np.zeros((size, 0))
         # How often each image was drawn: one count for all resamples, told apart by an offset.
         places = (drawn + np.arange(size)[:, None] * images).ravel().astype(np.int64)
         times = np.bincount(places, minlength=size * images).reshape(size, images).astype(float)
@@ -71,7 +71,7 @@ def percentile_interval(resampled: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_and_spread(values: list[float]) -> tuple[float, float]:
+def mean_and_std(values: list[float]) -> tuple[float, float]:
     """Mean and sample standard deviation over the folds that have the figure."""
     known = [value for value in values if not math.isnan(value)]
     if not known:

@@ -66,17 +66,17 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of images whose most probable emotion is the labelled one."""
+        """Fraction of images whose most probable emotion is the labelled one."""
         return _mean(self._hits)
 
     @property
     def polarity_accuracy(self) -> float:
-        """Share of images whose more probable polarity is the labelled emotion's."""
+        """Fraction of images whose more probable polarity is the labelled emotion's."""
         return _mean(self._polarity_hits)
 
     @property
     def top2_accuracy(self) -> float:
-        """Share of images whose emotion is among the two most probable; NaN if there are two."""
+        """Fraction of images whose emotion is among the two most probable; NaN if there are two."""
         return _mean(self._top2_hits) if len(self.wheel) > 2 else math.nan
 
     @property

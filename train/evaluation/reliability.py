@@ -33,7 +33,7 @@ class Bin:
         high: where the next bin begins; the last bin includes it.
         images: how many.
         confidence: their mean probability of the predicted class; NaN without images.
-        accuracy: share of them that is right; NaN without images.
+        accuracy: fraction of them that is right; NaN without images.
         interval: of ``accuracy``, 95 %, Wilson: a bin may hold few images.
     """
 

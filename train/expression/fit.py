@@ -1,4 +1,4 @@
-"""Expression-Net's schooling on FER2013, before it sees its first photo (Sec. IV-B of the paper).
+"""Pre-training of Expression-Net on FER2013 (Sec. IV-B of the paper).
 
 The faces of FER2013 (Goodfellow et al. 2013) are grey, 48x48, and labelled with the expression
 shown, not with an emotion evoked; so only the trunk is kept, as a weights file that a recipe's
@@ -6,7 +6,7 @@ shown, not with an emotion evoked; so only the trunk is kept, as a weights file 
 
 RUN/recipe.json              what was asked for
 RUN/logs/metrics.csv         loss and accuracy after each epoch; before a resumption, RUN/logs-1/...
-RUN/last.ckpt                to go on from (only this program reads it)
+RUN/last.ckpt                to resume from (only this program reads it)
 RUN/face-resnet.safetensors  the trunk
 RUN/evaluation.json          accuracy on PublicTest, in three protocols
 """
@@ -40,8 +40,8 @@ from handler.values.prediction import FACE_SIDE
 from train.datasets.layouts.fer2013 import EXPRESSIONS, read_fer2013
 from train.evaluation.intervals import wilson_interval
 from train.fitting.run_folder import prepare
-from train.fitting.trainer import LAST, WholeFiles, is_first_process, quietly
-from train.recipes.recipe import MOST_SEED, RecipeError, read_values
+from train.fitting.trainer import LAST, AtomicCheckpointIO, is_first_process, quietly
+from train.recipes.recipe import MAX_SEED, RecipeError, read_values
 from train.seeds import derived_seed
 from train.weights.home import Header, write_weights
 
@@ -54,7 +54,7 @@ _PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
 
 @dataclass(frozen=True)
 class ExpressionRecipe:
-    """How the trunk is schooled.
+    """How the trunk is pre-trained.
 
     Attributes:
         name: of the recipe.
@@ -64,8 +64,8 @@ class ExpressionRecipe:
         batch_size: faces a step.
         crop: side in pixels of what is cut from a face, in training.
         rotation: degrees, at most, to either side.
-        zoom: share by which a face may grow or shrink.
-        contrast: share by which brightness and contrast may change.
+        zoom: fraction by which a face may grow or shrink.
+        contrast: fraction by which brightness and contrast may change.
         flip: mirror half of the faces.
         lr: peak learning rate.
         momentum: of SGD.
@@ -93,7 +93,7 @@ class ExpressionRecipe:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        check_number("seed", self.seed, least=0, most=MOST_SEED, whole=True)
+        check_number("seed", self.seed, least=0, most=MAX_SEED, whole=True)
         # Narrower ones end the process in the gradients of some processors' convolutions.
         check_number("width", self.width, least=8, whole=True)
         for name in ("epochs", "batch_size", "crop"):
@@ -163,8 +163,8 @@ class ExpressionModule(lightning.LightningModule):
         faces, target = batch
         seed = derived_seed(self.recipe.seed, "step", self.global_step)
         torch.manual_seed(seed)  # dropout
-        chooser = torch.Generator().manual_seed(seed)
-        logits = self(augment(faces, self.recipe, chooser))
+        rng = torch.Generator().manual_seed(seed)
+        logits = self(augment(faces, self.recipe, rng))
         loss = functional.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
         return loss
@@ -216,40 +216,38 @@ class EpochOrder(Sampler[int]):
         return self.rows
 
     def __iter__(self) -> Iterator[int]:
-        chooser = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", self.epoch))
-        return iter(torch.randperm(self.rows, generator=chooser).tolist())
+        rng = torch.Generator().manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        return iter(torch.randperm(self.rows, generator=rng).tolist())
 
 
-def augment(
-    faces: torch.Tensor, recipe: ExpressionRecipe, chooser: torch.Generator
-) -> torch.Tensor:
+def augment(faces: torch.Tensor, recipe: ExpressionRecipe, rng: torch.Generator) -> torch.Tensor:
     """Faces as another camera might have caught them.
 
     Args:
         faces: uint8, Bx1x48x48.
         recipe: how far they may change.
-        chooser: of the changes.
+        rng: of the changes.
 
     Returns:
         float, Bx1xCxC, 0 to 255.
     """
     count, side, crop = len(faces), faces.shape[-1], recipe.crop
 
-    def spread(width: float) -> torch.Tensor:
-        return (torch.rand(count, generator=chooser) * 2 - 1) * width
+    def uniform(width: float) -> torch.Tensor:
+        return (torch.rand(count, generator=rng) * 2 - 1) * width
 
-    angle = spread(recipe.rotation) * (torch.pi / 180)
-    zoom = 1 + spread(recipe.zoom)
+    angle = uniform(recipe.rotation) * (torch.pi / 180)
+    zoom = 1 + uniform(recipe.zoom)
     mirror = torch.ones(count)
     if recipe.flip:
-        mirror = torch.randint(0, 2, (count,), generator=chooser) * 2.0 - 1.0
+        mirror = torch.randint(0, 2, (count,), generator=rng) * 2.0 - 1.0
     room = (side - crop) / side  # how far the cut may lie from the middle, in half sides
-    share = crop / side
-    cosine, sine = torch.cos(angle) * zoom * share, torch.sin(angle) * zoom * share
+    fraction = crop / side
+    cosine, sine = torch.cos(angle) * zoom * fraction, torch.sin(angle) * zoom * fraction
     places = torch.stack(
         [
-            torch.stack([cosine * mirror, -sine, spread(room)], 1),
-            torch.stack([sine * mirror, cosine, spread(room)], 1),
+            torch.stack([cosine * mirror, -sine, uniform(room)], 1),
+            torch.stack([sine * mirror, cosine, uniform(room)], 1),
         ],
         1,
     )  # Bx2x3
@@ -257,8 +255,8 @@ def augment(
     moved = functional.grid_sample(
         faces.float(), grid.to(faces.device), padding_mode="border", align_corners=False
     )
-    gain = (1 + spread(recipe.contrast)).view(-1, 1, 1, 1).to(faces.device)
-    shift = (spread(recipe.contrast) * 128).view(-1, 1, 1, 1).to(faces.device)
+    gain = (1 + uniform(recipe.contrast)).view(-1, 1, 1, 1).to(faces.device)
+    shift = (uniform(recipe.contrast) * 128).view(-1, 1, 1, 1).to(faces.device)
     return ((moved - 128) * gain + 128 + shift).clamp(0, 255)
 
 
@@ -271,7 +269,7 @@ def fit_expression(
     progress_bar: bool = True,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> ExpressionResult:
-    """School a trunk on FER2013's ``Training`` faces and measure it on ``PublicTest``.
+    """Pre-train a trunk on FER2013's ``Training`` faces and measure it on ``PublicTest``.
 
     In the end the statistics of the batch norms are taken anew from whole training faces.
 
@@ -279,7 +277,7 @@ def fit_expression(
         recipe: how.
         data: FER2013, in any layout that `read_fer2013` knows.
         run: where the run writes.
-        resume: go on from ``RUN/last.ckpt`` if there is one.
+        resume: Whether to resume from ``RUN/last.ckpt`` where it exists.
         progress_bar: show Lightning's.
         on_progress: called while the last measurement runs.
 
@@ -294,7 +292,7 @@ def fit_expression(
     checkpoint = run / LAST if resume and (run / LAST).exists() else None
     facts = {"recipe": asdict(recipe), "faces": _described({_TRAIN: train, _TEST: test})}
     if is_first_process():
-        prepare(run, facts, going_on=checkpoint is not None)
+        prepare(run, facts, resuming=checkpoint is not None)
     module = ExpressionModule(recipe)
     callbacks: list[Any] = [
         ModelCheckpoint(dirpath=run, filename=Path(LAST).stem, enable_version_counter=False)
@@ -310,7 +308,7 @@ def fit_expression(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=20,
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
     )
     loaders = (
         DataLoader(

@@ -1,7 +1,7 @@
 """What training does to the colour stimulus: random crops and mirrors, the same whenever repeated.
 
 Which crop a photo gets follows from (seed, epoch, row) alone: not from the photos beside it, nor
-from the process that cuts it, nor from where an interrupted run went on.
+from the process that cuts it, nor from where an interrupted run was resumed.
 """
 
 from __future__ import annotations

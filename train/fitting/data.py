@@ -1,7 +1,7 @@
 """Batches for training: cached stimuli, with the colour image cropped and mirrored at random.
 
 Which photos a training batch holds follows from (seed, step) alone, so a run that was interrupted
-at any step goes on with the very batch that it would have seen.
+at any step resumes with the very batch that it would have seen.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from train.seeds import derived_seed
 from train.stimuli.cache import CacheError, StimuliCache
 
 Batch = tuple[Stimuli, torch.Tensor]
-_MOST_WORKERS = 16  # more processes than that wait for the disk
+_MAX_WORKERS = 16  # more processes than that wait for the disk
 
 
-class Draw(NamedTuple):
+class Sample(NamedTuple):
     """A row of a data set, and the epoch that asks for it."""
 
     position: int
@@ -69,9 +69,9 @@ class StimuliDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, draws: Sequence[Draw | int]) -> Batch:
+    def __getitems__(self, samples: Sequence[Sample | int]) -> Batch:
         """A whole batch at once: the cache reads rows together."""
-        wanted = [draw if isinstance(draw, Draw) else Draw(draw, 0) for draw in draws]
+        wanted = [s if isinstance(s, Sample) else Sample(s, 0) for s in samples]
         rows = [self.rows[draw.position] for draw in wanted]
         stimuli = self.cache.stimuli(rows)
         views = list(stimuli.colour)
@@ -96,11 +96,11 @@ class StimuliDataset(Dataset[Batch]):
         return photo if self._of_photo else fit_colour(photo, self.selector)
 
 
-class StepBatches(Sampler[list[Draw]]):
+class ResumableBatchSampler(Sampler[list[Sample]]):
     """Shuffled batches of an epoch, beginning with the step that the run has come to.
 
     Every epoch has its own order; a short last batch is left out. With several devices each takes
-    its share of every batch.
+    its part of every batch.
 
     Args:
         images: how many there are.
@@ -119,21 +119,23 @@ class StepBatches(Sampler[list[Draw]]):
         """Steps an epoch."""
         return self.images // self.batch_size
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[Sample]]:
         epoch, first = divmod(self.steps_done(), len(self))
-        chooser = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
-        order = torch.randperm(self.images, generator=chooser).tolist()
+        rng = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+        order = torch.randperm(self.images, generator=rng).tolist()
         together = distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
         for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            share = order[start : start + self.batch_size][rank::world]
-            yield [Draw(position, epoch) for position in share]
+            part = order[start : start + self.batch_size][rank::world]
+            yield [Sample(position, epoch) for position in part]
 
 
 class TrainingLoader(DataLoader[Batch]):
     """The loader of training batches. Args: dataset, batches: what to load; workers: processes."""
 
-    def __init__(self, dataset: StimuliDataset, batches: StepBatches, *, workers: int) -> None:
+    def __init__(
+        self, dataset: StimuliDataset, batches: ResumableBatchSampler, *, workers: int
+    ) -> None:
         super().__init__(
             dataset,
             batch_sampler=batches,
@@ -170,7 +172,7 @@ def training_loader(
         CacheError: not one photo could be read.
     """
     refuse_unreadable(dataset, "training")
-    batches = StepBatches(len(dataset), batch_size=config.batch_size, seed=seed)
+    batches = ResumableBatchSampler(len(dataset), batch_size=config.batch_size, seed=seed)
     return TrainingLoader(dataset, batches, workers=workers)
 
 
@@ -189,7 +191,7 @@ def default_workers(config: TrainingConfig) -> int:
     """
     if config.colour and not torch.cuda.is_available():
         return 0
-    return min(os.cpu_count() or 1, _MOST_WORKERS)
+    return min(os.cpu_count() or 1, _MAX_WORKERS)
 
 
 def _as_is(batch: Any) -> Any:

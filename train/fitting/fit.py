@@ -2,7 +2,7 @@
 
 RUN/recipe.json      what was asked for, and what the data set held
 RUN/logs/metrics.csv loss and accuracy after each epoch; before a resumption, RUN/logs-1/...
-RUN/last.ckpt        to go on from (only this program reads it)
+RUN/last.ckpt        to resume from (only this program reads it)
 RUN/best.ckpt        likewise, of the best epoch, where the recipe keeps that
 RUN/model/           the archive, unpacked
 """
@@ -37,7 +37,7 @@ from train.fitting.data import (
 )
 from train.fitting.module import FIGURES, EmotionModule
 from train.fitting.run_folder import prepare
-from train.fitting.soft_labels import soften
+from train.fitting.soft_labels import soft_targets
 from train.fitting.trainer import BEST, LAST, build_trainer, is_first_process, quietly
 from train.recipes.recipe import Recipe
 from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache
@@ -83,7 +83,7 @@ def fit(
         cache_root: where stimuli caches are kept.
         soft_labels: predictions of trained models to learn from beside the labels, one file a
             model, as `train.fitting.soft_labels` takes them.
-        resume: go on from ``RUN/last.ckpt`` if there is one.
+        resume: Whether to resume from ``RUN/last.ckpt`` where it exists.
         workers: processes that select stimuli, and processes that load batches; by default one
             that selects, and as many that load as `default_workers` says.
         progress_bar: show Lightning's.
@@ -128,7 +128,7 @@ def fit(
         facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
     checkpoint = run / LAST if resume and (run / LAST).exists() else None
     if is_first_process():
-        prepare(run, facts, going_on=checkpoint is not None)
+        prepare(run, facts, resuming=checkpoint is not None)
 
     loading = default_workers(config) if workers is None else workers
     loader = training_loader(training, config, seed=recipe.seed, workers=loading)
@@ -167,12 +167,12 @@ def fit(
 
 
 def _labels(
-    rows: pd.DataFrame, dataset: DatasetTable, soft_labels: Sequence[Path], share: float
+    rows: pd.DataFrame, dataset: DatasetTable, soft_labels: Sequence[Path], weight: float
 ) -> Sequence[int] | torch.Tensor:
     labels: list[int] = rows["label"].tolist()
     if not soft_labels:
         return labels
-    return soften(rows, soft_labels, dataset.wheel, root=dataset.root, share=share)
+    return soft_targets(rows, soft_labels, dataset.wheel, root=dataset.root, weight=weight)
 
 
 def _cache(

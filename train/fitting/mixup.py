@@ -1,6 +1,6 @@
 """Mixup: training on blends of two photos, labelled with both (Zhang et al., ICLR 2018).
 
-Every stimulus is blended by the same share: the whole images pixel by pixel, the objects rank by
+Every stimulus is blended by the same weight: the whole images pixel by pixel, the objects rank by
 rank, the faces pixel by pixel. What only one of the two photos has, such as a face, stays as it is.
 """
 
@@ -13,29 +13,29 @@ import torch
 from handler.stimuli.stimuli import Stimuli
 
 
-def mix(stimuli: Stimuli, order: torch.Tensor, share: float) -> Stimuli:
+def mix(stimuli: Stimuli, order: torch.Tensor, weight: float) -> Stimuli:
     """Blend each photo of a batch with another one.
 
     Args:
         stimuli: of B photos.
         order: int64, B, which photo each is blended with.
-        share: of the photo itself, 0 to 1.
+        weight: of the photo itself, 0 to 1.
     """
     colour = stimuli.colour.float()
     objects, faces = stimuli.objects, stimuli.faces
     crops = faces.crops.float()
     return Stimuli(
-        colour=share * colour + (1 - share) * colour[order],
+        colour=weight * colour + (1 - weight) * colour[order],
         objects=replace(
             objects,
             features=_blend(
-                objects.features, objects.mask, objects.features[order], objects.mask[order], share
+                objects.features, objects.mask, objects.features[order], objects.mask[order], weight
             ),
             mask=objects.mask | objects.mask[order],
         ),
         faces=replace(
             faces,
-            crops=_blend(crops, faces.mask, crops[order], faces.mask[order], share),
+            crops=_blend(crops, faces.mask, crops[order], faces.mask[order], weight),
             counts=torch.maximum(faces.counts, faces.counts[order]),
         ),
     )
@@ -46,8 +46,8 @@ def _blend(
     we_have: torch.Tensor,
     theirs: torch.Tensor,
     they_have: torch.Tensor,
-    share: float,
+    weight: float,
 ) -> torch.Tensor:
-    shares = torch.where(they_have, torch.where(we_have, share, 0.0), 1.0).to(ours.dtype)
-    shares = shares.reshape(shares.shape + (1,) * (ours.dim() - shares.dim()))
-    return shares * ours + (1 - shares) * theirs
+    weights = torch.where(they_have, torch.where(we_have, weight, 0.0), 1.0).to(ours.dtype)
+    weights = weights.reshape(weights.shape + (1,) * (ours.dim() - weights.dim()))
+    return weights * ours + (1 - weights) * theirs

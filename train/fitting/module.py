@@ -77,10 +77,10 @@ class EmotionModule(lightning.LightningModule):
         likeliest = target.argmax(1)
         if self.config.mixup:
             order = torch.randperm(len(target), device=target.device)
-            share = float(Beta(self.config.mixup, self.config.mixup).sample())
-            share = max(share, 1 - share)  # of two photos, the one that the accuracy is told of
-            stimuli = mix(stimuli, order, share)
-            target = share * target + (1 - share) * target[order]
+            weight = float(Beta(self.config.mixup, self.config.mixup).sample())
+            weight = max(weight, 1 - weight)  # the accuracy is that of the heavier of two photos
+            stimuli = mix(stimuli, order, weight)
+            target = weight * target + (1 - weight) * target[order]
         response = self.network(stimuli)
         log_probabilities = response.log_probabilities
         loss: torch.Tensor = self.loss(log_probabilities, target)

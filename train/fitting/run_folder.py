@@ -1,8 +1,8 @@
-"""The folder that a run writes, and what a run that goes on there must have in common with it.
+"""The folder that a run writes, and the conditions under which the run can be resumed.
 
-``RUN/recipe.json`` says what the run was begun with. A run goes on from ``RUN/last.ckpt`` with the
-same recipe and photos alone, else its card would tell of one training and its weights come from
-another; a run that starts over leaves nothing of the earlier one to go on from.
+``RUN/recipe.json`` records what the run was begun with. A run is resumed from ``RUN/last.ckpt``
+only with the same recipe and photos; otherwise its card would describe one training and its weights
+come from another. A run that starts over deletes the checkpoints of the earlier one.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from handler.values.errors import VeaError
 from train.fitting.trainer import BEST, LAST
 
 _FACTS = "recipe.json"
-# What a run that goes on must have in common with what it was begun with.
+# What must be equal in a run and in its resumption.
 _MUST_AGREE = {
     "recipe": "another recipe",
     "photos": "other photos",
     "soft_labels": "other soft labels",
     "faces": "other faces",
 }
-# Settings under which another machine may go on with a run.
+# Settings that may differ where another machine resumes a run.
 _OF_THE_MACHINE = ("devices", "checkpoint_every", "deterministic")
 
 
 class RunError(VeaError):
-    """The run cannot be gone on with; the message is one line for people."""
+    """The run cannot be resumed; the message is one line for people."""
 
 
-def prepare(run: Path, facts: dict[str, Any], *, going_on: bool) -> None:
-    """Make the run's folder ready to begin or to go on.
+def prepare(run: Path, facts: dict[str, Any], *, resuming: bool) -> None:
+    """Prepare the folder of a new or a resumed run.
 
     Args:
-        run: the folder.
-        facts: what the run is made of, as JSON has it: ``recipe``, and what else must agree.
-        going_on: with what is in the folder.
+        run: Folder of the run.
+        facts: JSON document of what the run is made of: ``recipe``, and what else must agree.
+        resuming: Whether the run that is in the folder is resumed.
 
     Raises:
-        RunError: what is in it was begun with another recipe or other photos.
+        RunError: The run in the folder was begun with another recipe or other photos.
     """
     run.mkdir(parents=True, exist_ok=True)
-    if going_on:
+    if resuming:
         _check_same(run, facts)
         _keep_logs(run)
-    else:  # else what an earlier run left would be gone on from if this one is killed at once
+    else:  # so that a resumption after an early kill does not find an earlier run's checkpoint
         (run / LAST).unlink(missing_ok=True)
         (run / BEST).unlink(missing_ok=True)
     (run / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")

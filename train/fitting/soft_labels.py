@@ -1,11 +1,11 @@
-"""Soft labels: what trained models say of the photos, to be learned beside the labels.
+"""Distillation (Hinton et al. 2015): soft targets from the predictions of trained models.
 
-One label a photo hides that people disagree. The probabilities of models that have been trained
-before say which emotions are near at hand, and those of several models together say it better than
-each alone; a network that learns them comes close to all of them at the cost of one (distillation:
-Hinton et al. 2015).
+A single label hides that people disagree about a photo. The probabilities of a trained model (the
+teacher) also tell which other emotions are likely. The mean over several teachers is more accurate
+than any one of them, and a student trained on it approaches the whole ensemble at the cost of one
+network.
 
-The models speak through the predictions that `vea evaluate --predictions` writes.
+The teachers' predictions are files that `vea evaluate --predictions` writes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from train.datasets.table import DatasetError
 from train.evaluation.evaluate import relative_path
 
 
-def soften(
-    rows: pd.DataFrame, files: Sequence[Path], wheel: Wheel, *, root: Path, share: float
+def soft_targets(
+    rows: pd.DataFrame, files: Sequence[Path], wheel: Wheel, *, root: Path, weight: float
 ) -> torch.Tensor:
-    """The labels of photos blended with the mean of what models say of them.
+    """Blend the labels of photos with the mean prediction of the teachers.
 
-    A photo that no model speaks of keeps its label.
+    A photo without a prediction keeps its label.
 
     Args:
         rows: of a `DatasetTable`.
@@ -36,7 +36,7 @@ def soften(
             them.
         wheel: of the labels.
         root: of the data set: photos are named relative to it.
-        share: of the models in the blend, 0 to 1.
+        weight: of the models in the blend, 0 to 1.
 
     Returns:
         Distributions over the wheel, float32, one row for each of ``rows``.
@@ -47,15 +47,15 @@ def soften(
     names = [relative_path(path, root) for path in rows["path"]]
     labels = torch.from_numpy(rows["label"].to_numpy(dtype=np.int64, copy=True))
     own = functional.one_hot(labels, len(wheel)).double()
-    said = torch.stack([torch.from_numpy(_answers(file, names, wheel)) for file in files])
-    answered = ~said.isnan().any(dim=2, keepdim=True)
-    mean = torch.where(answered, said, 0.0).sum(dim=0) / answered.sum(dim=0).clamp(min=1)
-    blended = (1 - share) * own + share * mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    teachers = torch.stack([torch.from_numpy(_probabilities(file, names, wheel)) for file in files])
+    answered = ~teachers.isnan().any(dim=2, keepdim=True)
+    mean = torch.where(answered, teachers, 0.0).sum(dim=0) / answered.sum(dim=0).clamp(min=1)
+    blended = (1 - weight) * own + weight * mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-9)
     return torch.where(answered.any(dim=0), blended, own).float()
 
 
-def _answers(file: Path, names: Sequence[str], wheel: Wheel) -> np.ndarray:
-    """What one model says of each photo; a row of NaN where it says nothing."""
+def _probabilities(file: Path, names: Sequence[str], wheel: Wheel) -> np.ndarray:
+    """One teacher's probabilities for each photo; a row of NaN where it has no prediction."""
     columns = [f"p_{emotion}" for emotion in wheel.labels]
     wanted = ["image", *columns]
     try:
@@ -72,7 +72,7 @@ def _answers(file: Path, names: Sequence[str], wheel: Wheel) -> np.ndarray:
     answers = values.reindex(names).to_numpy(dtype=np.float64, copy=True)
     if np.isnan(answers).all():
         raise DatasetError(
-            f"{file} speaks of none of the training photos: write it with `vea evaluate MODEL "
-            f"--split train --predictions FILE`, of the same data set"
+            f"{file} holds predictions for none of the training photos: write it with "
+            "`vea evaluate MODEL --split train --predictions FILE`, of the same data set"
         )
     return answers

@@ -1,9 +1,8 @@
-"""The trainer of a run: what it writes while it runs, and what lets it go on after being killed.
+"""The trainer of a run: what it writes while it runs, and what makes the run resumable.
 
-Lightning goes on in the middle of an epoch with its counters right and its data at the beginning;
-here the loader knows the step (`train.fitting.data.StepBatches`), and every step its own randomness
-(`train.fitting.module`). So a run that goes on ends with the weights of one that was never
-interrupted.
+Lightning resumes in the middle of an epoch with correct counters, but its data begin anew. Here the
+loader knows the step (`train.fitting.data.ResumableBatchSampler`), and every step has its own seed
+(`train.fitting.module`). So a resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from train.recipes.training import TrainingConfig
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -44,19 +43,24 @@ _MEANT = (
 )
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all, whenever the process is killed."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are complete or absent, whenever the process is killed."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write beside the place, then rename."""
-        with whole_file(Path(path)) as partial:
+        """Write to a temporary file, then rename it."""
+        with atomic_write(Path(path)) as partial:
             torch.save(checkpoint, partial)
 
 
 class StepCheckpoint(Checkpoint):
-    """Keeps the state within an epoch too. Args: place: of the file; every: so many steps."""
+    """Saves the state within an epoch too.
+
+    Args:
+        place: Path of the checkpoint.
+        every: Steps between two checkpoints.
+    """
 
     def __init__(self, place: Path, *, every: int) -> None:
         self.place = place
@@ -72,7 +76,7 @@ class StepCheckpoint(Checkpoint):
 
 
 class Patience(EarlyStopping):
-    """Early stopping that a run which goes on after it has stopped does not forget."""
+    """Early stopping whose decision to stop also holds in a resumed run."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is trained once patience has run out."""
@@ -82,7 +86,7 @@ class Patience(EarlyStopping):
 
 def build_trainer(config: TrainingConfig, run: Path, *, progress_bar: bool) -> lightning.Trainer:
     """A trainer that writes ``RUN/{last,best}.ckpt``, ``RUN/logs`` and ``RUN/tensorboard``."""
-    # One file each, replaced: a second run must not leave the first one's state to go on from.
+    # One file each, replaced: a second run must not leave the first one's state to resume from.
     one_file: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
     callbacks: list[Callback] = []
     if config.ema:
@@ -105,13 +109,13 @@ def build_trainer(config: TrainingConfig, run: Path, *, progress_bar: bool) -> l
         max_epochs=config.epochs,
         accelerator="auto",
         devices=config.devices,
-        # A branch whose stimulus no image of a device's share has is not used in that step.
+        # A branch is unused in a step where no image on the device has its stimulus.
         strategy="ddp_find_unused_parameters_true" if devices > 1 else "auto",
         precision=_precision(config),
         deterministic=config.deterministic,
         callbacks=callbacks,
         logger=_loggers(run),
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=progress_bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -122,7 +126,7 @@ def build_trainer(config: TrainingConfig, run: Path, *, progress_bar: bool) -> l
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the warnings about what is meant to be so."""
+    """Suppress the warnings about settings that are intended."""
     with warnings.catch_warnings():
         for message in _MEANT:
             warnings.filterwarnings("ignore", message)

@@ -17,7 +17,7 @@ from train.recipes.training import TrainingConfig
 
 __all__ = ["Recipe", "RecipeError", "TrainingConfig", "load_recipe", "read_values", "recipe_names"]
 
-MOST_SEED = 2**32 - 1  # numpy takes no greater one
+MAX_SEED = 2**32 - 1  # numpy takes no greater one
 # What kind of training a recipe is for, where it does not say.
 EMOTION = "emotion"
 _PARTS = ("global", "objects", "expression")
@@ -63,7 +63,7 @@ class Recipe:
                 f"init is '{self.init}': expected 'imagenet', 'random', or a mapping of "
                 + ", ".join(_PARTS)
             )
-        check_number("seed", self.seed, least=0, most=MOST_SEED, whole=True)
+        check_number("seed", self.seed, least=0, most=MAX_SEED, whole=True)
         if self.training.augment == "random_crop":
             self._check_random_crop()
 

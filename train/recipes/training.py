@@ -27,7 +27,7 @@ _NUMBERS = (
     "step_factor",
     "mixup",
 )
-_SHARES = ("label_smoothing", "soft_label_share", "ema")
+_FRACTIONS = ("label_smoothing", "soft_label_share", "ema")
 _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
 
@@ -38,11 +38,11 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the training split.
         batch_size: images a step, over all devices together.
-        augment: ``"random_resized_crop"`` cuts a random share of the colour stimulus;
+        augment: ``"random_resized_crop"`` cuts a random fraction of the colour stimulus;
             ``"random_crop"`` cuts a square from the photo brought to the selector's ``resize``, as
             the paper does.
         crop: side in pixels of the random crop.
-        crop_scale: least and greatest share of the image's area in a resized crop.
+        crop_scale: least and greatest fraction of the image's area in a resized crop.
         flip: mirror half of the crops.
         colour: keep the colour stimulus in the cache (3*S*S bytes a photo); without it the photos
             are decoded in every epoch.
@@ -59,11 +59,11 @@ class TrainingConfig:
         branch_weight: of the loss of each branch answering alone, added to the loss of all
             together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
             does the work and the others stay weak.
-        label_smoothing: share of the label that is spread evenly over the wheel.
+        label_smoothing: fraction of the label that is spread evenly over the wheel.
         soft_label_share: of what trained models say of the photos in the labels, where their
             predictions are given (`train.fitting.soft_labels`).
-        mixup: blend the photos of a batch in pairs, by a share drawn from Beta(mixup, mixup); 0
-            blends none. 0.2 leaves most photos nearly as they are, 1 draws every share alike.
+        mixup: blend the photos of a batch in pairs, by a fraction drawn from Beta(mixup, mixup); 0
+            blends none. 0.2 leaves most photos nearly as they are, 1 draws every fraction alike.
         freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
             stem with them; 0 trains all.
         ema: decay of the running average of the weights that is validated and kept in their
@@ -75,8 +75,8 @@ class TrainingConfig:
         precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         devices: how many; ``"auto"``: all GPUs there are, else one CPU.
         deterministic: refuse operations that give other results when repeated; a CPU has none.
-        checkpoint_every: steps after which the run can be gone on from, beside the end of each
-            epoch; 0: only there.
+        checkpoint_every: Steps between two checkpoints within an epoch, from which a run can be
+            resumed; 0: checkpoints at the end of each epoch only.
     """
 
     epochs: int = 6
@@ -117,7 +117,7 @@ class TrainingConfig:
             check_number(name, getattr(self, name), least=least, whole=True)
         for name in _NUMBERS:
             check_number(name, getattr(self, name), least=0)
-        for name in _SHARES:
+        for name in _FRACTIONS:
             check_number(name, getattr(self, name), least=0, below=1)
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
@@ -126,9 +126,9 @@ class TrainingConfig:
             check_number("devices", self.devices, least=1, whole=True)
         scale = self.crop_scale
         if not isinstance(scale, tuple) or len(scale) != 2:
-            raise ValueError(f"crop_scale is {scale}: expected two shares, such as [0.5, 1.0]")
-        for share in scale:
-            check_number("crop_scale", share, least=0)
+            raise ValueError(f"crop_scale is {scale}: expected two fractions, such as [0.5, 1.0]")
+        for fraction in scale:
+            check_number("crop_scale", fraction, least=0)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"crop_scale is {list(scale)}: expected 0 < least <= greatest <= 1")
 

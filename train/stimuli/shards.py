@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from handler.values.errors import VeaError
 
 FORMAT = 2
@@ -67,7 +67,7 @@ class ShardFolder:
         place = folder / _DESCRIPTION
         if not place.exists():
             said = {"format": FORMAT, "fingerprint": fingerprint, **description}
-            with whole_file(place) as partial:
+            with atomic_write(place) as partial:
                 partial.write_text(json.dumps(said, indent=2) + "\n")
         try:
             found = json.loads(place.read_text())
@@ -109,7 +109,7 @@ class ShardFolder:
             "refused": dict(refused),
         }
         stacked = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             save_file(stacked, partial, metadata={_KEY: json.dumps(header)})
         return path
 

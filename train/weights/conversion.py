@@ -13,7 +13,7 @@ Wanted = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class NotThis(Exception):
-    """A file resembles a known one but differs; the message goes on after "but it"."""
+    """A file resembles a known one but differs; the message continues the words "but it"."""
 
 
 @dataclass(frozen=True)

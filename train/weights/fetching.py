@@ -1,6 +1,6 @@
 """`vea fetch-weights`: a published file comes over the network, whole and unchanged.
 
-A download that was cut goes on where it stopped, if the server says that the file is still the
+An interrupted download resumes where it stopped, if the server says that the file is still the
 same one (`If-Range`, RFC 9110, section 13.1.5); a file that changed meanwhile is begun anew. What
 came is checked against the published SHA-256, or its published first digits, and against what came
 before: the first fetch of a file is recorded in ``fetched.json`` in the weights home, and another
@@ -109,7 +109,7 @@ def fetch(
         digest = file_sha256(target)
     except _Cut as error:
         raise WeightsError(
-            f"the connection to {where} broke ({error}): run the command again to go on where it "
+            f"the connection to {where} broke ({error}): run the command again to resume where it "
             f"stopped, or {by_hand}"
         ) from None
     except WeightsError as error:
@@ -276,7 +276,7 @@ def _validator(partial: Path, url: str) -> str:
 
 
 def _save_note(partial: Path, url: str, response: HTTPResponse) -> None:
-    # A weak tag promises the same meaning, not the same bytes: useless for going on.
+    # A weak tag promises the same meaning, not the same bytes: useless for resuming.
     tag = response.headers.get("ETag", "")
     validator = response.headers.get("Last-Modified", "") if tag[:2] in ("", "W/") else tag
     _note(partial).write_text(json.dumps({"url": url, "validator": validator}))

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from handler.values.errors import VeaError
 from train.weights.sources import SOURCES
 
@@ -151,7 +151,7 @@ def write_weights(path: Path, header: Header, tensors: Mapping[str, torch.Tensor
         "sha256": header.sha256,
     }
     try:
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             packed = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
             save_file(packed, partial, metadata={_METADATA: json.dumps(document)})
     except (SafetensorError, OSError) as error:

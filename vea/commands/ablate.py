@@ -65,7 +65,7 @@ def ablate(
 
     Rows are judged after the last epoch; each has its paired difference from the full model, with
     an interval. RUN/STUDY holds table.md, table.csv and plot.png. Each training leaves a file in
-    RUN/trainings, and what is there is not redone: a study that was stopped goes on.
+    RUN/trainings, and are not repeated: a study that was stopped resumes.
 
     `--set` sets values of the recipe, and those of the trainings: `--set ablation.epochs=8`.
     """

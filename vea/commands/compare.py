@@ -40,7 +40,7 @@ def compare(
     max_changed: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Exit with 1 if a larger share of the answers changes."
+            min=0.0, max=1.0, help="Exit with 1 if a larger fraction of the answers changes."
         ),
     ] = None,
     json_file: Annotated[
@@ -73,9 +73,9 @@ def compare(
     if json_file:
         json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n")
     _show(out(), result)
-    if max_changed is not None and result.changed_share > max_changed:
+    if max_changed is not None and result.changed_fraction > max_changed:
         raise VeaError(
-            f"{result.changed_share:.1%} of the answers change; --max-changed allows "
+            f"{result.changed_fraction:.1%} of the answers change; --max-changed allows "
             f"{max_changed:.1%}"
         )
 
@@ -136,7 +136,7 @@ def _show(console: Console, result: Comparison) -> None:
         if len(changed) > _SHOWN:
             console.print(f"and {len(changed) - _SHOWN} more; --json FILE has them all")
     console.print(
-        f"changed answers: {len(changed)} of {len(result.pairs)} ({result.changed_share:.1%}), "
+        f"changed answers: {len(changed)} of {len(result.pairs)} ({result.changed_fraction:.1%}), "
         f"of which {document['polarity_changed']['images']} in polarity"
     )
     movement = document["movement"]

@@ -159,9 +159,9 @@ def cross_validate(
     with progress_bars() as on_progress:
         train_and_score: TrainAndScore
         if learner is Learner.LINEAR:
-            from train.crossval.linear_probe import frozen_features
+            from train.crossval.linear_probe import build_linear_probe
 
-            train_and_score = frozen_features(
+            train_and_score = build_linear_probe(
                 chosen,
                 photos,
                 cache_root=cache or cache_home(),
@@ -202,20 +202,20 @@ def _show_folds(result: CrossValidation) -> None:
     table = Table("emotion", "photos", *(name.replace("_", " ") for name in first))
     photos = result.folds["emotion"].value_counts()
     for label, figures in result.per_emotion.items():
-        table.add_row(label, str(photos[label]), *map(_spread, figures.values()))
+        table.add_row(label, str(photos[label]), *map(_mean_and_std, figures.values()))
     console = out()
     console.print(table)
     console.print(f"{result.protocol}, mean and standard deviation over {result.count} folds:")
     for name, values in result.overall.items():
-        console.print(f"  {name.replace('_', ' '):<20}{_spread(values)}")
+        console.print(f"  {name.replace('_', ' '):<20}{_mean_and_std(values)}")
     left_out = ", ".join(f"{label} ({count})" for label, count in result.left_out.items())
     console.print(f"left out for too few photos: {left_out or 'none'}; refused: {result.refused}")
 
 
-def _spread(values: list[float]) -> str:
-    from train.evaluation.intervals import mean_and_spread
+def _mean_and_std(values: list[float]) -> str:
+    from train.evaluation.intervals import mean_and_std
 
-    mean, deviation = mean_and_spread(values)
+    mean, deviation = mean_and_std(values)
     return f"{mean:.1%} ± {deviation:.1%}"
 
 
@@ -271,8 +271,8 @@ def _show(result: Evaluation) -> None:
         console.print(f"  {count} x {reason}", markup=False)
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{fraction:.1%}"
 
 
 def _number(value: float | None) -> str:

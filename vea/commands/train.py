@@ -18,7 +18,7 @@ Data = Annotated[
     Path,
     typer.Option("--data", help="A data set in any layout that `vea data check` knows."),
 ]
-EXPRESSION = "expression"  # kind of the recipes that school Expression-Net alone
+EXPRESSION = "expression"  # kind of the recipes that pre-train Expression-Net alone
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def train(
 
         vea train --recipe expression --data FER2013
 
-    A run that was killed, at whatever step, goes on with `--resume` and ends as it would have.
+    A run that was killed at any step resumes with `--resume` and ends with the same weights.
     """
     from train.fitting.fit import fit
     from train.fitting.trainer import is_first_process

@@ -71,7 +71,7 @@ def fetch_weights(
 ) -> None:
     """Download published weights, check them, and import them.
 
-    A download that was interrupted goes on where it stopped when the command is run again:
+    An interrupted download resumes when the command is run again:
 
         vea fetch-weights imagenet-resnet50
 

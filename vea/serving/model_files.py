@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from vea.serving.verification import VerifiedArchive, digest_of, verify
 from vea.serving.workplace import ServingError, Workplace
 
@@ -40,7 +40,7 @@ class ModelFiles:
             self.folder.mkdir(exist_ok=True)
             for partial in self.folder.glob(".*.partial"):  # of a command that was killed
                 partial.unlink(missing_ok=True)
-            with whole_file(target) as partial:
+            with atomic_write(target) as partial:
                 shutil.copyfile(archive.path, partial)
         except OSError as error:
             raise ServingError(f"cannot copy {archive.path} to {target}: {error}") from None

@@ -26,7 +26,7 @@ import psutil
 from PIL import Image
 
 from handler.archive.files import read_card
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 from vea.serving.capacity import Capacity
 from vea.serving.client import Client
 from vea.serving.history import History
@@ -245,7 +245,7 @@ class TorchServe:
             "version": self.version,
             "scratch": str(self.workplace.scratch),
         }
-        with whole_file(self.workplace.record) as partial:
+        with atomic_write(self.workplace.record) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n")
 
     def _wait_until_it_answers(self, timeout: float) -> None:

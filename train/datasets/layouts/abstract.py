@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from handler.values.emotions import MIKELS, Wheel
-from train.datasets.listing import Listing, header_of, number, read_records, shares
+from train.datasets.listing import Listing, fractions, header_of, number, read_records
 
 LOOKED_FOR = "Abstract (ABSTRACT_groundTruth.csv)"
 
@@ -25,7 +25,7 @@ def recognises(root: Path) -> bool:
 
 
 def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
-    """The paintings, with the shares of the votes."""
+    """The paintings, with the fractions of the votes."""
     listing = Listing(f"Abstract: {_CSV}", root, MIKELS)
     places = [root / _FOLDER, root]
     for line, record in enumerate(read_records(_votes(root), quote="'"), start=2):
@@ -35,7 +35,7 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
         for column, cell in record.items():
             if MIKELS.knows(column):
                 votes[MIKELS.index(column)] = number(cell)
-        distribution = shares([-1.0 if vote is None else vote for vote in votes])
+        distribution = fractions([-1.0 if vote is None else vote for vote in votes])
         if not name or distribution is None:
             listing.refuse("a line without a name or votes", f"{_CSV}, line {line}")
         elif distribution.count(max(distribution)) > 1:

@@ -1,7 +1,7 @@
 """Emotion6 (Peng et al. 2015): 1,980 photos with distributions over six emotions and neutral.
 
 ``images/<keyword>/<number>.jpg`` and ``ground_truth.txt``, tab-separated: image, valence, arousal,
-and the shares of anger, disgust, fear, joy, sadness, surprise and neutral. The folder names only
+and the fractions of anger, disgust, fear, joy, sadness, surprise and neutral. The folder names only
 the keyword that found the photo; the label is the most frequent answer. Neutral has no place on the
 wheel: photos that are mostly neutral are left out and counted, of the others it is taken out of the
 distribution. A copy with ``Emotion6.json`` instead gives ``true_emotion`` as the label, and no
@@ -15,12 +15,12 @@ from pathlib import Path
 from handler.values.emotions import EKMAN, Wheel
 from train.datasets.listing import (
     Listing,
+    fractions,
     header_of,
     note_ties,
     number,
     read_json,
     read_lines,
-    shares,
 )
 
 LOOKED_FOR = "Emotion6 (ground_truth.txt with valence, or Emotion6.json)"
@@ -52,7 +52,7 @@ def _list_text(root: Path) -> Listing:
             listing.refuse(f"not {len(_COLUMNS) + 3} columns", f"{_TEXT}, line {line}")
             continue
         by_name = {name: vote or 0.0 for name, vote in zip(_COLUMNS, votes, strict=True)}
-        distribution = shares([by_name[label] for label in EKMAN.labels])
+        distribution = fractions([by_name[label] for label in EKMAN.labels])
         if distribution is None or by_name["neutral"] > max(by_name[n] for n in EKMAN.labels):
             listing.refuse(_NEUTRAL, cells[0])
         else:

@@ -1,7 +1,7 @@
 """Flickr-LDL and Twitter-LDL (Yang et al. 2017): photos with votes for each of eight emotions.
 
-As text, ``ground_truth[_train|_test].txt``: file, eight votes or shares, and sometimes the class,
-between spaces, with or without a header; or as ``flickrldl_config.csv`` and
+As text, ``ground_truth[_train|_test].txt``: file, eight votes or fractions, and sometimes the
+class, between spaces, with or without a header; or as ``flickrldl_config.csv`` and
 ``twitterldl_config.csv`` with a column for the image and one for each emotion. Without a header the
 order is the data sets' own, which is the wheel's.
 """
@@ -14,12 +14,12 @@ from pathlib import Path
 from handler.values.emotions import MIKELS, Wheel
 from train.datasets.listing import (
     Listing,
+    fractions,
     header_of,
     note_ties,
     number,
     read_lines,
     read_records,
-    shares,
 )
 from train.datasets.table import DatasetError, split_name
 
@@ -54,7 +54,7 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     for path in sources:
         split = _TEXTS.get(path.name, "")
         for place, name, votes in _votes(path):
-            distribution = shares([-1.0 if vote is None else vote for vote in votes])
+            distribution = fractions([-1.0 if vote is None else vote for vote in votes])
             if distribution is None:
                 listing.refuse("no vote for any emotion", place)
             else:

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from handler.atomic_files import whole_file
+from handler.atomic_files import atomic_write
 
 
 def test_a_file_takes_its_place_when_the_block_has_ended(tmp_path: Path) -> None:
     place = tmp_path / "new" / "file"
-    with whole_file(place) as partial:
+    with atomic_write(place) as partial:
         partial.write_text("half")
         assert not place.exists()
         partial.write_text("whole")
@@ -19,7 +19,7 @@ def test_a_file_takes_its_place_when_the_block_has_ended(tmp_path: Path) -> None
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_text("old")
-    with pytest.raises(TypeError), whole_file(place) as partial:
+    with pytest.raises(TypeError), atomic_write(place) as partial:
         partial.write_text(7)
     assert place.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
@@ -27,7 +27,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> N
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     place = tmp_path / "file"
-    with whole_file(place) as one, whole_file(place) as other:
+    with atomic_write(place) as one, atomic_write(place) as other:
         one.write_text("one")
         other.write_text("other")
     assert place.read_text() == "one"

@@ -22,9 +22,9 @@ def said(wheel, pairs):
 
 
 def random_scores(seed, images, wheel=MIKELS):
-    chooser = np.random.default_rng(seed)
-    p = chooser.dirichlet(np.ones(len(wheel)), size=images)
-    labels = chooser.integers(0, len(wheel), images)
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(len(wheel)), size=images)
+    labels = rng.integers(0, len(wheel), images)
     return Scores(wheel, labels, p, p[:, : wheel.positives].sum(axis=1))
 
 
