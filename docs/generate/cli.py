@@ -18,7 +18,7 @@ _ABOUT = """Every command with its arguments and options, as `vea COMMAND --help
 def page() -> str:
     """The page."""
     root = typer.main.get_command(command_line())
-    context = root.make_context("vea", [], resilient_parsing=True)
+    context: Any = root.make_context("vea", [], resilient_parsing=True)
     text = get_docs_for_click(obj=root, ctx=context, name="vea", title="Commands")
     for path, command in _groups(root, "vea"):
         text = _whole_summaries(text, path, command)
@@ -44,10 +44,11 @@ def _whole_summaries(text: str, path: str, group: Any) -> str:
         anchor = f"{path} {name}".replace(" ", "-")
         # Commands of different groups share names, so only the entry below this group's heading.
         start = text.index("**Commands**", _heading(text, path))
-        pattern = re.compile(rf"(?m)^\* `{re.escape(name)}`: .*$")
-        head, tail = text[:start], text[start:]
+        shortened = re.compile(rf"(?m)^\* `{re.escape(name)}`: .*$").search(text, start)
+        if shortened is None:
+            raise SystemExit(f"the list of {path} does not hold '{name}'")
         entry = f"* [`{name}`](#{anchor}): {summary}"
-        text = head + pattern.sub(lambda _, entry=entry: entry, tail, count=1)
+        text = text[: shortened.start()] + entry + text[shortened.end() :]
     return text
 
 

@@ -51,14 +51,14 @@ def page() -> str:
 
 @cache
 def _object(path: str) -> Any:
-    found = griffe.load(path, search_paths=[str(ROOT)], docstring_parser="google")
+    found: Any = griffe.load(path, search_paths=[str(ROOT)], docstring_parser="google")
     return found.final_target if found.is_alias else found
 
 
 def _described(path: str) -> dict[str, str]:
     """What a docstring says of each attribute and parameter, in one line."""
     docstring = _object(path).docstring
-    words = {}
+    words: dict[str, str] = {}
     for section in docstring.parsed if docstring else ():
         if section.kind.value in ("attributes", "parameters"):
             words |= {item.name: _line(item.description) for item in section.value}
