@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from handler.values.prediction import Prediction, Refusal
+
+if TYPE_CHECKING:
+    from jobs.monitoring.summary import Summary
 
 _REASONS = 3  # objects listed for each photo
 
@@ -58,3 +62,29 @@ def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) 
             )
     if table.row_count:
         console.print(table)
+
+
+def summary_table(summary: Summary) -> Table:
+    """A table for people: what a job of `vea score` came to."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("images", f"{summary.rows}")
+    table.add_row("scored", f"{summary.ok}")
+    table.add_row("failed", f"{summary.failed}")
+    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
+        table.add_row(f"  {reason}", f"{count}")
+    if summary.scored:
+        rate = f"{summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s"
+        busy = f"the model worked {summary.busy_fraction:.0%} of the time"
+        table.add_row("this start", f"{summary.scored} images, {rate}; {busy}")
+    else:
+        table.add_row("this start", "nothing left to do")
+    skipped = f", {summary.parts_skipped} of them from before" if summary.parts_skipped else ""
+    table.add_row("chunks", f"{summary.parts}{skipped}")
+    files = f"{summary.files} files" if summary.files > 1 else "one file"
+    where = escape(summary.out)
+    table.add_row("in", f"{where}, {files}" if summary.complete else where)
+    if not summary.complete:
+        table.add_row("", "other shards are missing; the last attempt to finish writes the result")
+    return table

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from handler.values.errors import VeaError
 from jobs.values.tasks import PartReport
 
-_SAMPLE = 1_000  # images on which a share of failed ones is judged, if the list is so long
+_SAMPLE = 1_000  # images on which a rate of failed ones is judged, if the list is so long
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Progress:
     """How far a job is.
 
     Attributes:
-        total: images to be scored, by all starts of this share of the run.
+        total: images to be scored, by all starts of this shard of the run.
         done: images that are through. It falls when a worker dies over its chunk, or when a chunk
             is scored again because some images could not be reached.
         failed: of these, images without a prediction.
@@ -42,14 +42,14 @@ class TooManyFailed(VeaError):
 
     exit_code = 3
 
-    def __init__(self, progress: Progress, share: float) -> None:
+    def __init__(self, progress: Progress, rate: float) -> None:
         self.progress = progress
         reasons = sorted(progress.reasons.items(), key=lambda item: -item[1])
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons[:3])
         super().__init__(
             f"{progress.failed} of {progress.done} images failed ({listed}), more than "
-            f"--max-error-share {share:g} allows; what is done is kept: mend the cause, or start "
-            "again with a larger share"
+            f"--max-error-rate {rate:g} allows; what is done is kept: mend the cause, or start "
+            "again with a larger rate"
         )
 
 
@@ -74,17 +74,17 @@ class ProgressCounter:
     """Counts images, and ends the job when too many have failed.
 
     Args:
-        max_error_share: of the images that are through, or of the first thousand while fewer are.
+        max_error_rate: of the images that are through, or of the first thousand while fewer are.
             Those that are done again stay among them, for what else has failed does.
         on_progress: told after every change.
     """
 
     def __init__(
-        self, max_error_share: float, on_progress: Callable[[Progress], None] | None
+        self, max_error_rate: float, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self.progress = Progress(0)
         self.recorded = 0
-        self._share = max_error_share
+        self._max_error_rate = max_error_rate
         self._on_progress = on_progress
         self._reasons: Counter[str] = Counter()
         self._most_done = 0
@@ -130,5 +130,5 @@ class ProgressCounter:
             TooManyFailed: so it is.
         """
         now = self.progress
-        if now.failed > self._share * max(self._most_done, min(now.total, _SAMPLE)):
-            raise TooManyFailed(now, self._share)
+        if now.failed > self._max_error_rate * max(self._most_done, min(now.total, _SAMPLE)):
+            raise TooManyFailed(now, self._max_error_rate)

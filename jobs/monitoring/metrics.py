@@ -38,7 +38,7 @@ class Metrics:
         model: that scores.
         file: of the textfile collector, if it is to be written.
         gateway: URL of a Prometheus Pushgateway, if there is one.
-        share: of the chunks that this start has, such as ``3/8``; shares are told apart by it.
+        shard: Shard of this attempt, such as ``3/8``, which tells the metrics of shards apart.
         warn: told in a line what does not work, once.
         clock: seconds since 1970.
 
@@ -52,14 +52,14 @@ class Metrics:
         *,
         file: Path | None = None,
         gateway: str | None = None,
-        share: str | None = None,
+        shard: str | None = None,
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._model = model
         self._file = file
         self._gateway = gateway
-        self._group = {"share": share} if share else {}
+        self._group = {"share": shard} if shard else {}
         self._warn = warn
         self._clock = clock
         self._warned: set[str] = set()
@@ -127,7 +127,7 @@ class Metrics:
         if summary:
             done, failed, reasons = summary.rows, summary.failed, summary.reasons
             rate, seconds = summary.images_per_second, summary.seconds
-            gauge("busy_share", "Share of the time in which models worked.", summary.busy_share)
+            gauge("busy_share", "Share of the time in which models worked.", summary.busy_fraction)
         total = max(now.total, done)
         for status, count in (("ok", done - failed), ("failed", failed)):
             gauge("images", "Images that are through.", count, status=status)

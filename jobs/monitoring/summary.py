@@ -22,17 +22,17 @@ class Summary:
         out: where the result is.
         complete: whether the run is finished; a start that has only a share of the chunks may have
             to leave this to another.
-        rows: images of the run, or of this start's share if it is not complete.
+        rows: images of the run, or of this attempt's shard if it is not complete.
         ok: images with a prediction.
         failed: images without.
         reasons: how many failed for each ``stage/reason_kind``.
         files: that hold the rows; 0 if the run is not complete.
-        parts: chunks of the run, or of this start's share.
+        parts: chunks of the run, or of this attempt's shard.
         parts_skipped: those of them that other starts have done.
         poison: images that killed the process which worked on them.
         scored: images that this start went through.
         seconds: that this start took, loading the model included.
-        busy_share: of the time that chunks took, that in which the model worked.
+        busy_fraction: Fraction of the chunks' time in which the model worked, 0 to 1.
     """
 
     run_id: str
@@ -48,7 +48,7 @@ class Summary:
     poison: int
     scored: int
     seconds: float
-    busy_share: float
+    busy_fraction: float
 
     @classmethod
     def of(
@@ -87,11 +87,11 @@ class Summary:
             poison=counted["reasons"].get(_KILLED, 0),
             scored=sum(report.rows for report in scored),
             seconds=seconds,
-            busy_share=sum(report.busy for report in scored) / took if took else 0.0,
+            busy_fraction=sum(report.busy for report in scored) / took if took else 0.0,
         )
 
     @property
-    def failed_share(self) -> float:
+    def failure_rate(self) -> float:
         """Failed images over all images; 0 for an empty list."""
         return self.failed / self.rows if self.rows else 0.0
 
@@ -102,7 +102,10 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "images_per_second": self.images_per_second}
+        values = asdict(self)
+        # The key that earlier versions gave to programs.
+        values["busy_share"] = values.pop("busy_fraction")
+        return {**values, "images_per_second": self.images_per_second}
 
 
 def _count(reports: Sequence[PartReport]) -> dict[str, Any]:

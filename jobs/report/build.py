@@ -46,8 +46,8 @@ class RunMetrics:
         failed: those without a prediction.
         reasons: failed images by ``stage/reason_kind``.
         emotions: scored images by their most probable emotion, in the order of the wheel.
-        positive_share: scored images with a positive polarity.
-        with_face_share: scored images with a face.
+        positive_fraction: scored images with a positive polarity.
+        with_face_fraction: scored images with a face.
         confidence: mean probability of the most probable emotion.
     """
 
@@ -55,8 +55,8 @@ class RunMetrics:
     failed: int
     reasons: dict[str, int]
     emotions: dict[str, int]
-    positive_share: float | None
-    with_face_share: float | None
+    positive_fraction: float | None
+    with_face_fraction: float | None
     confidence: float | None
 
     @classmethod
@@ -76,8 +76,8 @@ class RunMetrics:
             failed=sum(night.failed for night in nights),
             reasons=dict(reasons),
             emotions=dict(emotions),
-            positive_share=share(sum(night.positive for night in nights)),
-            with_face_share=share(sum(night.with_face for night in nights)),
+            positive_fraction=share(sum(night.positive for night in nights)),
+            with_face_fraction=share(sum(night.with_face for night in nights)),
             confidence=share(sum((night.confidence or 0.0) * night.ok for night in nights)),
         )
 
@@ -87,25 +87,25 @@ class RunMetrics:
         return self.images - self.failed
 
     @property
-    def failed_share(self) -> float | None:
+    def failure_rate(self) -> float | None:
         """Of all images."""
         return self.failed / self.images if self.images else None
 
-    def emotion_share(self, label: str) -> float | None:
+    def emotion_fraction(self, label: str) -> float | None:
         """Of the scored images."""
         return self.emotions.get(label, 0) / self.scored if self.scored else None
 
-    def reason_share(self, reason: str) -> float | None:
+    def reason_fraction(self, reason: str) -> float | None:
         """Of all images."""
         return self.reasons.get(reason, 0) / self.images if self.images else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        shares = {label: self.emotion_share(label) for label in self.emotions}
+        shares = {label: self.emotion_fraction(label) for label in self.emotions}
         return {
             **asdict(self),
             "scored": self.scored,
-            "failed_share": self.failed_share,
+            "failed_share": self.failure_rate,
             "emotion_shares": shares,
         }
 

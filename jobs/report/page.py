@@ -59,9 +59,9 @@ def render(report: Report, *, most: Sequence[Shown] = (), least: Sequence[Shown]
 def _emotions(report: Report) -> list[dict[str, Any]]:
     """The lines of the table of emotions, and how long their bars are."""
     labels = list(report.figures.emotions)
-    shares = {label: report.figures.emotion_share(label) for label in labels}
+    shares = {label: report.figures.emotion_fraction(label) for label in labels}
     earlier = report.reference
-    before = {label: earlier.emotion_share(label) if earlier else None for label in labels}
+    before = {label: earlier.emotion_fraction(label) if earlier else None for label in labels}
     longest = max((value or 0.0 for value in (*shares.values(), *before.values())), default=0.0)
     scale = 100 / max(longest, _LEAST_SHARE)
     return [
@@ -84,8 +84,8 @@ def _reasons(figures: RunMetrics, reference: RunMetrics | None) -> list[dict[str
         {
             "name": name,
             "count": figures.reasons[name],
-            "share": figures.reason_share(name),
-            "before": reference and reference.reason_share(name),
+            "share": figures.reason_fraction(name),
+            "before": reference and reference.reason_fraction(name),
         }
         for name in names
     ]

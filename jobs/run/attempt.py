@@ -38,7 +38,7 @@ class RunAttempt:
         ledger: of the output folder.
         run_id: of the run.
         model: that scores.
-        share: of the chunks that are this start's.
+        shard: Index of this attempt and number of attempts that divide the chunks.
         counter: of the images.
     """
 
@@ -49,7 +49,7 @@ class RunAttempt:
         ledger: Ledger,
         run_id: str,
         model: ModelIdentity,
-        share: tuple[int, int],
+        shard: tuple[int, int],
         counter: ProgressCounter,
     ) -> None:
         self._job = job
@@ -57,7 +57,7 @@ class RunAttempt:
         self._ledger = ledger
         self._run_id = run_id
         self._model = model
-        self._index, self._of = share
+        self._index, self._of = shard
         self._counter = counter
         self._started = datetime.now(UTC)
         self._began = time.monotonic()
@@ -92,7 +92,7 @@ class RunAttempt:
             self._ledger.finish(
                 self._names,
                 model=self._model,
-                list_location=self._job.manifest,
+                list_location=self._job.image_list,
                 facts=self._facts(),
             )
         )
@@ -168,7 +168,7 @@ class RunAttempt:
         return Task(chunk, skip=self._poison.get(chunk.index, frozenset()))
 
     def _chunks(self) -> Iterator[Chunk]:
-        """Those of this start's share."""
+        """The chunks of this attempt's shard."""
         if self._images.rows:
             for chunk in chunks.split(self._images, self._job.chunk_size):
                 if chunk.index % self._of == self._index:
@@ -194,7 +194,7 @@ class RunAttempt:
             "seconds": round(summary.seconds, 3),
             "images": summary.scored,
             "images_per_second": round(summary.images_per_second, 3),
-            "busy_share": round(summary.busy_share, 4),
+            "busy_share": round(summary.busy_fraction, 4),
         }
 
     def _summary(self, manifest: Mapping[str, Any] | None) -> Summary:

@@ -27,7 +27,7 @@ from jobs.scoring.worker import Worker
 from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import RunIdentity
-from jobs.values.job import ScoreJob, share_of
+from jobs.values.job import ScoreJob, shard_of
 from jobs.values.locations import is_prefix, is_s3
 
 
@@ -53,19 +53,19 @@ def score_list(
 
     Raises:
         Stopped: by a signal.
-        TooManyFailed: more than ``job.max_error_share`` of the images.
+        TooManyFailed: more than ``job.max_error_rate`` of the images.
         VeaError: the job cannot be done; the message is one line that says why. Whatever it is,
             parts that are written by then stay, and the next start goes on from them.
     """
-    share = share_of(job.share)
+    shard = shard_of(job.shard)
     source = source_of(job, load)
     model, emotions = source.identify()
     stop = StopRequest(grace)
     with closing(stop), stop.listen(), closing(S3(threads=16, policy=job.retry)) as s3:
-        counter = ProgressCounter(job.max_error_share, on_progress)
+        counter = ProgressCounter(job.max_error_rate, on_progress)
         try:
             folder = open_folder(job.out, s3)
-            location = job.manifest
+            location = job.image_list
             if is_prefix(location):
                 location = str(snapshot_prefix(location, folder, s3))
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
@@ -83,7 +83,7 @@ def score_list(
                     source.portable(model),
                 )
                 run = RunAttempt(
-                    job, images, Ledger(folder, identity), identity.run_id, model, share, counter
+                    job, images, Ledger(folder, identity), identity.run_id, model, shard, counter
                 )
                 return run.execute(engine or InThisProcess(), worker, stop)
         except Interrupted:

@@ -27,7 +27,7 @@ with DAG(
         task_id="score",
         bash_command=(
             f'exec vea score "s3://lists/{{date}}.parquet" --out "{OUT}" --model {MODEL} '
-            f"--date {DAY} --max-error-share 0.05"
+            f"--date {DAY} --max-error-rate 0.05"
         ),
         execution_timeout=timedelta(hours=20),
     )

@@ -70,7 +70,7 @@ class ScoreJob:
     """What to score, with what, and where to.
 
     Attributes:
-        manifest: the list of images, a path or ``s3://bucket/key``; or a folder or prefix.
+        image_list: The list of images, a path or ``s3://bucket/key``; or a folder or prefix.
         out: folder of the result, a path or ``s3://bucket/prefix``.
         model: an archive; or none, and ``endpoint``.
         endpoint: a service that scores; rows and the run's identity are the same either way.
@@ -83,12 +83,13 @@ class ScoreJob:
         hosts: from which images may be fetched over HTTPS.
         fetcher: of images on S3.
         retry: of requests.
-        share: index and number of the starts that divide the chunks among them, each taking those
-            whose number leaves its index as remainder; from AWS Batch's array jobs if not given.
-        max_error_share: the job ends early when a larger share of images has failed.
+        shard: Index of this attempt and number of the attempts that divide the chunks among them:
+            each takes the chunks whose number leaves its index as remainder. From AWS Batch's
+            array jobs if not given.
+        max_error_rate: Failure rate, 0 to 1, above which the job ends early.
     """
 
-    manifest: str
+    image_list: str
     out: str
     model: Path | None = None
     endpoint: EndpointSettings | None = None
@@ -101,11 +102,11 @@ class ScoreJob:
     hosts: tuple[str, ...] = ()
     fetcher: Literal["boto3", "obstore"] = "boto3"
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    share: tuple[int, int] | None = None
-    max_error_share: float = 1.0
+    shard: tuple[int, int] | None = None
+    max_error_rate: float = 1.0
 
 
-def share_of(given: tuple[int, int] | None) -> tuple[int, int]:
+def shard_of(given: tuple[int, int] | None) -> tuple[int, int]:
     """Index and number of this start among those that divide the chunks.
 
     Args:
@@ -122,6 +123,6 @@ def share_of(given: tuple[int, int] | None) -> tuple[int, int]:
             index, of = -1, 0
     if not 0 <= index < of:
         raise VeaError(
-            f"share {index} of {of}: expected an index from 0 to one less than the number of shares"
+            f"shard {index} of {of}: expected an index from 0 to one less than the number of shards"
         )
     return index, of

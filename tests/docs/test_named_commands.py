@@ -17,7 +17,7 @@ FOREIGN = {"--data-binary", "--gpus", "--cpus", "--kill-every", "--"}
 # New names, accepted until the program has them, and the options that they replace.
 RENAMED = {
     "--shard": "--share",
-    "--max-error-rate": "--max-error-share",
+    "--max-error-rate": "--max-error-rate",
     "--max-waiting": "--most-waiting",
 }
 PENDING_TARGETS = {"test-fast"}

@@ -63,7 +63,7 @@ def pixels(drawing):
     return np.asarray(drawing, dtype=np.int64)
 
 
-def share_of(drawing, colour):
+def shard_of(drawing, colour):
     """How much of a drawing has nearly this colour."""
     return (np.abs(pixels(drawing) - np.array(colour)).max(axis=-1) < 12).mean()
 
@@ -318,17 +318,17 @@ def test_positive_emotions_are_on_the_right_in_orange_and_negative_ones_on_the_l
     positive = draw_wheel(on_wheel(MIKELS, "awe", 1.0)).crop((0, 0, 600, 380))
     negative = draw_wheel(on_wheel(MIKELS, "fear", 1.0)).crop((0, 0, 600, 380))
     right, left = (300, 0, 600, 380), (0, 0, 300, 380)
-    assert share_of(positive.crop(right), POSITIVE) > 0.02
-    assert share_of(positive.crop(left), NEGATIVE) == 0
-    assert share_of(negative.crop(left), NEGATIVE) > 0.02
-    assert share_of(negative.crop(right), POSITIVE) == 0
+    assert shard_of(positive.crop(right), POSITIVE) > 0.02
+    assert shard_of(positive.crop(left), NEGATIVE) == 0
+    assert shard_of(negative.crop(left), NEGATIVE) > 0.02
+    assert shard_of(negative.crop(right), POSITIVE) == 0
 
 
 def test_twice_the_probability_is_twice_the_area():
     def area(p):
         rest = (1 - p) / 4  # on the other half only, so that one sector is orange
         low = dict.fromkeys(MIKELS.labels, 0.0) | dict.fromkeys(MIKELS.labels[4:], rest)
-        return share_of(draw_wheel(low | {"awe": p}).crop((0, 0, 600, 380)), POSITIVE)
+        return shard_of(draw_wheel(low | {"awe": p}).crop((0, 0, 600, 380)), POSITIVE)
 
     assert area(0.9) / area(0.45) == pytest.approx(2.0, rel=0.15)
 

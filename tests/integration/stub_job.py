@@ -17,7 +17,7 @@ ARCHIVE = max(Path(__file__).parents[2].glob("model_store/vea-lite-*.mar"))
 
 def job(listed, out, chunk_size=4):
     return ScoreJob(
-        manifest=str(listed), out=str(out), model=ARCHIVE, chunk_size=chunk_size, fetch_threads=2
+        image_list=str(listed), out=str(out), model=ARCHIVE, chunk_size=chunk_size, fetch_threads=2
     )
 
 

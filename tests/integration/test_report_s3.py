@@ -19,7 +19,7 @@ def score(client, date, images, model):
     listed = "".join(f"{image}\n" for image in images).encode()
     client.put_object(Bucket="photos", Key=f"report/{date}.txt", Body=listed)
     out = LAYOUT.format(date=date, model_version="0.1")
-    score_list(ScoreJob(manifest=f"s3://photos/report/{date}.txt", out=out, model=model))
+    score_list(ScoreJob(image_list=f"s3://photos/report/{date}.txt", out=out, model=model))
 
 
 def test_a_report_needs_no_disk(s3, photo, encode, tiny_model):

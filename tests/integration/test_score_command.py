@@ -76,12 +76,12 @@ def test_too_many_failures_exit_with_3_and_json_says_how_far_it_came(listed, tmp
     metrics = tmp_path / "vea.prom"
     ended = vea(
         *(listed, "--out", tmp_path / "out", "--model", ARCHIVE, "--workers", "0", "--json"),
-        *("--max-error-share", "0.4", "--metrics-file", metrics),
+        *("--max-error-rate", "0.4", "--metrics-file", metrics),
     )
     assert ended.returncode == 3
     said = json.loads(ended.stdout)
     assert (said["complete"], said["done"], said["failed"]) == (False, 2, 1)
-    assert "--max-error-share 0.4" in said["error"]
+    assert "--max-error-rate 0.4" in said["error"]
     assert ended.stderr.splitlines()[-1] == f"vea: {said['error']}"
     assert "vea_score_succeeded 0.0" in metrics.read_text()
     assert not (tmp_path / "out" / "_SUCCESS").exists()
@@ -119,8 +119,8 @@ def test_a_stopped_command_exits_with_143_and_goes_on_when_started_again(tmp_pat
     "wrong",
     [
         ["--chunk-size", "0"],
-        ["--max-error-share", "2"],
-        ["--share", "3/3"],
+        ["--max-error-rate", "2"],
+        ["--shard", "3/3"],
         ["--fetcher", "wget"],
         ["--gpus-per-worker", "1"],
         ["--ray", "auto", "--workers", "0"],

@@ -117,17 +117,17 @@ def test_a_second_start_writes_nothing(vea, s3, photos, out):
         assert first[field] == second[field]
 
 
-def test_shares_divide_a_run_and_the_last_one_finishes_it(vea, s3, photos, out):
+def test_shards_divide_a_run_and_the_last_one_finishes_it(vea, s3, photos, out):
     listed = put_list(s3, "\n".join(photos))
-    first = vea(listed, out, "--chunk-size", "2", "--share", "0/2")
+    first = vea(listed, out, "--chunk-size", "2", "--shard", "0/2")
     assert first.exit_code == 0
-    assert "other shares are missing" in first.stdout
+    assert "other shards are missing" in first.stdout
     assert sorted(objects(s3, out)) == [
         "_run/identity.json",
         "_run/part-00000.parquet",
         "_run/part-00002.parquet",
     ]
-    last = json.loads(vea(listed, out, "--chunk-size", "2", "--share", "1/2", "--json").stdout)
+    last = json.loads(vea(listed, out, "--chunk-size", "2", "--shard", "1/2", "--json").stdout)
     assert (last["complete"], last["scored"], last["rows"]) == (True, 2, 6)
     whole = f"{out}-whole"
     vea(listed, whole, "--chunk-size", "2")
@@ -184,7 +184,7 @@ def test_an_empty_list_is_a_finished_run(vea, s3, out):
 
 def test_more_failures_than_allowed_exit_with_3(vea, s3, photos, out):
     listed = put_list(s3, "\n".join(photos))
-    options = ["--chunk-size", "2", "--json", "--max-error-share"]
+    options = ["--chunk-size", "2", "--json", "--max-error-rate"]
     result = vea(listed, out, *options, "0.4")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["failed"] == 3

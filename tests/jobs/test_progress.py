@@ -30,7 +30,7 @@ SUMMARY = Summary(
     poison=0,
     scored=100,
     seconds=50.0,
-    busy_share=0.9,
+    busy_fraction=0.9,
 )
 
 
@@ -223,7 +223,7 @@ def gateway():
 def test_a_gateway_gets_the_numbers_now_and_then_and_at_the_end(gateway):
     url, pushed = gateway
     warnings, clock = [], Clock()
-    made = Metrics(MODEL, gateway=url, share="3/8", warn=warnings.append, clock=clock)
+    made = Metrics(MODEL, gateway=url, shard="3/8", warn=warnings.append, clock=clock)
     for _ in range(35):
         made.running(Status(10, 100, 2))
         clock.now += 1

@@ -28,11 +28,11 @@ def test_earlier_nights_count_by_their_images(night):
     large = night(21, [scored("fear", 0.8, faces=1)] * 90)
     report = make_report(tonight, [small, large])
     assert report.reference.images == 100
-    assert report.reference.emotion_share("fear") == pytest.approx(90 / 99)
-    assert report.reference.reason_share("fetch/missing") == pytest.approx(0.01)
-    assert report.reference.with_face_share == pytest.approx(90 / 99)
+    assert report.reference.emotion_fraction("fear") == pytest.approx(90 / 99)
+    assert report.reference.reason_fraction("fetch/missing") == pytest.approx(0.01)
+    assert report.reference.with_face_fraction == pytest.approx(90 / 99)
     assert report.reference.confidence == pytest.approx((9 * 0.6 + 90 * 0.8) / 99)
-    assert report.reference.positive_share == pytest.approx(9 / 99)
+    assert report.reference.positive_fraction == pytest.approx(9 / 99)
 
 
 def test_other_emotions_than_before_alarm_and_the_same_do_not(night):
@@ -73,12 +73,12 @@ def test_the_first_night_has_nothing_to_compare_with(night):
 
 def test_nothing_is_divided_by_nothing(night):
     figures = RunMetrics.of([night(23, [])])
-    assert (figures.failed_share, figures.emotion_share("awe"), figures.confidence) == (
+    assert (figures.failure_rate, figures.emotion_fraction("awe"), figures.confidence) == (
         None,
         None,
         None,
     )
-    assert figures.reason_share("fetch/missing") is None
+    assert figures.reason_fraction("fetch/missing") is None
 
 
 def test_cost_follows_from_the_price_and_the_speed(night):

@@ -40,7 +40,7 @@ def photos(tmp_path, jpeg):
 @pytest.fixture
 def job(photos, archive, tmp_path):
     return ScoreJob(
-        manifest=str(photos / "list.txt"), out=str(tmp_path / "out"), model=archive, chunk_size=3
+        image_list=str(photos / "list.txt"), out=str(tmp_path / "out"), model=archive, chunk_size=3
     )
 
 
@@ -82,7 +82,7 @@ def test_every_row_of_the_list_comes_out_in_order(job, score):
     summary = score(job)
     frame = pandas.read_parquet(job.out)
     assert frame["position"].tolist() == list(range(7))
-    assert frame["image"].tolist() == Path(job.manifest).read_text().split()
+    assert frame["image"].tolist() == Path(job.image_list).read_text().split()
     assert frame["status"].tolist() == ["ok", "failed", "ok", "failed", "ok", "ok", "ok"]
     assert frame["stage"].dropna().tolist() == ["decode", "fetch"]
     assert frame["reason_kind"].dropna().tolist() == ["not-an-image", "missing"]
@@ -91,7 +91,7 @@ def test_every_row_of_the_list_comes_out_in_order(job, score):
     assert (summary.rows, summary.ok, summary.failed, summary.poison) == (7, 5, 2, 0)
     assert (summary.parts, summary.parts_skipped, summary.files) == (3, 0, 1)
     assert (summary.complete, summary.scored) == (True, 7)
-    assert 0 < summary.busy_share <= 1
+    assert 0 < summary.busy_fraction <= 1
 
 
 def test_rows_say_what_the_predictor_says(job, score, predictor, jpeg):
@@ -167,7 +167,7 @@ def test_foreign_parquet_files_are_left_alone(job, score, predictor):
 
 def test_columns_of_the_list_pass_through(job, score, photos):
     (photos / "list.csv").write_text("sku,image\n007,0.jpg\n,none.jpg\n")
-    score(replace(job, manifest=str(photos / "list.csv")))
+    score(replace(job, image_list=str(photos / "list.csv")))
     frame = pandas.read_parquet(job.out)
     assert frame["sku"].tolist() == ["007", ""]
 
@@ -175,12 +175,12 @@ def test_columns_of_the_list_pass_through(job, score, photos):
 def test_a_column_with_one_of_our_names_is_refused_before_anything_is_written(job, score, photos):
     (photos / "list.csv").write_text("image,status\n0.jpg,new\n")
     with pytest.raises(VeaError, match=r"'status'.*--keep"):
-        score(replace(job, manifest=str(photos / "list.csv")))
+        score(replace(job, image_list=str(photos / "list.csv")))
     assert files_of(job) == {}
 
 
 def test_a_folder_is_as_good_as_a_list_and_is_listed_once(job, score, photos, jpeg):
-    job = replace(job, manifest=f"{photos}/")
+    job = replace(job, image_list=f"{photos}/")
     with pytest.raises(Broken):
         score(job, on_progress=break_after(4))
     (photos / "00.jpg").write_bytes(jpeg(9))
@@ -196,7 +196,7 @@ def test_a_folder_is_as_good_as_a_list_and_is_listed_once(job, score, photos, jp
 def test_an_empty_list_gives_a_finished_run_without_rows(job, score, photos):
     (photos / "list.txt").write_text("# nothing today\n")
     summary = score(job)
-    assert (summary.rows, summary.failed_share, summary.images_per_second) == (0, 0.0, 0.0)
+    assert (summary.rows, summary.failure_rate, summary.images_per_second) == (0, 0.0, 0.0)
     assert summary.complete
     frame = pandas.read_parquet(job.out)
     assert len(frame) == 0
@@ -209,7 +209,7 @@ def test_odd_locations_are_rows(job, score, photos):
     (photos / "list.csv").write_text(
         'image\ngopher://example.org/a.jpg\ns3://\nfolder\nbig.jpg\n""\n0.jpg/x\nnul\0.jpg\n1.jpg\n'
     )
-    score(replace(job, manifest=str(photos / "list.csv")))
+    score(replace(job, image_list=str(photos / "list.csv")))
     frame = pandas.read_parquet(job.out)
     assert frame["reason_kind"].tolist()[:7] == [
         "bad-location",
@@ -255,7 +255,7 @@ def test_the_manifest_says_how_this_start_went(job, score):
     assert facts["images"] == 7
     assert facts["images_per_second"] > 0
     assert facts["started"].endswith("+00:00")
-    assert facts["busy_share"] == pytest.approx(summary.busy_share, abs=1e-3)
+    assert facts["busy_share"] == pytest.approx(summary.busy_fraction, abs=1e-3)
 
 
 # Images that kill the process
@@ -353,20 +353,20 @@ def test_a_part_of_an_earlier_start_gets_its_second_chance_too(job, score, flaky
 # Shares
 
 
-def test_starts_with_a_share_each_do_their_own_and_the_last_one_finishes(job, score, tmp_path):
+def test_attempts_with_a_shard_each_do_their_own_and_the_last_one_finishes(job, score, tmp_path):
     whole = replace(job, out=str(tmp_path / "whole"))
     score(whole)
-    first = score(replace(job, share=(1, 2)))
+    first = score(replace(job, shard=(1, 2)))
     assert (first.complete, first.rows, first.parts, first.files) == (False, 3, 1, 0)
     assert not Path(job.out, "_manifest.json").exists()
     seen = []
-    second = score(replace(job, share=(0, 2)), on_progress=seen.append)
+    second = score(replace(job, shard=(0, 2)), on_progress=seen.append)
     assert (second.complete, second.rows, second.scored) == (True, 7, 4)
     assert (seen[-1].done, seen[-1].total) == (4, 4)
     assert files_of(job) == files_of(whole)
 
 
-def test_the_children_of_an_array_job_know_their_share(job, score, monkeypatch):
+def test_the_children_of_an_array_job_know_their_shard(job, score, monkeypatch):
     monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_SIZE", "4")
     for index, rows in ((3, 0), (1, 3), (0, 3)):
         monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_INDEX", str(index))
@@ -377,10 +377,10 @@ def test_the_children_of_an_array_job_know_their_share(job, score, monkeypatch):
     assert len(pandas.read_parquet(job.out)) == 7
 
 
-@pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 0)])
-def test_a_share_that_does_not_exist_is_refused(job, score, share):
-    with pytest.raises(VeaError, match=r"share .* of .*: expected an index from 0"):
-        score(replace(job, share=share))
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
+def test_a_shard_that_does_not_exist_is_refused(job, score, shard):
+    with pytest.raises(VeaError, match=r"shard .* of .*: expected an index from 0"):
+        score(replace(job, shard=shard))
 
 
 # Several starts at the same time
@@ -423,7 +423,7 @@ def test_a_start_whose_run_another_one_finishes_leaves_nothing_behind(job, score
 
 def test_too_many_failures_end_the_job_early(job, score, photos):
     (photos / "list.txt").write_text("none.jpg\n" * 30 + "0.jpg\n" * 2_000)
-    job = replace(job, chunk_size=10, max_error_share=0.02)
+    job = replace(job, chunk_size=10, max_error_rate=0.02)
     with pytest.raises(TooManyFailed, match=r"fetch/missing\), .*0\.02.*is kept") as caught:
         score(job)
     # One in fifty of the first thousand is twenty; it is noticed when a batch is through.
@@ -434,15 +434,15 @@ def test_too_many_failures_end_the_job_early(job, score, photos):
 
 
 def test_as_many_failures_as_allowed_are_fine(job, score):
-    assert score(replace(job, max_error_share=2 / 7)).complete
+    assert score(replace(job, max_error_rate=2 / 7)).complete
 
 
 def test_too_many_failures_are_told_of_a_finished_run_too(job, score):
     with pytest.raises(TooManyFailed):
-        score(replace(job, max_error_share=0.1))
+        score(replace(job, max_error_rate=0.1))
     assert score(job).complete
     with pytest.raises(TooManyFailed, match="2 of 7 images failed"):
-        score(replace(job, max_error_share=0.1))
+        score(replace(job, max_error_rate=0.1))
 
 
 # Signals

@@ -156,7 +156,7 @@ def test_every_command_of_every_example_is_one_that_vea_understands(monkeypatch)
                 "s3://results/emotions/dt={date}/model_version={model_version}"
             )
             if name != "report":
-                assert values["manifest"] == "s3://lists/{date}.parquet"
+                assert values["image_list"] == "s3://lists/{date}.parquet"
             if name != "backfill":
                 assert values["date"] in ("yesterday", "2026-11-23")
 
@@ -263,11 +263,11 @@ def test_pods_may_do_little_and_do_not_overlap(name):
     assert rule["onExitCodes"]["values"] == [2, 3]
 
 
-def test_pods_that_share_a_night_have_all_shares_of_it():
+def test_pods_that_divide_a_run_have_all_its_shards():
     job = cron_job("kubernetes-indexed-cronjob.yaml")["spec"]["jobTemplate"]["spec"]
     _, values = parse(container("kubernetes-indexed-cronjob.yaml")["args"])
     assert job["completionMode"] == "Indexed"
-    assert values["share"] == f"$(JOB_COMPLETION_INDEX)/{job['completions']}"
+    assert values["shard"] == f"$(JOB_COMPLETION_INDEX)/{job['completions']}"
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,11 @@ def register(app: typer.Typer) -> None:
 
 
 def backfill(
-    manifest: Annotated[
+    image_list: Annotated[
         str,
-        typer.Argument(help="The list of a day, with {date} or {yyyy}, {mm} and {dd} in it."),
+        typer.Argument(
+            metavar="LIST", help="The list of a day, with {date} or {yyyy}, {mm} and {dd} in it."
+        ),
     ],
     out: Annotated[str, typer.Option(help="Folder of a day's result, likewise.")],
     model: Annotated[Path, typer.Option(help="The archive to score with (.mar or folder).")],
@@ -55,7 +57,7 @@ def backfill(
     """Score many days: `vea score` once for each, the earliest first.
 
         vea backfill s3://lists/{date}.parquet --out s3://results/dt={date} --model vea.mar
-        --from 2026-11-01 --to yesterday -- --workers 8 --max-error-share 0.05
+        --from 2026-11-01 --to yesterday -- --workers 8 --max-error-rate 0.05
 
     Each day is scored by a program of its own, so a day that crashes takes no other along. Days
     that are finished are passed over within seconds, so the same command fills whatever is missing.
@@ -68,12 +70,12 @@ def backfill(
     days = _days(first, last)
     options = options or []
     fill = _filler(model)
-    _check(manifest, out, options, fill, days)
+    _check(image_list, out, options, fill, days)
     failed = []
     runner = _Runner()
     with runner.listen():
         for day in days:
-            code, said = runner.run(_command(manifest, out, model, day, options))
+            code, said = runner.run(_command(image_list, out, model, day, options))
             terminal_out().print(_line(day, code, _read(said)), markup=False, soft_wrap=True)
             if runner.signal is not None:
                 raise typer.Exit(128 + runner.signal)
@@ -87,11 +89,11 @@ def backfill(
 
 
 def _command(
-    manifest: str, out: str, model: Path, day: datetime.date, options: Sequence[str]
+    image_list: str, out: str, model: Path, day: datetime.date, options: Sequence[str]
 ) -> list[str]:
     return [
         # -P: no package of this name from the folder that we happen to be in.
-        *(sys.executable, "-P", "-m", "vea.main", "score", manifest),
+        *(sys.executable, "-P", "-m", "vea.main", "score", image_list),
         *("--out", out, "--model", str(model), "--date", day.isoformat(), "--json", *options),
     ]
 
@@ -115,7 +117,7 @@ def _filler(model: Path) -> Callable[..., str]:
 
 
 def _check(
-    manifest: str,
+    image_list: str,
     out: str,
     options: Sequence[str],
     fill: Callable[..., str],
@@ -125,7 +127,7 @@ def _check(
     for option in options:
         if option.partition("=")[0] in _OWN:
             raise BackfillError(f"'{option}' stands after --, but is an option of backfill itself")
-    for what, template in (("MANIFEST", manifest), ("--out", out)):
+    for what, template in (("LIST", image_list), ("--out", out)):
         if len({fill(template, date=day) for day in days}) < len(days):
             raise BackfillError(
                 f"{what} '{template}' is the same for several days: expected {{date}} in it"
@@ -189,7 +191,7 @@ def _line(day: datetime.date, code: int, summary: dict[str, Any]) -> str:
         return f"{day}  failed with exit code {code}"
     images = f"{summary['rows']} images, {summary['failed']} of them failed"
     if not summary["complete"]:
-        return f"{day}  {images}; other shares are missing"
+        return f"{day}  {images}; other shards are missing"
     if not summary["scored"]:
         return f"{day}  {images}; finished before"
     return f"{day}  {images}; {summary['seconds']:.0f} s, {summary['images_per_second']:.1f}/s"

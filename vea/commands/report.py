@@ -201,13 +201,13 @@ def _table(found: Report) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    failed = "" if figures.failed_share is None else f" ({figures.failed_share:.1%})"
+    failed = "" if figures.failure_rate is None else f" ({figures.failure_rate:.1%})"
     table.add_row("images", f"{figures.images}, {figures.failed} of them failed{failed}")
     for reason, count in found.night.reasons.items():
         table.add_row(f"  {reason}", f"{count}")
     for label in figures.emotions:
-        share = figures.emotion_share(label)
-        before = reference and reference.emotion_share(label)
+        share = figures.emotion_fraction(label)
+        before = reference and reference.emotion_fraction(label)
         if share is not None:
             earlier = "" if before is None else f", {before:.1%} before"
             table.add_row(f"  {label}", f"{share:.1%}{earlier}")

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from vea.commands import score_options as options
+from vea.tables import summary_table
 from vea.terminal import out as terminal_out
 from vea.terminal import print_json
 
@@ -33,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    manifest: options.Manifest,
+    image_list: options.ImageList,
     out: options.Out,
     model: options.Model = None,
     endpoint: options.EndpointUrl = None,
@@ -47,14 +46,16 @@ def score(
     boxes: options.Boxes = False,
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
-    max_error_share: options.MaxErrorShare = 1.0,
+    max_error_rate: options.MaxErrorRate = 1.0,
     delta: options.Delta = None,
     workers: options.Workers = None,
     threads: options.Threads = 1,
     device: options.Device = None,
     ray: options.Ray = None,
     gpus_per_worker: options.GpusPerWorker = 0.0,
-    share: options.Share = None,
+    shard: options.Shard = None,
+    old_shard: options.OldShard = None,
+    old_max_error_rate: options.OldMaxErrorRate = None,
     fetch_threads: options.FetchThreads = 16,
     fetcher: options.Fetcher = "boto3",
     grace: options.Grace = 20.0,
@@ -75,7 +76,7 @@ def score(
     **Every night**, from cron; the list is what another job left there for the day:
 
     `vea score s3://lists/{date}.parquet --out s3://results/dt={date}/model_version={model_version}
-    --date yesterday --model vea.mar --max-error-share 0.05 --metrics-file /var/lib/node/vea.prom`
+    --date yesterday --model vea.mar --max-error-rate 0.05 --metrics-file /var/lib/node/vea.prom`
 
     `{model_name}` and `{model_version}` are always filled in; a new model writes beside the old
     one. Then read the folder with `pandas.read_parquet("s3://results/photos")`; `_manifest.json` in
@@ -93,7 +94,7 @@ def score(
     """
     from jobs.monitoring.counter import Stopped, TooManyFailed
     from jobs.scoring.sources import source_of
-    from jobs.values.job import ScoreJob, share_of
+    from jobs.values.job import ScoreJob, shard_of
 
     if delta is not None:
         from jobs.output.delta import require_delta
@@ -112,9 +113,9 @@ def score(
         # One process is enough to wait.
         workers = 0 if workers is None and ray is None else workers
     engine = _engine(ray, workers, threads, gpus_per_worker)
-    index, of = share_of(_share(share))
+    index, of = shard_of(_shard(shard or old_shard))
     job = ScoreJob(
-        manifest=manifest,
+        image_list=image_list,
         out=out,
         model=model,
         endpoint=service,
@@ -126,13 +127,13 @@ def score(
         boxes=boxes,
         hosts=tuple(allow_host or ()),
         fetcher=fetcher,
-        share=(index, of),
-        max_error_share=max_error_share,
+        shard=(index, of),
+        max_error_rate=max_error_rate if old_max_error_rate is None else old_max_error_rate,
     )
     identity = source_of(job).identify()[0]
     job = replace(
         job,
-        manifest=_fill(manifest, date, identity),
+        image_list=_fill(image_list, date, identity),
         out=_fill(out, date, identity),
         endpoint=service and replace(service, expected=identity),
     )
@@ -157,7 +158,7 @@ def score(
     if as_json:
         print_json(summary.to_dict())
     else:
-        terminal_out().print(_table(summary))
+        terminal_out().print(summary_table(summary))
 
 
 def _commit(out: str, table: str) -> None:
@@ -236,14 +237,14 @@ def _engine(ray: str | None, workers: int | None, threads: int, gpus: float) -> 
     return Processes(workers or max(1, len(os.sched_getaffinity(0)) // threads))
 
 
-def _share(text: str | None) -> tuple[int, int] | None:
+def _shard(text: str | None) -> tuple[int, int] | None:
     """``3/8`` as numbers."""
     if text is None:
         return None
     index, slash, of = text.partition("/")
     if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
         raise typer.BadParameter(
-            f"'{text}': expected I/N with I from 0 to N-1, such as 0/8", param_hint="--share"
+            f"'{text}': expected I/N with I from 0 to N-1, such as 0/8", param_hint="--shard"
         )
     return int(index), int(of)
 
@@ -258,13 +259,13 @@ def _fill(text: str, date: str | None, model: ModelIdentity) -> str:
 
 
 def _metrics(
-    model: ModelIdentity, file: Path | None, gateway: str | None, share: str | None
+    model: ModelIdentity, file: Path | None, gateway: str | None, shard: str | None
 ) -> Metrics | None:
     if not (file or gateway):
         return None
     from jobs.monitoring.metrics import Metrics
 
-    return Metrics(model, file=file, gateway=gateway, share=share, warn=_complain)
+    return Metrics(model, file=file, gateway=gateway, shard=shard, warn=_complain)
 
 
 def _complain(line: str) -> None:
@@ -276,28 +277,3 @@ def _unfinished(seen: list[Progress], error: str) -> dict[str, Any]:
     """What there is to say instead of a summary."""
     counts = asdict(seen[-1]) if seen else {}
     return {"complete": False, **counts, "error": error}
-
-
-def _table(summary: Summary) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("images", f"{summary.rows}")
-    table.add_row("scored", f"{summary.ok}")
-    table.add_row("failed", f"{summary.failed}")
-    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
-        table.add_row(f"  {reason}", f"{count}")
-    if summary.scored:
-        rate = f"{summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s"
-        busy = f"the model worked {summary.busy_share:.0%} of the time"
-        table.add_row("this start", f"{summary.scored} images, {rate}; {busy}")
-    else:
-        table.add_row("this start", "nothing left to do")
-    skipped = f", {summary.parts_skipped} of them from before" if summary.parts_skipped else ""
-    table.add_row("chunks", f"{summary.parts}{skipped}")
-    files = f"{summary.files} files" if summary.files > 1 else "one file"
-    where = escape(summary.out)
-    table.add_row("in", f"{where}, {files}" if summary.complete else where)
-    if not summary.complete:
-        table.add_row("", "other shares are missing; the start that is last writes the result")
-    return table

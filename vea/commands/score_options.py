@@ -8,12 +8,13 @@ import typer
 _WORK, _IMAGES, _WATCH = "Who works", "Images and rows", "Watching and stopping"
 _SERVICE = "A service instead of a model"
 
-Manifest = Annotated[
+ImageList = Annotated[
     str,
     typer.Argument(
+        metavar="LIST",
         help="The list of images: .txt, .csv, .tsv, .jsonl or .parquet (the first four also .gz "
         "and .zst), a path or s3://…; or a folder or prefix that ends in '/', for all images "
-        "under it."
+        "under it.",
     ),
 ]
 Out = Annotated[str, typer.Option(help="Folder of the result: a path or s3://bucket/prefix.")]
@@ -24,7 +25,7 @@ Model = Annotated[
 Date = Annotated[
     str | None,
     typer.Option(
-        help="yesterday, today or YYYY-MM-DD: what {date}, {yyyy}, {mm} and {dd} in MANIFEST and "
+        help="yesterday, today or YYYY-MM-DD: what {date}, {yyyy}, {mm} and {dd} in LIST and "
         "--out stand for.",
     ),
 ]
@@ -71,12 +72,12 @@ ChunkSize = Annotated[
         rich_help_panel=_IMAGES,
     ),
 ]
-MaxErrorShare = Annotated[
+MaxErrorRate = Annotated[
     float,
     typer.Option(
         min=0.0,
         max=1.0,
-        help="Stop with exit code 3 as soon as a larger share of the images has failed.",
+        help="Stop with exit code 3 as soon as the failure rate of the images is larger.",
         rich_help_panel=_IMAGES,
     ),
 ]
@@ -127,11 +128,11 @@ GpusPerWorker = Annotated[
         rich_help_panel=_WORK,
     ),
 ]
-Share = Annotated[
+Shard = Annotated[
     str | None,
     typer.Option(
-        help="Score the I-th of N shares, counted from 0: for N starts of this command on N "
-        "machines, of which the last one finishes. [default: in an AWS Batch array job, its own]",
+        help="Score shard I of N, counted from 0: N machines run this command, and the last one to "
+        "end commits the result. [default: in an AWS Batch array job, its own]",
         metavar="I/N",
         rich_help_panel=_WORK,
     ),
@@ -209,4 +210,10 @@ PushGateway = Annotated[
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="The summary as JSON.", rich_help_panel=_WATCH)
+]
+
+# The names of these options in earlier versions.
+OldShard = Annotated[str | None, typer.Option("--share", hidden=True)]
+OldMaxErrorRate = Annotated[
+    float | None, typer.Option("--max-error-share", min=0.0, max=1.0, hidden=True)
 ]

@@ -121,7 +121,7 @@ def _score_from_s3(
         console.print(f"{len(photos)} photos and their list are in s3://{_BUCKET}; scoring ...")
         summary = score_list(
             ScoreJob(
-                manifest=f"s3://{_BUCKET}/photos.txt",
+                image_list=f"s3://{_BUCKET}/photos.txt",
                 out=f"s3://{_BUCKET}/predictions",
                 model=archive,
             )
