@@ -24,7 +24,7 @@ OBJECT_SOURCES = (
     ("coco", "handler.stimuli.objects.coco.CocoObjects"),
     ("visual_genome", "handler.stimuli.objects.visual_genome.VisualGenomeObjects"),
 )
-EXPRESSION_RECIPE = "train.expression.fit.ExpressionRecipe"
+EXPRESSION_RECIPE = "train.expression.recipe.ExpressionRecipe"
 
 
 def command_line() -> Any:

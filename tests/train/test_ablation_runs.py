@@ -25,7 +25,8 @@ from train.ablation.training import (
     train_variant,
     unpack_bits,
 )
-from train.recipes.recipe import Recipe, RecipeError
+from train.recipes.reading import RecipeError
+from train.recipes.recipe import Recipe
 from train.recipes.training import TrainingConfig
 
 CONFIG = AblationConfig(epochs=2, batch_size=16, hidden=8, dropout=0.1, precision="32")

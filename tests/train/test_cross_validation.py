@@ -24,7 +24,8 @@ from train.crossval.network import FittedNetwork, link_photos
 from train.crossval.protocols import CrossValidationError, cross_validate
 from train.datasets.reading import read_dataset
 from train.evaluation.intervals import mean_and_std
-from train.recipes.recipe import Recipe, TrainingConfig
+from train.recipes.recipe import Recipe
+from train.recipes.training import TrainingConfig
 
 RECIPE = Recipe(
     name="tiny",

@@ -1,4 +1,4 @@
-"""Schooling Expression-Net on FER2013: what it learns, what it keeps, what it changes in a face."""
+"""Pre-training of Expression-Net on FER2013: learning, the kept trunk, augmentation of faces."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from safetensors.torch import load_file
 
 from handler.organism.expression_net import FaceResNet
 from train.datasets.layouts.fer2013 import EXPRESSIONS, read_fer2013
-from train.expression.fit import (
-    ExpressionModule,
-    ExpressionRecipe,
-    augment,
-    evaluate_expression,
-    fit_expression,
-    load_expression_recipe,
-)
+from train.expression.augment import augment
+from train.expression.evaluate import evaluate_expression
+from train.expression.fit import fit_expression
+from train.expression.module import ExpressionModule
+from train.expression.recipe import ExpressionRecipe, load_expression_recipe
 from train.fitting.run_folder import RunError
-from train.recipes.recipe import RecipeError, load_recipe
+from train.recipes.reading import RecipeError
+from train.recipes.recipe import load_recipe
 
 STILL = ExpressionRecipe(crop=48, rotation=0.0, zoom=0.0, contrast=0.0, flip=False)
 # Eight channels: narrower 1x1 convolutions hang or crash in oneDNN where there is AVX2 alone.

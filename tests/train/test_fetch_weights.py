@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import random
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,15 +119,14 @@ def test_a_download_that_lacked_only_its_name_is_not_repeated(
     assert len(server.seen) == 2
 
 
-def test_a_full_disk_is_no_broken_connection(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("train.weights.fetching._receive", full)
-    with pytest.raises(WeightsError, match=r"cannot write to .*: No space left on device"):
-        get(tmp_path)
+def test_a_failed_write_is_no_broken_connection(server: FileServer, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(WeightsError, match=r"cannot write to .*: File too large"):
+            get(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_busy_server_is_asked_again(server: FileServer, tmp_path: Path) -> None:

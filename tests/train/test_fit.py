@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import pytorch_lightning as lightning
 import torch
-from PIL import Image
 
 from handler.archive.loading import load_archive
 from handler.organism.expression_net import ExpressionNet
@@ -26,7 +25,9 @@ from train.fitting.builders import build_parts
 from train.fitting.fit import fit
 from train.fitting.module import EmotionModule, frozen_stages
 from train.fitting.run_folder import RunError
-from train.recipes.recipe import Recipe, RecipeError, TrainingConfig, load_recipe
+from train.recipes.reading import RecipeError
+from train.recipes.recipe import Recipe, load_recipe
+from train.recipes.training import TrainingConfig
 from train.stimuli.cache import CacheError
 from train.weights.home import Header, write_weights
 
@@ -51,20 +52,6 @@ QUICK = replace(RECIPE, network=replace(RECIPE.network, global_backbone=None))
 
 def shortened(recipe: Recipe, **training: object) -> Recipe:
     return replace(recipe, training=replace(recipe.training, **training))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, photo) -> Path:
-    """Ten pictures to train on, six to validate on; dark ones are fear, light ones awe."""
-    root = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 5), ("val", 3)):
-        for emotion, level in (("awe", 200), ("fear", 20)):
-            folder = root / split / emotion
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = np.asarray(photo(len(list(root.rglob("*.png"))), (80, 64))) // 6 + level
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return root
 
 
 @pytest.fixture(scope="module")

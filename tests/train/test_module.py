@@ -17,7 +17,8 @@ from handler.values.configs import NetworkConfig, SemanticConfig
 from train.fitting.losses import HierarchicalCrossEntropy
 from train.fitting.mixup import mix
 from train.fitting.module import EmotionModule, frozen_stages
-from train.recipes.recipe import RecipeError, load_recipe
+from train.recipes.reading import RecipeError
+from train.recipes.recipe import load_recipe
 from train.recipes.training import TrainingConfig
 
 LITE = "tf_efficientnet_lite0"
@@ -179,7 +180,7 @@ def test_a_smoothed_label_is_smooth_over_emotions_and_over_polarities(
         [log_p[:, : wheel.positives].logsumexp(1), log_p[:, wheel.positives :].logsumexp(1)], 1
     )
     expected = -(label * log_p).sum(1).mean() - polarity * (halves * log_halves).sum(1).mean()
-    found = float(made.loss(log_p, made._distribution(target).double()))
+    found = float(made.loss(log_p, made.soft_target(target).double()))
     assert found == pytest.approx(float(expected), rel=1e-5)
 
 

@@ -16,14 +16,9 @@ from handler.stimuli.objects.source import build_object_source
 from handler.values.configs import NetworkConfig, SemanticConfig
 from tests.shipped import ARCHIVE
 from train.fitting.builders import build_parts
-from train.recipes.recipe import (
-    EMOTION,
-    RecipeError,
-    TrainingConfig,
-    load_recipe,
-    read_values,
-    recipe_names,
-)
+from train.recipes.reading import RecipeError, read_values, recipe_names
+from train.recipes.recipe import EMOTION, load_recipe
+from train.recipes.training import TrainingConfig
 
 SHIPPED = [name for name in recipe_names() if read_values(name).get("kind", EMOTION) == EMOTION]
 

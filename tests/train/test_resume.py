@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 # Runs `fit` in forked processes, some of which kill themselves: one import of torch for all.
 # Every case is (name, training settings, network settings, place to be killed at, step).
@@ -143,20 +141,6 @@ HARDER = [KILLED[i] for i in (3, 4, 6, 8, 10)]
 ALL = {"keep": "best", "ema": 0.5, "early_stopping": 2, "optimizer": "adam", "schedule": "step"}
 ALL |= {"step_epochs": 1, "label_smoothing": 0.1, "mixup": 0.5, "epochs": 6}
 STAGES = {"freeze_stages": 2, "epochs": 2}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, photo) -> Path:
-    """Ten pictures to train on, six to validate on; dark ones are fear, light ones awe."""
-    root = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 5), ("val", 3)):
-        for emotion, level in (("awe", 200), ("fear", 20)):
-            folder = root / split / emotion
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = np.asarray(photo(len(list(root.rglob("*.png"))), (80, 64))) // 6 + level
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -60,12 +60,12 @@ def test_resampled_means_are_those_of_images_drawn_one_by_one(seed, images):
                 assert math.isnan(row[column])
 
 
-def test_large_data_sets_are_drawn_in_parts_and_repeat_themselves(monkeypatch):
+def test_large_data_sets_are_drawn_in_parts_and_repeat_themselves():
     values = np.random.default_rng(0).random((50, 2))
     whole = resampled_means(values, resamples=20)
     assert (whole == resampled_means(values, resamples=20)).all()
-    monkeypatch.setattr("train.evaluation.intervals._DRAWS", 150)  # three resamples at a time
-    assert resampled_means(values, resamples=20) == pytest.approx(whole)
+    three_at_a_time = resampled_means(values, resamples=20, draws=150)
+    assert three_at_a_time == pytest.approx(whole)
 
 
 def test_without_images_there_is_no_interval():

@@ -94,8 +94,7 @@ def test_the_known_content_is_taken(
     no_index.setenv("PIP_NO_INDEX", "1")
     no_index.setenv("PIP_FIND_LINKS", str(archive.parent))
     known = hashlib.sha256(archive.read_bytes()).hexdigest()
-    no_index.setattr(detectron2, "SOURCE_SHA256", known)
-    fetched = detectron2.fetch(tmp_path, pip=PIP)
+    fetched = detectron2.fetch(tmp_path, pip=PIP, sha256=known)
     assert fetched.read_bytes() == archive.read_bytes()
 
 

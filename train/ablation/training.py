@@ -25,7 +25,8 @@ from train.ablation.studies import Variant
 from train.evaluation.metrics import Scores
 from train.evaluation.reliability import negative_log_likelihood
 from train.fitting.losses import HierarchicalCrossEntropy
-from train.recipes.recipe import Recipe, RecipeError, read_values
+from train.recipes.reading import build_config, read_values
+from train.recipes.recipe import Recipe
 from train.seeds import derived_seed
 
 _FORMAT = 1
@@ -124,11 +125,7 @@ def load_ablation_config(overrides: Sequence[str] = ()) -> AblationConfig:
         RecipeError: one of them is wrong.
     """
     values = read_values("ablation", overrides)["ablation"]
-    try:
-        # YAML reads 32 as a number.
-        return AblationConfig(**{**values, "precision": str(values["precision"])})
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"the settings of the ablation are wrong: {error}") from None
+    return build_config(AblationConfig, values, what="the recipe of the ablation")
 
 
 def train_variant(variant: Variant, seed: int, experiment: Experiment) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from handler.values.emotions import POLARITY, Wheel
-from train.datasets.listing import Listing, Row, is_utf8, printable
+from train.datasets.files import is_utf8, printable
+from train.datasets.listing import Listing, Row
 from train.datasets.split_file import NAME, NEW, Entry
 from train.datasets.splitting import random_split, validation_part
 from train.datasets.table import NOT_UTF8, PLACEHOLDER, DatasetError, DatasetTable

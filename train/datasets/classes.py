@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from handler.values.emotions import POLARITY, Wheel
+from train.datasets.labels import alphabetical_index, own_wheel
 from train.datasets.layouts.artphoto import emotion_prefix
-from train.datasets.listing import Listing, alphabetical_index, own_wheel
+from train.datasets.listing import Listing
 
 NO_CLASS = "no emotion is given"
 NEUTRAL = "its class is neutral, which is no emotion of the wheel"

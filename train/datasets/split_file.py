@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handler.values.emotions import Wheel
-from train.datasets.listing import (
-    Listing,
-    Row,
-    find_image,
-    is_utf8,
-    own_wheel,
-    read_records,
-)
+from train.datasets.files import find_image, is_utf8, read_records
+from train.datasets.labels import own_wheel
+from train.datasets.listing import Listing, Row
 from train.datasets.table import NOT_THERE, NOT_UTF8, SPLITS, DatasetError, DatasetTable, split_name
 
 NAME = "vea-split.csv"

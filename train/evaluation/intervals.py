@@ -16,7 +16,7 @@ RESAMPLES = 2000
 SEED = 18
 _Z = 1.959964  # of a 95 % interval
 _PERCENTILES = (2.5, 97.5)
-_DRAWS = 4_000_000  # images drawn at a time: a large data set needs no more memory
+_DRAWS = 4_000_000  # images drawn at a time
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,9 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
     return (centre - half) / scale, (centre + half) / scale
 
 
-def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+def resampled_means(
+    values: Floats, *, resamples: int = RESAMPLES, seed: int = SEED, draws: int = _DRAWS
+) -> Floats:
     """Means of columns over images drawn again and again with replacement.
 
     All columns of a resample see the same images, so that a figure made of several means can be
@@ -40,7 +42,8 @@ def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = S
     Args:
         values: images x figures; NaN where an image does not count for a figure.
         resamples: how often as many images as there are, are drawn.
-        seed: of the drawing.
+        seed: Seed of the drawing.
+        draws: Number of images drawn at a time, which bounds the memory.
 
     Returns:
         resamples x figures; NaN where no image that counts was drawn.
@@ -49,7 +52,7 @@ def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = S
     counts = ~np.isnan(values)
     filled = np.where(counts, values, 0.0)
     rng = np.random.default_rng(seed)
-    step = max(_DRAWS // max(images, 1), 1)
+    step = max(draws // max(images, 1), 1)
     rows = []
     for start in range(0, resamples, step):
         size = min(step, resamples - start)

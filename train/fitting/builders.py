@@ -8,7 +8,8 @@ import torch
 
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
-from train.recipes.recipe import Recipe, RecipeError
+from train.recipes.reading import RecipeError
+from train.recipes.recipe import Recipe
 from train.stimuli.cache import SelectorFiles
 from train.weights import (
     cnn_face_detector_file,

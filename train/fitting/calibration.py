@@ -95,7 +95,9 @@ def branch_logits(
     return torch.cat(rows, dim=1).detach(), torch.cat(labels)
 
 
-def fit_factors(logits: torch.Tensor, bias: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def fit_factors(
+    logits: torch.Tensor, bias: torch.Tensor, target: torch.Tensor, *, penalty: float = _PENALTY
+) -> torch.Tensor:
     """Positive factors, one a branch, that minimise the cross-entropy of the sum.
 
     A prior that they are 1 is part of what is minimised; without images they are 1.
@@ -104,6 +106,7 @@ def fit_factors(logits: torch.Tensor, bias: torch.Tensor, target: torch.Tensor) 
         logits: branches x images x C.
         bias: C, added once.
         target: int64, images.
+        penalty: Weight of the prior; 0 leaves it out.
     """
     logarithms = torch.zeros(len(logits), requires_grad=True)
     optimizer = torch.optim.LBFGS([logarithms], max_iter=_STEPS, line_search_fn="strong_wolfe")
@@ -112,7 +115,7 @@ def fit_factors(logits: torch.Tensor, bias: torch.Tensor, target: torch.Tensor) 
         optimizer.zero_grad()
         combined = _combine(logits, bias, logarithms.exp())
         likelihood = functional.cross_entropy(combined, target, reduction="sum")
-        value = (likelihood + _PENALTY * logarithms.square().sum()) / max(len(target), 1)
+        value = (likelihood + penalty * logarithms.square().sum()) / max(len(target), 1)
         value.backward()
         return value
 

@@ -23,7 +23,7 @@ from handler.response import polarity_log_probabilities
 from handler.stimuli.stimuli import Stimuli
 from train.fitting.losses import HierarchicalCrossEntropy
 from train.fitting.mixup import mix
-from train.recipes.recipe import RecipeError
+from train.recipes.reading import RecipeError
 from train.recipes.training import TrainingConfig
 from train.seeds import derived_seed
 
@@ -73,7 +73,7 @@ class EmotionModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """One step; logs the loss and the running accuracy."""
         stimuli, labels = batch
-        target = self._distribution(labels)
+        target = self.soft_target(labels)
         likeliest = target.argmax(1)
         if self.config.mixup:
             order = torch.randperm(len(target), device=target.device)
@@ -147,7 +147,7 @@ class EmotionModule(lightning.LightningModule):
         stimuli, target = batch
         return stimuli.to(device), target.to(device)
 
-    def _distribution(self, labels: torch.Tensor) -> torch.Tensor:
+    def soft_target(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels as distributions over the wheel, smoothed; int64, B, or BxC -> BxC."""
         size = len(self.network.wheel)
         soft = labels if labels.is_floating_point() else functional.one_hot(labels, size).float()

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from handler.values.checks import check_number
 from handler.values.configs import NetworkConfig, SelectorConfig
-from handler.values.errors import VeaError
+from train.recipes.reading import RecipeError, read_values, wrong_settings
 from train.recipes.training import TrainingConfig
-
-__all__ = ["Recipe", "RecipeError", "TrainingConfig", "load_recipe", "read_values", "recipe_names"]
 
 MAX_SEED = 2**32 - 1  # numpy takes no greater one
 # What kind of training a recipe is for, where it does not say.
 EMOTION = "emotion"
 _PARTS = ("global", "objects", "expression")
 _IMAGENET = {"global": "imagenet", "objects": "imagenet", "expression": "random"}
-
-
-class RecipeError(VeaError):
-    """Not a recipe; the message is one line for people."""
 
 
 @dataclass(frozen=True)
@@ -115,71 +105,4 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             **values,
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise _wrong(name_or_path, error) from None
-
-
-def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The plain values of a recipe of any kind (key ``kind``; none: emotions).
-
-    Args:
-        name_or_path: of the recipe.
-        overrides: ``KEY=VALUE`` each; dots lead into mappings, as in ``training.epochs=2``, and
-            the value is YAML.
-
-    Raises:
-        RecipeError: there is no such recipe, it is not YAML, or an override is none.
-    """
-    path = Path(name_or_path)
-    shipped = resources.files("train") / "recipes" / f"{name_or_path}.yaml"
-    try:
-        if path.suffix in (".yaml", ".yml"):
-            text = path.read_text()
-        elif shipped.is_file():
-            text = shipped.read_text()
-        else:
-            raise RecipeError(
-                f"unknown recipe '{name_or_path}': expected a .yaml file or one of "
-                + ", ".join(recipe_names())
-            )
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise RecipeError(f"there is no recipe file {path} ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _wrong(name_or_path, error) from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"recipe '{name_or_path}' is wrong: it is not a mapping of settings")
-    for override in overrides:
-        _override(values, override)
-    return values
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that travel with the program."""
-    folder = resources.files("train") / "recipes"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    steps = key.strip().split(".")
-    if not equals or not all(steps):
-        raise RecipeError(f"'{override}' sets nothing: expected KEY=VALUE, as training.epochs=2")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"'{override}': the value is not YAML") from None
-    place = values
-    for step in steps[:-1]:
-        if place.get(step) is None:
-            place[step] = {}
-        place = place[step]
-        if not isinstance(place, dict):
-            raise RecipeError(f"'{override}': {step} is '{place}', not a mapping of settings")
-    place[steps[-1]] = value
-
-
-def _wrong(name_or_path: str, error: Exception) -> RecipeError:
-    line = " ".join(str(error).split())  # PyYAML draws where the error is, on several lines
-    return RecipeError(f"recipe '{name_or_path}' is wrong: {line}")
+        raise wrong_settings(f"recipe '{name_or_path}'", error) from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handler.values.checks import check_number
+from train.recipes.reading import precision_as_text
 
 _CHOICES = {
     "augment": ("random_resized_crop", "random_crop"),
@@ -138,6 +139,4 @@ class TrainingConfig:
         values = dict(values)
         if isinstance(values.get("crop_scale"), list):
             values["crop_scale"] = tuple(values["crop_scale"])
-        if "precision" in values:  # YAML reads 32 as a number
-            values["precision"] = str(values["precision"])
-        return cls(**values)
+        return cls(**precision_as_text(values))

@@ -21,7 +21,7 @@ import torch
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
 from train.stimuli.shards import FORMAT, CacheError, Index, ShardFolder
-from train.stimuli.workers import Photo, SelectorFiles, Task, select_all
+from train.stimuli.workers import SHARD_SIZE, Photo, SelectorFiles, Task, select_all
 
 __all__ = ["CacheError", "SelectorFiles", "StimuliCache", "build_cache", "fingerprint"]
 
@@ -108,6 +108,7 @@ def build_cache(
     files: SelectorFiles,
     colour: bool = True,
     workers: int = 1,
+    shard_size: int = SHARD_SIZE,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StimuliCache:
     """Open the cache of ``table`` under ``selector``, selecting what is missing.
@@ -119,7 +120,8 @@ def build_cache(
         files: what the selector was built from.
         colour: keep the square colour image, 3*S*S bytes a photo; without it training decodes the
             photos in every epoch.
-        workers: processes that select.
+        workers: Number of processes that select.
+        shard_size: Largest number of photos in a shard; a killed process loses at most that many.
         on_progress: called with (rows done, rows in all) while photos are selected.
 
     Returns:
@@ -149,6 +151,7 @@ def build_cache(
             selector,
             Task(selector.config, files, shards, colour, _device()),
             workers=workers,
+            shard_size=shard_size,
             on_photos=lambda done: on_progress(known + done, len(keys)),
         )
         index = shards.index()

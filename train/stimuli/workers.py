@@ -30,7 +30,7 @@ from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
 from train.stimuli.shards import CacheError, ShardFolder
 
-_SHARD = 64  # photos; what a killed process loses at most
+SHARD_SIZE = 64  # photos; a killed process loses at most that many
 _PATIENCE = 0.5  # seconds between two looks at how far the pool is
 
 
@@ -84,6 +84,7 @@ def select_all(
     task: Task,
     *,
     workers: int,
+    shard_size: int = SHARD_SIZE,
     on_photos: Callable[[int], None],
 ) -> Unread:
     """Select photos and keep the stimuli as shards.
@@ -92,7 +93,8 @@ def select_all(
         photos: all different.
         selector: for the work in this process, and whose weights the pool gets.
         task: settings and place.
-        workers: processes; with 1 the work is done in this one.
+        workers: Number of processes; with 1 the work is done in this one.
+        shard_size: Largest number of photos in a shard.
         on_photos: called with how many photos are done.
 
     Returns:
@@ -101,7 +103,7 @@ def select_all(
     Raises:
         CacheError: a process of the pool died.
     """
-    size = min(_SHARD, max(ceil(len(photos) / workers), 1))
+    size = min(shard_size, max(ceil(len(photos) / workers), 1))
     jobs = [photos[start : start + size] for start in range(0, len(photos), size)]
     if workers > 1 and len(jobs) > 1:
         return _in_pool(jobs, selector, task, workers=min(workers, len(jobs)), on_photos=on_photos)

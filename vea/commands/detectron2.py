@@ -109,17 +109,18 @@ def fetch_pip(folder: Path) -> Path:
     return target / "pip"
 
 
-def fetch(folder: Path, *, pip: Sequence[str]) -> Path:
+def fetch(folder: Path, *, pip: Sequence[str], sha256: str = SOURCE_SHA256) -> Path:
     """Download the source archive; its content is checked before its metadata are asked for.
 
     Args:
-        folder: where to.
-        pip: the command that runs pip.
+        folder: Folder to write the archive to.
+        pip: Command that runs pip.
+        sha256: SHA-256 that the archive must have, in hexadecimal digits.
 
     Raises:
         VeaError: it cannot be fetched, or has another content.
     """
-    asked = _pinned(folder / "detectron2.txt", SOURCE, SOURCE_SHA256)
+    asked = _pinned(folder / "detectron2.txt", SOURCE, sha256)
     options = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
     _run([*pip, "download", *options, "-d", folder, *asked], doing=f"fetch {SOURCE}")
     (archive,) = folder.glob("*.tar.gz")

@@ -75,7 +75,8 @@ def train(
     """
     from train.fitting.fit import fit
     from train.fitting.trainer import is_first_process
-    from train.recipes.recipe import load_recipe, read_values
+    from train.recipes.reading import read_values
+    from train.recipes.recipe import load_recipe
 
     if read_values(recipe).get("kind") == EXPRESSION:
         if soft_labels:
@@ -108,7 +109,8 @@ def _train_expression(
     recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool
 ) -> None:
     """Schooling of Expression-Net alone, which knows no stimuli but faces."""
-    from train.expression.fit import fit_expression, load_expression_recipe
+    from train.expression.fit import fit_expression
+    from train.expression.recipe import load_expression_recipe
 
     chosen = load_expression_recipe(recipe, settings)
     with progress_bars() as on_progress:

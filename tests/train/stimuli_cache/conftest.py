@@ -63,9 +63,3 @@ def selections(selector: StimuliSelector, monkeypatch: pytest.MonkeyPatch) -> li
 
     monkeypatch.setattr(selector, "select", counted)
     return calls
-
-
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight photos a shard, so that few photos suffice."""
-    monkeypatch.setattr("train.stimuli.workers._SHARD", 8)

@@ -120,7 +120,6 @@ def test_an_interrupted_build_keeps_its_shards_and_ends_with_the_same_content(
     photos: list[Path],
     build: Build,
     selections: list[int],
-    small_shards: None,
     tmp_path: Path,
 ) -> None:
     def interrupt(done: int, _: int) -> None:
@@ -128,7 +127,7 @@ def test_an_interrupted_build_keeps_its_shards_and_ends_with_the_same_content(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(photos, tmp_path, on_progress=interrupt)
+        build(photos, tmp_path, shard_size=8, on_progress=interrupt)
     del selections[:]
     resumed = build(photos, tmp_path)
     assert resumed.selected == 12, "the first shard of eight was there"

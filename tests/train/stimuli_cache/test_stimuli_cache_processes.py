@@ -22,18 +22,16 @@ from pathlib import Path
 import pandas as pd
 from handler.archive.files import LANDMARKS
 from handler.archive.loading import load_archive
-from train.stimuli import workers as selecting
 from train.stimuli.cache import SelectorFiles, build_cache
 
 if __name__ == "__main__":
     model, photos, root, workers = sys.argv[1:]
-    selecting._SHARD = 4
     paths = sorted(Path(photos).glob("*.jpg"))
     keys = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     table = pd.DataFrame({"path": [str(path) for path in paths], "sha256": keys})
     cache = build_cache(
         table, load_archive(Path(model)).selector, Path(root),
-        files=SelectorFiles(Path(model, LANDMARKS)), workers=int(workers),
+        files=SelectorFiles(Path(model, LANDMARKS)), workers=int(workers), shard_size=4,
         on_progress=lambda done, total: print(done, flush=True),
     )
     print("ended", cache.selected, flush=True)
@@ -82,7 +80,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, photo, encode) -> Path:
 
 
 def test_a_killed_worker_ends_the_build_with_a_word_and_costs_its_shard_only(
-    many: Path, build: Build, small_shards: None, tmp_path: Path
+    many: Path, build: Build, tmp_path: Path
 ) -> None:
     paths = sorted(many.iterdir())
 
@@ -91,7 +89,7 @@ def test_a_killed_worker_ends_the_build_with_a_word_and_costs_its_shard_only(
             os.kill(children(os.getpid())[0], signal.SIGKILL)
 
     with pytest.raises(CacheError, match="what was selected is kept"):
-        build(paths, tmp_path / "cache", workers=2, on_progress=kill)
+        build(paths, tmp_path / "cache", workers=2, shard_size=8, on_progress=kill)
     resumed = build(paths, tmp_path / "cache")
     assert resumed.selected < 48
     assert resumed.refused == {}
@@ -123,7 +121,7 @@ def test_a_killed_build_leaves_no_workers_and_goes_on_where_it_was(
 
 
 def test_two_programs_may_fill_the_same_cache_at_once(
-    photos: list[Path], tiny_model: Path, build: Build, selections, small_shards, tmp_path: Path
+    photos: list[Path], tiny_model: Path, build: Build, selections, tmp_path: Path
 ) -> None:
     root = tmp_path / "cache"
     other = start(tmp_path, tiny_model, photos[0].parent, root, 1)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from handler.values.emotions import MIKELS, Wheel
-from train.datasets.listing import Listing, fractions, header_of, number, read_records
+from train.datasets.files import header_of, number, read_records
+from train.datasets.labels import fractions
+from train.datasets.listing import Listing
 
 LOOKED_FOR = "Abstract (ABSTRACT_groundTruth.csv)"
 

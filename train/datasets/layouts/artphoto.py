@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 
 from handler.values.emotions import Wheel
-from train.datasets.listing import Listing, Row, is_image, own_wheel
+from train.datasets.files import is_image
+from train.datasets.labels import own_wheel
+from train.datasets.listing import Listing, Row
 
 LOOKED_FOR = "ArtPhoto (testImages_artphoto/sad_0001.jpg, ...)"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from handler.values.emotions import MIKELS, Wheel
-from train.datasets.listing import Listing, read_json
+from train.datasets.files import read_json
+from train.datasets.listing import Listing
 from train.datasets.table import SPLITS
 
 LOOKED_FOR = "EmoSet-118K (train.json, val.json, test.json and image/)"

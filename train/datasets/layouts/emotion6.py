@@ -13,15 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from handler.values.emotions import EKMAN, Wheel
-from train.datasets.listing import (
-    Listing,
-    fractions,
-    header_of,
-    note_ties,
-    number,
-    read_json,
-    read_lines,
-)
+from train.datasets.files import header_of, number, read_json, read_lines
+from train.datasets.labels import fractions
+from train.datasets.listing import Listing, note_ties
 
 LOOKED_FOR = "Emotion6 (ground_truth.txt with valence, or Emotion6.json)"
 

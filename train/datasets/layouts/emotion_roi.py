@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from handler.values.emotions import EKMAN, Wheel
-from train.datasets.listing import Listing, images_in, read_lines
+from train.datasets.files import images_in, read_lines
+from train.datasets.listing import Listing
 
 LOOKED_FOR = "EmotionROI (training_testing_split/training.txt)"
 

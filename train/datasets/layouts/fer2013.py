@@ -19,7 +19,7 @@ from PIL import Image
 
 from handler.images import ImageRefused, decode
 from handler.values.emotions import EXPRESSIONS, expression_index
-from train.datasets.listing import header_of, is_image, printable
+from train.datasets.files import header_of, is_image, printable
 from train.datasets.table import DatasetError
 
 __all__ = ["EXPRESSIONS", "SIDE", "FerTable", "find_fer2013", "read_fer2013"]

@@ -12,15 +12,9 @@ from pathlib import Path
 
 from handler.values.emotions import Wheel
 from train.datasets.classes import list_classes
+from train.datasets.files import header_of, images_in, read_json, read_lines, read_records
 from train.datasets.layouts.artphoto import emotion_prefix
-from train.datasets.listing import (
-    Listing,
-    header_of,
-    images_in,
-    read_json,
-    read_lines,
-    read_records,
-)
+from train.datasets.listing import Listing
 from train.datasets.split_file import NAME as SPLIT_FILE
 from train.datasets.table import DatasetError, split_name
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from handler.values.emotions import Wheel
 from train.datasets.building import build_table
-from train.datasets.listing import Listing, Row, is_image, own_wheel
+from train.datasets.files import is_image
+from train.datasets.labels import own_wheel
+from train.datasets.listing import Listing, Row
 from train.datasets.table import DatasetError, DatasetTable, split_name
 
 __all__ = ["DatasetError", "DatasetTable", "list_images", "read_folders", "recognises"]

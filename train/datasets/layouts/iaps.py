@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from handler.values.emotions import MIKELS, Wheel
-from train.datasets.listing import Listing, Row, find_image, header_of, number, read_records
+from train.datasets.files import find_image, header_of, number, read_records
+from train.datasets.listing import Listing, Row
 from train.datasets.table import NOT_THERE
 
 LOOKED_FOR = "IAPSa (Mikels2005positivenorms.csv and Mikels2005negativenorms.csv)"

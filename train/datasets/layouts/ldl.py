@@ -12,15 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from handler.values.emotions import MIKELS, Wheel
-from train.datasets.listing import (
-    Listing,
-    fractions,
-    header_of,
-    note_ties,
-    number,
-    read_lines,
-    read_records,
-)
+from train.datasets.files import header_of, number, read_lines, read_records
+from train.datasets.labels import fractions
+from train.datasets.listing import Listing, note_ties
 from train.datasets.table import DatasetError, split_name
 
 LOOKED_FOR = (

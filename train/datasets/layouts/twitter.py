@@ -17,9 +17,10 @@ from pathlib import Path
 
 from handler.values.emotions import POLARITY, Wheel
 from train.datasets.classes import list_classes
+from train.datasets.files import header_of, number, read_lines, read_records
 from train.datasets.layouts import folders
 from train.datasets.layouts.fi import is_class_table, read_class_table
-from train.datasets.listing import Listing, header_of, number, read_lines, read_records
+from train.datasets.listing import Listing
 from train.datasets.table import DatasetError
 
 LOOKED_FOR = (

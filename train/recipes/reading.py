@@ -1,0 +1,110 @@
+"""Plain values of recipes: a YAML file, shipped or a user's own, and its overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from handler.values.errors import VeaError
+
+Config = TypeVar("Config")
+
+
+class RecipeError(VeaError):
+    """Not a recipe; the message is one line for people."""
+
+
+def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a recipe of any kind (key ``kind``; none: emotions).
+
+    Args:
+        name_or_path: of the recipe.
+        overrides: ``KEY=VALUE`` each; dots lead into mappings, as in ``training.epochs=2``, and
+            the value is YAML.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not YAML, or an override is none.
+    """
+    path = Path(name_or_path)
+    shipped = resources.files("train") / "recipes" / f"{name_or_path}.yaml"
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            text = path.read_text()
+        elif shipped.is_file():
+            text = shipped.read_text()
+        else:
+            raise RecipeError(
+                f"unknown recipe '{name_or_path}': expected a .yaml file or one of "
+                + ", ".join(recipe_names())
+            )
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise RecipeError(f"there is no recipe file {path} ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise wrong_settings(f"recipe '{name_or_path}'", error) from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe '{name_or_path}' is wrong: it is not a mapping of settings")
+    for override in overrides:
+        _override(values, override)
+    return values
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that travel with the program."""
+    folder = resources.files("train") / "recipes"
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise RecipeError(f"'{override}' sets nothing: expected KEY=VALUE, as training.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"'{override}': the value is not YAML") from None
+    place = values
+    for step in steps[:-1]:
+        if place.get(step) is None:
+            place[step] = {}
+        place = place[step]
+        if not isinstance(place, dict):
+            raise RecipeError(f"'{override}': {step} is '{place}', not a mapping of settings")
+    place[steps[-1]] = value
+
+
+def build_config(config: Callable[..., Config], values: Mapping[str, Any], *, what: str) -> Config:
+    """Build a configuration from the plain values of a recipe.
+
+    Args:
+        config: Class of the configuration.
+        values: Settings by name.
+        what: Words that name the settings in an error message.
+
+    Raises:
+        RecipeError: A setting is unknown or wrong.
+    """
+    try:
+        return config(**precision_as_text(values))
+    except (TypeError, ValueError) as error:
+        raise wrong_settings(what, error) from None
+
+
+def precision_as_text(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of settings with ``precision`` as text: YAML reads ``32`` as a number."""
+    if "precision" not in values:
+        return dict(values)
+    return {**values, "precision": str(values["precision"])}
+
+
+def wrong_settings(what: str, error: Exception) -> RecipeError:
+    """The error of settings that are called ``what``, in one line."""
+    line = " ".join(str(error).split())  # PyYAML marks the place of the error on several lines
+    return RecipeError(f"{what} is wrong: {line}")
