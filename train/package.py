@@ -56,17 +56,17 @@ def package(
     """Make ``OUT/NAME-VERSION.mar``.
 
     Args:
-        model: model folder, as training writes it, or an archive, whose weights then get today's
-            code.
-        out: folder for the archive.
-        name: the model's name for TorchServe and in every prediction.
-        version: likewise.
-        card: merged over the model folder's own card.
+        model: Model folder that training wrote, or an archive, whose weights are packed with the
+            installed code.
+        out: Folder of the archive.
+        name: Name of the model for TorchServe and in every prediction.
+        version: Version of the model for TorchServe and in every prediction.
+        card: Entries that are merged over the model folder's own card.
         serving: TorchServe's per-model settings; by default `default_serving`.
         code: Folder of the package ``handler``; this program's own if not given.
 
     Raises:
-        ArchiveError: ``model`` is neither.
+        ArchiveError: ``model`` is neither a model folder nor an archive.
         PackageError: torch-model-archiver failed.
     """
     config, own_card, _ = archive.read_card(model)

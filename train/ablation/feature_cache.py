@@ -52,18 +52,18 @@ def build_features(
     """Compute what is not there yet, and load all of it.
 
     Args:
-        recipe: whose selector, frozen parts and initial weights.
-        splits: by name, rows with ``path``, ``label`` and ``sha256``.
-        count: N, objects of a photo.
-        cache_root: where stimuli caches are kept.
-        workers: processes that select stimuli.
-        on_progress: called with (what, photos done, photos in all).
+        recipe: Recipe that gives the selector, the frozen parts and the initial weights.
+        splits: Tables by the name of the split, with columns ``path``, ``label`` and ``sha256``.
+        count: Number N of objects of a photo.
+        cache_root: Folder of the stimuli caches.
+        workers: Number of processes that select stimuli.
+        on_progress: Callback with (what, photos done, photos in all).
 
     Returns:
-        By the names of the splits; photos that cannot be read are left out.
+        Feature sets by the name of the split; photos that cannot be read are left out.
 
     Raises:
-        RecipeError, WeightsMissing, CacheError: as their messages say.
+        RecipeError, WeightsMissing, CacheError: See their messages.
     """
     objects = {**recipe.selector.objects, "count": count}
     recipe = replace(recipe, selector=replace(recipe.selector, objects=objects))

@@ -17,12 +17,12 @@ class FeatureBatch:
     """What rows of a study are trained and judged on, for B photos.
 
     Attributes:
-        colour: v_g, float, Bxd1; None where Global-Net is left out.
-        objects: float, BxNxF; None where nothing reads them.
-        object_mask: bool, BxN, which of them are there; None likewise.
-        faces: v_e, float, Bxd3, or, for an Expression-Net that is trained, uint8, Bx1x48x48; None
-            where it is left out.
-        face_mask: bool, B, who has a face.
+        colour: Feature v_g of Global-Net, float, Bxd1; None where Global-Net is left out.
+        objects: Features of the objects, float, BxNxF; None where nothing reads them.
+        object_mask: Mask of the objects that exist, bool, BxN; None where ``objects`` is None.
+        faces: Feature v_e, float, Bxd3, or, for an Expression-Net that is trained, crops, uint8,
+            Bx1x48x48; None where Expression-Net is left out.
+        face_mask: Mask of the photos with a face, bool, B.
     """
 
     colour: torch.Tensor | None
@@ -37,14 +37,15 @@ class FeatureSet:
     """The features of the n photos of a split, in memory, in half precision.
 
     Attributes:
-        labels: int64, n.
+        labels: Labels of the photos, int64, n.
         digests: SHA-256 of each photo's file.
-        colour: ``rgb`` and ``y``: nx2xd1, the second of each two of the mirrored picture.
-        objects: nxNxF, the most confident first.
-        object_mask: bool, nxN.
-        faces: nxd3 from a frozen trunk, zeros without a face; else uint8 crops, nx1x48x48.
-        face_mask: bool, n.
-        identity: of what made all this, weights included.
+        colour: Features of the picture by colour space, ``rgb`` and ``y``: nx2xd1, the second of
+            each two from the mirrored picture.
+        objects: Features of the objects, nxNxF, in descending order of confidence.
+        object_mask: Mask of the objects that exist, bool, nxN.
+        faces: Features of a frozen trunk, nxd3, zeros without a face; else crops, uint8, nx1x48x48.
+        face_mask: Mask of the photos with a face, bool, n.
+        identity: Identifier of the parts that computed the features, weights included.
     """
 
     labels: torch.Tensor
@@ -76,11 +77,11 @@ class FeatureSet:
         """The features of some photos.
 
         Args:
-            rows: int64, B, which photos.
-            colour: ``rgb``, ``y``, or None for none.
-            objects: how many, at most; 0 for none.
-            faces: whether faces are wanted.
-            mirrored: bool, B, whose picture is seen mirrored; None: nobody's.
+            rows: Rows of the photos, int64, B.
+            colour: Colour space, ``rgb`` or ``y``; None leaves the picture out.
+            objects: Largest number of objects; 0 leaves them out.
+            faces: Whether faces are part of the batch.
+            mirrored: Mask of the photos whose picture is mirrored, bool, B; None mirrors none.
         """
         side = torch.zeros_like(rows) if mirrored is None else mirrored.long()
         return FeatureBatch(

@@ -27,12 +27,12 @@ class Sizes:
     """What networks of all rows have in common.
 
     Attributes:
-        colour: d1 of the frozen backbone.
-        objects: F.
-        faces: d3 of a frozen trunk; None where Expression-Net is trained.
-        hidden: units of the layer over v_g.
-        expression_width: of a trained Expression-Net.
-        dropout: before the classifier.
+        colour: Size d1 of the frozen backbone's feature.
+        objects: Size F of an object's feature.
+        faces: Size d3 of a frozen trunk's feature; None where Expression-Net is trained.
+        hidden: Number of units of the layer over v_g.
+        expression_width: Width of a trained Expression-Net.
+        dropout: Dropout rate before the classifier.
     """
 
     colour: int
@@ -61,8 +61,9 @@ class MeanObjects(nn.Module):
     """The FC of Table II: a fully connected layer over the mean of the objects' features.
 
     Args:
-        feature_size: F.
-        config: of the Semantic-Net whose place it takes: size of the output, dropout of the input.
+        feature_size: Size F of an object's feature.
+        config: Configuration of the Semantic-Net that this part replaces: size of the output,
+            dropout of the input.
     """
 
     def __init__(self, *, feature_size: int, config: SemanticConfig) -> None:
@@ -83,10 +84,10 @@ class AblationNetwork(nn.Module):
     """Organism and response behind frozen backbones.
 
     Args:
-        variant: which branches, N, T, and the feed.
-        sizes: of what the branches take.
-        semantic: the recipe's Semantic-Net; T and the feed are the variant's.
-        wheel: the emotions.
+        variant: Branches, N, T and the feed.
+        sizes: Sizes of the branches' inputs.
+        semantic: Configuration of the recipe's Semantic-Net; T and the feed are the variant's.
+        wheel: Wheel of the emotions.
     """
 
     def __init__(
@@ -141,12 +142,13 @@ class AblationNetwork(nn.Module):
         """The response to B photos.
 
         Args:
-            batch: made by `batch`.
-            precision: of the branches' products; the response is always in float32.
+            batch: Batch that `batch` made.
+            precision: Floating-point type of the branches' products; the response is always in
+                float32.
 
         Returns:
-            log p_emo, BxC; in training also, for each branch, log p_emo of that branch alone, and
-            which photos have its stimulus, bool, B.
+            Logarithms of p_emo, BxC; in training also, for each branch, log p_emo of that branch
+            alone, and which photos have its stimulus, bool, B.
         """
         device = batch.face_mask.device.type
         with torch.autocast(device, dtype=precision, enabled=precision != torch.float32):

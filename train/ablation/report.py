@@ -23,10 +23,10 @@ def write_report(
     """Write table, CSV file and chart; files of the same names are replaced.
 
     Args:
-        study: what was compared.
-        rows: made by `summarise`.
-        folder: made if need be.
-        facts: what the table says of the run, in its notes.
+        study: Study that is reported.
+        rows: Rows that `summarise` made.
+        folder: Folder of the report, created if it does not exist.
+        facts: Facts about the run for the notes of the table.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TABLE).write_text(markdown(study, rows, facts))

@@ -25,10 +25,12 @@ class Outcome:
     """How one training was judged.
 
     Attributes:
-        hits: whose most probable emotion is the labelled one, bool, n.
-        polarity_hits: whose more probable polarity is that of the label, bool, n.
-        hard: hard false examples: whose most probable emotion has the wrong polarity, bool, n.
-        document: all of the JSON file.
+        hits: Mask of the photos whose most probable emotion is the labelled one, bool, n.
+        polarity_hits: Mask of the photos whose more probable polarity is that of the label, bool,
+            n.
+        hard: Mask of the hard false examples (the most probable emotion has the wrong polarity),
+            bool, n.
+        document: Content of the JSON file.
     """
 
     hits: Bits
@@ -49,20 +51,21 @@ def run_study(
     """Train what is missing, and collect all rows that are complete.
 
     Args:
-        study: the rows.
-        experiment: everything else.
-        run: folder of the results.
-        seeds: each row is trained once with each. All rows get the first before any gets the
-            second, so that a study that is stopped early has a whole table of fewer seeds.
-        only: rows to train, with the reference; empty: all.
-        on_progress: called with (trainings done, trainings in all).
+        study: Study with the rows to train.
+        experiment: Settings and features common to all rows.
+        run: Folder of the results.
+        seeds: Seeds, with each of which every row is trained once. All rows get the first before
+            any gets the second, so that a study that is stopped early has a whole table of fewer
+            seeds.
+        only: Names of the rows to train beside the reference; empty trains all.
+        on_progress: Callback with (trainings done, trainings in all).
 
     Returns:
-        For each row, by name, one outcome for each seed. Rows that were not asked for are in it if
-        an earlier run trained them.
+        Outcomes by the name of the row, one for each seed. Rows that were not requested are
+        included if an earlier run trained them.
 
     Raises:
-        AblationError: there is no such row, or a result in the folder is of other settings.
+        AblationError: A row is unknown, or a result in the folder was made with other settings.
     """
     rows = study.select(only)
     folder = run / TRAININGS
@@ -92,7 +95,7 @@ def _read(path: Path, settings: dict[str, Any]) -> Outcome | None:
     """The outcome in a file; None if there is none.
 
     Raises:
-        AblationError: it is damaged, or of other settings.
+        AblationError: The file is damaged, or was made with other settings.
     """
     try:
         document = json.loads(path.read_text())

@@ -46,14 +46,14 @@ class Variant:
     """A network and its loss, as far as rows differ in them.
 
     Attributes:
-        colour: what Global-Net looks at: ``"rgb"``; ``"y"``, the luminance alone; None: no branch.
-        semantic: what reads the objects: ``"lstms"``, Semantic-Net; ``"fc"``, a fully connected
-            layer over their mean; None: no branch.
-        expression: whether there is an Expression-Net.
-        objects: N, the most confident objects that are looked at.
-        steps: T.
-        attention_feed: what Eq. 9 feeds, ``"previous"`` or ``"current"``.
-        polarity_weight: lambda of Eq. 18.
+        colour: Input of Global-Net: ``"rgb"``; ``"y"``, the luminance alone; None, no branch.
+        semantic: Part that reads the objects: ``"lstms"``, Semantic-Net; ``"fc"``, a fully
+            connected layer over their mean; None: no branch.
+        expression: Whether there is an Expression-Net.
+        objects: Number N of the most confident objects that are used.
+        steps: Number T of steps.
+        attention_feed: Hidden state that Eq. 9 uses, ``"previous"`` or ``"current"``.
+        polarity_weight: Weight lambda of the polarity loss (Eq. 18).
     """
 
     colour: str | None = "rgb"
@@ -92,13 +92,13 @@ class Study:
     """A comparison.
 
     Attributes:
-        name: one of `STUDIES`.
-        title: of its table.
-        rows: by name, in the order of the table.
-        reference: the row that the others are compared with.
-        axis: what the rows' numbers are; None where rows are no numbers.
-        points: for rows on an axis, the series of each and its number there.
-        paper: what the paper reports for a row, in per cent.
+        name: Name of the study, one of `STUDIES`.
+        title: Title of the study's table.
+        rows: Variants by the name of the row, in the order of the table.
+        reference: Name of the row that the others are compared with.
+        axis: Name of the quantity that varies; None where rows are not numbers.
+        points: Series and number of each row, for rows on an axis.
+        paper: Accuracy that the paper reports for a row, in per cent.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Study:
         """Names of the rows to train: those asked for and the reference, or all if none is named.
 
         Raises:
-            AblationError: there is no such row.
+            AblationError: A row is unknown.
         """
         for name in only:
             if name not in self.rows:
@@ -128,7 +128,7 @@ def full_model(recipe: Recipe) -> Variant:
     """The variant that a recipe describes.
 
     Raises:
-        AblationError: it lacks a branch, so that nothing can be taken away from it.
+        AblationError: The recipe lacks a branch that a study would remove.
     """
     network = recipe.network
     if network.semantic is None or not (network.global_backbone and network.expression_width):
@@ -153,12 +153,12 @@ def build_study(name: str, full: Variant, counts: Sequence[int] = COUNTS) -> Stu
     """The study called ``name`` (one of `STUDIES`) around a full model.
 
     Args:
-        name: of the study.
-        full: the full model.
-        counts: N of the rows of the study of objects.
+        name: Name of the study.
+        full: Variant of the full model.
+        counts: Numbers N of the rows of the study of objects.
 
     Raises:
-        AblationError: there is no such study.
+        AblationError: The study is unknown.
     """
     if name == "branches":
         return _branches(full)

@@ -28,9 +28,9 @@ class Metric:
     """A fraction of photos, as the mean over seeds.
 
     Attributes:
-        value: 0 to 1; of a difference, -1 to 1.
-        interval: 95 %, over photos.
-        std: standard deviation between seeds; NaN for one seed.
+        value: Mean over seeds, 0 to 1; of a difference, -1 to 1.
+        interval: 95 % confidence interval over photos.
+        std: Standard deviation between seeds; NaN for one seed.
     """
 
     value: float
@@ -43,18 +43,19 @@ class RowSummary:
     """A row of the table.
 
     Attributes:
-        name: of the row.
-        is_reference: whether the others are compared with it.
-        seeds: how many trainings it is the mean of.
-        accuracy: over emotions.
-        polarity: accuracy over polarities.
-        hard: fraction of photos whose answer has the wrong polarity (hard false examples).
-        easy: fraction of photos with a wrong emotion of the right polarity.
-        difference: of the accuracy from the reference's, photo by photo and seed by seed; None
-            where the reference is not there.
-        polarity_difference: likewise of the polarity accuracy.
-        seconds: of a training, on average.
-        paper: what the paper reports, in per cent; empty where it reports nothing.
+        name: Name of the row.
+        is_reference: Whether the other rows are compared with this one.
+        seeds: Number of trainings that the row is the mean of.
+        accuracy: Accuracy over emotions.
+        polarity: Accuracy over polarities.
+        hard: Fraction of photos whose answer has the wrong polarity (hard false examples).
+        easy: Fraction of photos with a wrong emotion of the right polarity.
+        difference: Difference of the accuracy from the reference's, photo by photo and seed by
+            seed; None without the reference.
+        polarity_difference: Difference of the polarity accuracy from the reference's; None without
+            the reference.
+        seconds: Mean duration of a training, in seconds.
+        paper: Accuracy that the paper reports, in per cent; empty where it reports none.
     """
 
     name: str

@@ -42,14 +42,14 @@ class AblationConfig:
     """How a row is trained; the same for all rows of a study.
 
     Attributes:
-        epochs: passes over the training photos.
-        batch_size: photos a step.
-        lr: peak learning rate of one cycle.
-        weight_decay: of AdamW.
-        hidden: units of the layer over v_g.
-        dropout: before the classifier.
-        flip: see half of the pictures mirrored, others in each epoch.
-        precision: ``"32"`` or ``"bf16-mixed"``.
+        epochs: Number of passes over the training photos.
+        batch_size: Number of photos in a step.
+        lr: Peak learning rate of one cycle.
+        weight_decay: Weight decay of AdamW.
+        hidden: Number of units of the layer over v_g.
+        dropout: Dropout rate before the classifier.
+        flip: Whether half of the pictures, drawn anew in each epoch, are mirrored.
+        precision: Floating-point precision, ``"32"`` or ``"bf16-mixed"``.
     """
 
     epochs: int = 6
@@ -79,11 +79,12 @@ class Experiment:
     """Everything but the row and the seed.
 
     Attributes:
-        recipe: of the model: Semantic-Net, widths, wheel, weight of the branches' own losses.
-        config: how rows are trained.
-        train: the photos to learn from.
-        judged: the photos to be judged on.
-        split: name of the latter.
+        recipe: Recipe of the model: Semantic-Net, widths, wheel, weight of the branches' own
+            losses.
+        config: Configuration of the training of every row.
+        train: Features of the training photos.
+        judged: Features of the photos that rows are evaluated on.
+        split: Name of the split of ``judged``.
     """
 
     recipe: Recipe
@@ -119,10 +120,10 @@ def load_ablation_config(overrides: Sequence[str] = ()) -> AblationConfig:
     """The settings of ``train/recipes/ablation.yaml``.
 
     Args:
-        overrides: ``ablation.KEY=VALUE`` each.
+        overrides: Overrides of the form ``ablation.KEY=VALUE``.
 
     Raises:
-        RecipeError: one of them is wrong.
+        RecipeError: An override is wrong.
     """
     values = read_values("ablation", overrides)["ablation"]
     return build_config(AblationConfig, values, what="the recipe of the ablation")

@@ -24,14 +24,14 @@ def stratified_folds(
     numbers of photos in all.
 
     Args:
-        labels: of each photo.
-        digests: of each photo's bytes; equal digests get the same fold. Copies under two emotions
-            count for the first.
-        folds: how many.
-        seed: of the shuffling.
+        labels: Label of each photo.
+        digests: SHA-256 of each photo's bytes; equal digests get the same fold. Copies under two
+            emotions count for the first.
+        folds: Number of folds.
+        seed: Seed of the shuffling.
 
     Returns:
-        0 to folds - 1, one for each photo.
+        Fold of each photo, 0 to folds - 1, int64.
     """
     copies = Counter(digests)
     rng = random.Random(seed)

@@ -40,7 +40,7 @@ class LinearProbe:
     """A `TrainAndScore` of linear classifiers.
 
     Args:
-        features: float32, photos x d.
+        features: Feature vectors, float32, photos x d.
         digests: SHA-256 of each photo's file.
     """
 
@@ -69,10 +69,10 @@ def fit_linear(
     """Logistic regression.
 
     Args:
-        features: float32, photos x d, standardised.
-        labels: int64, photos.
-        classes: C.
-        penalty: of the sum of the squared weights.
+        features: Standardised feature vectors, float32, photos x d.
+        labels: Labels of the photos, int64.
+        classes: Number C of classes.
+        penalty: Weight of the sum of the squared weights in the loss.
 
     Returns:
         Weights, C x d, and biases, C.
@@ -103,14 +103,14 @@ def build_linear_probe(
     """Compute the features of every photo that can be read.
 
     Args:
-        recipe: whose selector and initial weights.
-        table: columns ``path`` and ``sha256``.
-        cache_root: where stimuli caches are kept.
-        workers: processes that select stimuli, and processes that load batches.
-        on_progress: called with (what, photos done, photos in all).
+        recipe: Recipe that gives the selector and the initial weights.
+        table: Table with columns ``path`` and ``sha256``.
+        cache_root: Folder of the stimuli caches.
+        workers: Number of processes that select stimuli, and of processes that load batches.
+        on_progress: Callback with (what, photos done, photos in all).
 
     Raises:
-        RecipeError, WeightsMissing, CacheError: as their messages say.
+        RecipeError, WeightsMissing, CacheError: See their messages.
     """
     files = selector_files(recipe)
     with torch.random.fork_rng(devices=[]):

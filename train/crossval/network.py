@@ -33,11 +33,12 @@ class FittedNetwork:
     """A `TrainAndScore` that trains the recipe's network.
 
     Args:
-        recipe: what to train; its wheel gives way to that of the question, and its devices to one.
-        run: folder for what a training writes while it lasts.
-        cache_root: where stimuli caches are kept.
-        workers: processes that select stimuli, and processes that load batches.
-        on_progress: called while stimuli are selected.
+        recipe: Recipe of the network; its wheel is replaced by that of the protocol, its devices by
+            one.
+        run: Folder of the files that exist during a training.
+        cache_root: Folder of the stimuli caches.
+        workers: Number of processes that select stimuli, and of processes that load batches.
+        on_progress: Callback during the selection of stimuli.
     """
 
     def __init__(

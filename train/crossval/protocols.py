@@ -49,13 +49,14 @@ class TrainAndScore(Protocol):
         """Train anew, then score.
 
         Args:
-            train: rows of a `DatasetTable` with ``label`` on ``wheel``.
-            test: likewise; no photo is in both. Labels must not be looked at.
-            wheel: what to tell apart. For one emotion against the others it is the polarity wheel:
-                the first label stands for the emotion.
+            train: Rows of a `DatasetTable` with ``label`` on ``wheel``.
+            test: Rows to score, with the same columns; no photo is in both. Their labels must not
+                be used.
+            wheel: Wheel of the classes to tell apart. For one emotion against the others it is the
+                polarity wheel: the first label stands for the emotion.
 
         Returns:
-            float64, test x len(wheel), log-probabilities; NaN where a photo cannot be read.
+            Log-probabilities, float64, test x len(wheel); NaN where a photo cannot be read.
         """
         ...
 
@@ -65,14 +66,14 @@ class CrossValidation:
     """What came out.
 
     Attributes:
-        protocol: ``one-vs-all`` or ``multiclass``.
-        folds: the photos that were used: the table's rows, and the ``fold`` of each.
-        left_out: emotions with too few photos, and how many they have.
-        refused: photos that could not be read when it was their turn to be judged.
-        overall: figures over all emotions, by fold.
-        per_emotion: figures of each emotion, by fold.
-        pooled: every photo judged by the training that had not seen it; None with ``one-vs-all``,
-            where a photo is judged once for each emotion.
+        protocol: Protocol, ``one-vs-all`` or ``multiclass``.
+        folds: Rows of the photos that were used, with the ``fold`` of each.
+        left_out: Number of photos of each emotion that was left out for having too few.
+        refused: Number of photos that could not be read.
+        overall: Metrics over all emotions, by fold.
+        per_emotion: Metrics of each emotion, by fold.
+        pooled: Scores of every photo under the training that had not seen it; None with
+            ``one-vs-all``, where a photo is judged once for each emotion.
     """
 
     protocol: str
@@ -122,17 +123,18 @@ def cross_validate(
     """Judge every photo by a training that has not seen it.
 
     Args:
-        table: of a `DatasetTable`, all splits.
-        wheel: of its labels.
-        train_and_score: one training.
-        protocol: ``one-vs-all`` or ``multiclass``.
-        folds: how many.
-        seed: of the folds.
-        least: emotions with fewer different photos are left out.
-        on_progress: called with (trainings done, trainings in all).
+        table: Rows of a `DatasetTable`, of all splits.
+        wheel: Wheel of the labels.
+        train_and_score: One training and its scoring.
+        protocol: Protocol, ``one-vs-all`` or ``multiclass``.
+        folds: Number of folds.
+        seed: Seed of the folds.
+        least: Smallest number of different photos with which an emotion is used.
+        on_progress: Callback with (trainings done, trainings in all).
 
     Raises:
-        CrossValidationError: an unknown protocol, fewer than two folds, or too few photos.
+        CrossValidationError: The protocol is unknown, there are fewer than two folds, or too few
+            photos.
     """
     if protocol not in PROTOCOLS:
         raise CrossValidationError(
@@ -224,7 +226,7 @@ def usable_photos(
     """The rows of emotions with enough different photos, and how many the others have.
 
     Raises:
-        CrossValidationError: fewer than two emotions have enough.
+        CrossValidationError: Fewer than two emotions have enough photos.
     """
     least = max(least, folds)
     different = table.groupby("label")["sha256"].nunique()

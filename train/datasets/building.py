@@ -40,14 +40,14 @@ def build_table(
     """Hash the images, leave out placeholders, split where no split is given, convert the labels.
 
     Args:
-        listing: what a reader found; its refusals and notes are completed here.
-        wheel: what the labels shall be on; None is the data set's own wheel.
-        seed: of the random split.
-        written: the split file that gave the listing its splits, if one did.
-        on_progress: called with (files hashed, files in all).
+        listing: Listing of a reader; its refusals and notes are completed here.
+        wheel: Wheel that the labels are converted to; None is the data set's own wheel.
+        seed: Seed of the random split.
+        written: Entries of the split file, where one gave the listing its splits.
+        on_progress: Callback with (files hashed, files in all).
 
     Raises:
-        DatasetError: no image is left, or the labels cannot be read on ``wheel``.
+        DatasetError: No image is left, or the labels cannot be converted to ``wheel``.
     """
     wheel = wheel or listing.wheel
     _refuse_other_wheel(listing, wheel)

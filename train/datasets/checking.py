@@ -30,10 +30,11 @@ class Copies:
     """Images whose bytes occur more than once; each number counts images.
 
     Attributes:
-        within: further copies of an image of the same split.
-        across: images that are in more than one split: what is learned is also measured.
-        conflicting: images whose copies have another label.
-        names: of those in `across` and `conflicting`, first the former.
+        within: Number of further copies of images of the same split.
+        across: Number of images in more than one split, on which a model is both trained and
+            measured.
+        conflicting: Number of images whose copies have another label.
+        names: Names of the images in `across`, then of those in `conflicting`.
     """
 
     within: int
@@ -47,16 +48,17 @@ class Check:
     """What was found; `to_dict` is the content of ``--json FILE``.
 
     Attributes:
-        layout: which layout it is.
-        wheel: the emotions' wheel, or ``expressions``.
-        labels: what is counted, in order.
-        splits: in which parts, in order.
-        counts: images by label and split.
-        split_source: ``given``, ``random`` or ``file``.
-        refused: what was left out, names by reason.
-        copies: images with the same bytes.
-        notes: one sentence each.
-        undecodable: names by reason; None if nothing was decoded.
+        layout: Name of the layout.
+        wheel: Name of the emotions' wheel, or ``expressions``.
+        labels: Labels that are counted, in order.
+        splits: Names of the splits, in order.
+        counts: Number of images by label and split.
+        split_source: Origin of the split: ``given``, ``random`` or ``file``.
+        refused: Names of what was left out, by reason.
+        copies: Images with the same bytes.
+        notes: Remarks, one sentence each.
+        undecodable: Names of the images that cannot be decoded, by reason; None if nothing was
+            decoded.
     """
 
     layout: str
@@ -104,9 +106,9 @@ def check_dataset(
     """Count and compare the images of a data set.
 
     Args:
-        dataset: as `read_dataset` yields it.
-        decode_images: decode every image, as training will.
-        on_progress: called with (images decoded, images in all).
+        dataset: Data set that `read_dataset` returned.
+        decode_images: Whether every image is decoded, as training will do.
+        on_progress: Callback with (images decoded, images in all).
     """
     table = dataset.table.assign(
         name=[Path(path).relative_to(dataset.root).as_posix() for path in dataset.table["path"]],

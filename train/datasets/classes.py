@@ -29,11 +29,11 @@ def list_classes(
     """A listing of (image name, class as written, split).
 
     Args:
-        layout: for people.
-        root: the data set's folder.
-        entries: what the lists say.
-        places: where images may lie.
-        wheel: breaks ties between wheels.
+        layout: Description of the layout.
+        root: Folder of the data set.
+        entries: Entries of the lists: (image name, class as written, split).
+        places: Folders in which images are looked for.
+        wheel: Wheel that is preferred where the names fit several wheels.
     """
     entries = [(name.replace("\\", "/"), label, split) for name, label, split in entries]
     spelled = [_spelling(name, label) for name, label, _ in entries]

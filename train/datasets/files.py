@@ -53,7 +53,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     """Lines that are not empty, with their numbers from 1.
 
     Raises:
-        DatasetError: the file cannot be read as text.
+        DatasetError: The file cannot be read as text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -68,7 +68,7 @@ def read_records(path: Path, *, quote: str = '"', delimiter: str = ",") -> list[
     Missing cells are empty strings.
 
     Raises:
-        DatasetError: the file cannot be read as text.
+        DatasetError: The file cannot be read as text.
     """
     lines = [line for _, line in read_lines(path)]
     table = csv.reader(lines, quotechar=quote, delimiter=delimiter, skipinitialspace=True)
@@ -102,7 +102,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        DatasetError: it is none.
+        DatasetError: The file is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))

@@ -20,11 +20,12 @@ class Row:
     """One labelled image.
 
     Attributes:
-        path: the file.
-        label: on the listing's wheel.
-        split: ``train``, ``val``, ``test``, or empty where the data set gives none.
-        distribution: fractions of people's answers in the wheel's order, sum 1.
-        agreement: how many people gave the label.
+        path: Path of the image.
+        label: Label on the listing's wheel.
+        split: Name of the split, ``train``, ``val`` or ``test``; empty where the data set gives
+            none.
+        distribution: Fractions of people's answers in the wheel's order, sum 1.
+        agreement: Number of people who gave the label.
     """
 
     path: Path
@@ -39,12 +40,12 @@ class Listing:
     """The images of one data set.
 
     Attributes:
-        layout: the layout in words, for people.
-        root: the folder that names in ``refused`` are relative to.
-        wheel: the emotions that the data set is labelled with.
-        rows: its images, in an order that depends on names alone.
-        refused: what was left out, names by reason.
-        notes: what else a person should know.
+        layout: Description of the layout.
+        root: Folder that names in ``refused`` are relative to.
+        wheel: Wheel of the data set's labels.
+        rows: Images, in an order that depends on names alone.
+        refused: Names of what was left out, by reason.
+        notes: Remarks for the user, one sentence each.
     """
 
     layout: str

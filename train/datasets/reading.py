@@ -65,14 +65,14 @@ def read_dataset(
     """Read a data set of any layout.
 
     Args:
-        root: its folder (for Twitter I also one of its lists).
-        wheel: what the labels shall be on: the data set's own, or polarity, on which every data set
-            can be read; None is its own.
-        seed: of the random split, where none is given.
-        on_progress: called with (files hashed, files in all).
+        root: Folder of the data set (for Twitter I also one of its lists).
+        wheel: Wheel that the labels are converted to: the data set's own, or polarity, on which
+            every data set can be read; None is its own.
+        seed: Seed of the random split, where the data set gives none.
+        on_progress: Callback with (files hashed, files in all).
 
     Raises:
-        DatasetError: nothing known lies there, or it is labelled on another wheel.
+        DatasetError: No known layout was found, or the data set is labelled on another wheel.
     """
     root = Path(root)
     if not root.exists():

@@ -37,15 +37,15 @@ def write_split(dataset: DatasetTable, target: Path) -> Path:
     """Write the split of a data set.
 
     Args:
-        dataset: what to write; labels are written on its own wheel, so that the file serves every
-            wheel that the data set can be read on.
-        target: the file, or a folder to hold ``vea-split.csv``.
+        dataset: Data set with the split; labels are written on its own wheel, so that the file
+            serves every wheel that the data set can be read on.
+        target: Path of the file, or a folder to hold ``vea-split.csv``.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        DatasetError: it cannot be written.
+        DatasetError: The file cannot be written.
     """
     target = target / NAME if target.is_dir() else target
     rows = dataset.table[["path", "emotion", "split", "sha256"]].itertuples(index=False)
@@ -65,7 +65,7 @@ def read_split(path: Path) -> list[Entry]:
     """The lines of a split file.
 
     Raises:
-        DatasetError: it is no such file.
+        DatasetError: The file is not a split file.
     """
     records = read_records(path)
     if not records or not set(_COLUMNS[:3]) <= set(records[0]):
@@ -90,17 +90,17 @@ def apply_split(
     """The images of a split file, with what else the data set's own lists know of them.
 
     Args:
-        listing: what lies in the folder, None if its layout is unknown.
-        entries: the split file.
-        root: the folder.
-        wheel: what the caller wants to read it on, if known.
+        listing: Listing of the folder, None if its layout is unknown.
+        entries: Entries of the split file.
+        root: Folder of the data set.
+        wheel: Wheel that the labels will be converted to, if known.
 
     Returns:
         A listing whose rows all have a split; images that are in one but not the other are in its
         ``refused``.
 
     Raises:
-        DatasetError: a label is no emotion.
+        DatasetError: A label is not an emotion of the wheel.
     """
     own = listing.wheel if listing else own_wheel((entry.label for entry in entries), wheel)
     known = {row.path: row for row in listing.rows} if listing else {}

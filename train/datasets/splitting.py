@@ -31,12 +31,12 @@ def random_split(labels: Sequence[int], digests: Sequence[str], seed: int) -> li
     """A stratified random split, the same for the same rows and seed.
 
     Args:
-        labels: of each image.
-        digests: of each image's bytes; equal digests get the same split.
-        seed: of the shuffling.
+        labels: Label of each image.
+        digests: SHA-256 of each image's bytes; equal digests get the same split.
+        seed: Seed of the shuffling.
 
     Returns:
-        ``train``, ``val`` or ``test`` for each image.
+        Split of each image, ``train``, ``val`` or ``test``.
     """
     chosen: dict[str, str] = {}
     for photos in shuffled_photos(labels, digests, random.Random(seed)):

@@ -46,17 +46,18 @@ class DatasetTable:
     """A data set before anything is decoded.
 
     Attributes:
-        table: columns ``path`` (str), ``label`` (int, on ``wheel``), ``split`` (str), ``sha256``
+        table: Columns ``path`` (str), ``label`` (int, on ``wheel``), ``split`` (str), ``sha256``
             and ``emotion`` (str, on ``own_wheel``); ``distribution`` (tuple of floats in the order
             of ``wheel``, sum 1) where people's answers are known, ``agreement`` (int) where the
             number of people who gave the label is.
-        root: the folder of the data set.
-        layout: which layout was found, in words.
-        wheel: the wheel of ``label``.
-        own_wheel: the wheel that the data set is labelled on.
-        split_source: ``given`` with the data, ``random``, or ``file`` (a split written earlier).
-        refused: what was left out: names by reason, relative to ``root``.
-        notes: what else a person should know, one sentence each.
+        root: Folder of the data set.
+        layout: Description of the layout that was found.
+        wheel: Wheel of ``label``.
+        own_wheel: Wheel that the data set is labelled on.
+        split_source: Origin of the split: ``given`` with the data, ``random``, or ``file`` (a split
+            written earlier).
+        refused: Names of what was left out, relative to ``root``, by reason.
+        notes: Remarks for the user, one sentence each.
     """
 
     table: pd.DataFrame
@@ -82,7 +83,7 @@ class DatasetTable:
         """The rows of one split, or all rows for ``"all"``.
 
         Raises:
-            DatasetError: there is no such split.
+            DatasetError: The split does not exist.
         """
         if name == "all":
             return self.table

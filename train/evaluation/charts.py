@@ -28,11 +28,12 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write figures, predictions and charts of an evaluation.
 
     Args:
-        evaluation: what was measured.
-        folder: made if need be; files of the same names in it are replaced.
+        evaluation: Evaluation to report.
+        folder: Folder of the output, created if it does not exist; files of the same names are
+            replaced.
 
     Returns:
-        The files.
+        Paths of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = folder / EVALUATION

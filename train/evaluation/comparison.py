@@ -32,10 +32,10 @@ class Pair:
     """Both archives' answers to one photo.
 
     Attributes:
-        image: its path, as it was listed.
-        first: what the archive in place says.
-        second: what the new one says.
-        label: the true emotion's position on the wheel, if it is known.
+        image: Path of the photo, as it was listed.
+        first: Answer of the current archive.
+        second: Answer of the candidate archive.
+        label: Index of the true emotion on the wheel, if it is known.
     """
 
     image: str
@@ -69,10 +69,10 @@ class Comparison:
     """What two archives said of the same photos.
 
     Attributes:
-        models: the archive in place, and the new one.
-        wheel: that both answer on.
-        pairs: one for each photo.
-        label_wheel: of the labels; where it is another one, polarities are judged.
+        models: Identities of the current and of the candidate archive.
+        wheel: Wheel of both archives' answers.
+        pairs: Answers to each photo.
+        label_wheel: Wheel of the labels; where it differs from ``wheel``, polarities are compared.
     """
 
     models: tuple[ModelIdentity, ModelIdentity]
@@ -200,17 +200,17 @@ def compare(
     """Ask both archives about the same photos, one archive after the other.
 
     Args:
-        first: the archive in place.
-        second: the one that may take its place.
-        images: paths of the photos.
-        labels: their true emotions, positions on ``label_wheel``.
-        label_wheel: of the labels; the archives' if not given.
-        device: where the networks run.
-        on_progress: called with (archive, photos done, photos in all).
+        first: Path of the current archive.
+        second: Path of the candidate archive.
+        images: Paths of the photos.
+        labels: Indices of the true emotions on ``label_wheel``.
+        label_wheel: Wheel of the labels; the archives' wheel by default.
+        device: Device of the networks.
+        on_progress: Callback with (archive, photos done, photos in all).
 
     Raises:
-        ArchiveError: one of them is no archive.
-        VeaError: they answer with different emotions.
+        ArchiveError: A path is not an archive.
+        VeaError: The archives have different emotions.
     """
     predictors = [Predictor.load(path, device=device) for path in (first, second)]
     theirs, ours = predictors[0].wheel.labels, predictors[1].wheel.labels

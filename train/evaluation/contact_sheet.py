@@ -51,12 +51,12 @@ def contact_sheet(title: str, notes: Sequence[str], sections: Sequence[Section])
     """Draw the page.
 
     Args:
-        title: what the page shows.
-        notes: at most two lines under it.
-        sections: one below the other, four tiles a row.
+        title: Title of the sheet.
+        notes: Lines under the title, at most two.
+        sections: Sections, one below the other, with four tiles a row.
 
     Returns:
-        RGB; as large as its content.
+        RGB image, as large as its content.
     """
     most = max((len(section.tiles) for section in sections), default=0)
     columns = min(max(most, _NARROWEST), _COLUMNS)

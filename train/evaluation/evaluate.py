@@ -32,12 +32,12 @@ class Evaluation:
     """What was measured; `to_dict` is the content of ``--json FILE``.
 
     Attributes:
-        scores: labels, probabilities and every figure that follows from them.
-        model: name, version and digest of the archive.
-        split: which part of the data set.
-        table: one row an image, as `predictions_table` says.
-        placeholders: files of the data set that were left out as placeholders.
-        seconds: spent on reading and scoring.
+        scores: Labels, probabilities and every metric that follows from them.
+        model: Name, version and digest of the archive.
+        split: Name of the split.
+        table: Table with one row for each image, as `predictions_table` returns it.
+        placeholders: Number of files of the data set that were left out as placeholders.
+        seconds: Duration of reading and scoring, in seconds.
     """
 
     scores: Scores
@@ -85,14 +85,14 @@ def evaluate(
     polarity: the archive's probabilities are summed (Eq. 14 and 15) and judged on that wheel.
 
     Args:
-        predictor: the archive to measure.
-        data: a data set in any layout that `read_dataset` knows.
-        split: ``train``, ``val``, ``test`` or ``all``. By default ``test`` where the data set comes
-            with one, else ``val``; a data set without splits is scored whole.
-        on_progress: called with (images done, images in all).
+        predictor: Predictor of the archive to measure.
+        data: Data set in any layout that `read_dataset` knows.
+        split: Name of the split, ``train``, ``val``, ``test`` or ``all``. By default ``test`` where
+            the data set comes with one, else ``val``; a data set without splits is scored whole.
+        on_progress: Callback with (images done, images in all).
 
     Raises:
-        DatasetError: there is no such data set, or no such split.
+        DatasetError: The data set or the split does not exist.
     """
     dataset = _read(data, predictor.wheel)
     split = split or _default_split(dataset)
@@ -141,15 +141,16 @@ def predictions_table(
     """What was said of each image.
 
     Args:
-        rows: of a `DatasetTable`.
-        answers: of the predictor, one for each row.
-        wheel: of the labels; where the predictor has another, it must be the polarity wheel.
-        root: that paths are made relative to.
+        rows: Rows of a `DatasetTable`.
+        answers: Answers of the predictor, one for each row.
+        wheel: Wheel of the labels; where the predictor has another, it must be the polarity wheel.
+        root: Folder that paths are made relative to.
 
     Returns:
-        Columns ``image`` (relative path), ``label``, ``split``, ``predicted``, ``p_positive``, one
-        ``p_<emotion>`` for each emotion, and ``refused``: empty, or why there is no prediction, in
-        which case the predicted emotion is empty and the probabilities are NaN.
+        Table with columns ``image`` (relative path), ``label``, ``split``, ``predicted``,
+        ``p_positive``, one ``p_<emotion>`` for each emotion, and ``refused``: empty, or why there
+        is no prediction, in which case the predicted emotion is empty and the probabilities are
+        NaN.
     """
     records = []
     for path, label, split, answer in zip(
@@ -174,7 +175,7 @@ def write_predictions(table: pd.DataFrame, target: Path) -> None:
     """Write the table to a .parquet or .csv file.
 
     Raises:
-        VeaError: see `check_predictions_file`.
+        VeaError: See `check_predictions_file`.
     """
     check_predictions_file(target)
     if target.suffix == ".csv":
@@ -187,8 +188,8 @@ def check_predictions_file(target: Path) -> None:
     """See that predictions can be written, before an hour is spent on making them.
 
     Raises:
-        VeaError: the file's name ends in neither .parquet nor .csv, or its folder is not there.
-        ModuleNotFoundError: what writes such a file is not installed.
+        VeaError: The file's name ends in neither .parquet nor .csv, or its folder does not exist.
+        ModuleNotFoundError: The package that writes such files is not installed.
     """
     if target.suffix not in (".parquet", ".csv"):
         raise VeaError(f"cannot write predictions to {target}: expected a .parquet or .csv file")

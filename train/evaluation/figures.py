@@ -81,19 +81,20 @@ def make_figures(
     """Draw the four figures.
 
     Args:
-        predictor: the archive to explain.
-        data: a data set in any layout that `read_dataset` knows, on the archive's wheel.
-        folder: made if need be; files of the same names in it are replaced.
-        split: ``train``, ``val``, ``test`` or ``all``.
-        count: photos a figure, dealt to the emotions in turn; Fig. 15 has as many easy failures and
-            as many hard ones.
-        on_progress: called with (photos scored, photos in all).
+        predictor: Predictor of the archive to explain.
+        data: Data set in any layout that `read_dataset` knows, on the archive's wheel.
+        folder: Folder of the output, created if it does not exist; files of the same names are
+            replaced.
+        split: Name of the split, ``train``, ``val``, ``test`` or ``all``.
+        count: Number of photos in a figure, dealt to the emotions in turn; Fig. 15 has as many easy
+            failures and as many hard ones.
+        on_progress: Callback with (photos scored, photos in all).
 
     Returns:
-        The files: four pictures and four JSON files.
+        Paths of four pictures and four JSON files.
 
     Raises:
-        DatasetError: there is no such data set, or no such split.
+        DatasetError: The data set or the split does not exist.
     """
     dataset = read_dataset(data, predictor.wheel)
     rows = dataset.split(split)

@@ -40,13 +40,13 @@ def resampled_means(
     made of each row.
 
     Args:
-        values: images x figures; NaN where an image does not count for a figure.
-        resamples: how often as many images as there are, are drawn.
+        values: Values, images x metrics; NaN where an image does not count for a metric.
+        resamples: Number of resamples, each as large as the set of images.
         seed: Seed of the drawing.
         draws: Number of images drawn at a time, which bounds the memory.
 
     Returns:
-        resamples x figures; NaN where no image that counts was drawn.
+        Means, resamples x metrics; NaN where no image that counts was drawn.
     """
     images = len(values)
     counts = ~np.isnan(values)

@@ -35,10 +35,10 @@ class Scores:
     """What was true and what was said.
 
     Attributes:
-        wheel: the emotions.
-        labels: true emotion of each image, int64, n.
-        probabilities: of each emotion in each image, float64, nxC, rows sum to 1.
-        p_positive: probability of the positive emotions together, float64, n.
+        wheel: Wheel of the emotions.
+        labels: True emotion of each image, int64, n.
+        probabilities: Probability of each emotion for each image, float64, nxC, rows sum to 1.
+        p_positive: Probability of the positive emotions together, float64, n.
     """
 
     wheel: Wheel

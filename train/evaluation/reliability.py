@@ -29,12 +29,12 @@ class Bin:
     """Images of about the same confidence.
 
     Attributes:
-        low: least confidence in the bin.
-        high: where the next bin begins; the last bin includes it.
-        images: how many.
-        confidence: their mean probability of the predicted class; NaN without images.
-        accuracy: fraction of them that is right; NaN without images.
-        interval: of ``accuracy``, 95 %, Wilson: a bin may hold few images.
+        low: Lower bound of the bin's confidence.
+        high: Upper bound of the bin's confidence, which only the last bin includes.
+        images: Number of images in the bin.
+        confidence: Mean probability of the predicted class; NaN without images.
+        accuracy: Fraction of correct predictions; NaN without images.
+        interval: Interval of ``accuracy`` (95 %, Wilson: a bin may hold few images).
     """
 
     low: float
@@ -49,8 +49,8 @@ def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
     """Mean of -log p(label): 0 is perfect, log C is guessing.
 
     Args:
-        probabilities: images x C, rows sum to 1.
-        labels: of the images.
+        probabilities: Probabilities, images x C, rows sum to 1.
+        labels: Labels of the images, int64.
     """
     if not len(labels):
         return math.nan
@@ -65,8 +65,8 @@ def brier_score(probabilities: Floats, labels: Labels) -> float:
     0 is perfect, 1 - 1/C guessing, 2 certain and always wrong.
 
     Args:
-        probabilities: images x C, rows sum to 1.
-        labels: of the images.
+        probabilities: Probabilities, images x C, rows sum to 1.
+        labels: Labels of the images, int64.
     """
     if not len(labels):
         return math.nan
@@ -78,9 +78,9 @@ def expected_calibration_error(probabilities: Floats, labels: Labels, *, bins: i
     """Mean gap between confidence and accuracy over bins of equal width, weighted by images.
 
     Args:
-        probabilities: images x C, rows sum to 1.
-        labels: of the images.
-        bins: how many, over confidences 0 to 1.
+        probabilities: Probabilities, images x C, rows sum to 1.
+        labels: Labels of the images, int64.
+        bins: Number of bins, over confidences 0 to 1.
     """
     if not len(labels):
         return math.nan
@@ -100,9 +100,9 @@ def reliability_bins(probabilities: Floats, labels: Labels, *, bins: int = BINS)
     """The images binned by the probability of their predicted class, low to high.
 
     Args:
-        probabilities: images x C, rows sum to 1.
-        labels: of the images.
-        bins: how many, of equal width.
+        probabilities: Probabilities, images x C, rows sum to 1.
+        labels: Labels of the images, int64.
+        bins: Number of bins of equal width.
     """
     confidence = probabilities.max(axis=1, initial=0.0)
     hits = probabilities.argmax(axis=1) == labels

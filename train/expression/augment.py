@@ -12,12 +12,12 @@ def augment(faces: torch.Tensor, recipe: ExpressionRecipe, rng: torch.Generator)
     """Faces as another camera might have caught them.
 
     Args:
-        faces: uint8, Bx1x48x48.
-        recipe: how far they may change.
-        rng: of the changes.
+        faces: Grey faces, uint8, Bx1x48x48.
+        recipe: Recipe with the ranges of the changes.
+        rng: Random generator of the changes.
 
     Returns:
-        float, Bx1xCxC, 0 to 255.
+        Changed faces, float, Bx1xCxC, 0 to 255.
     """
     count, side, crop = len(faces), faces.shape[-1], recipe.crop
 

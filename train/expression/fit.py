@@ -47,8 +47,8 @@ class ExpressionResult:
     """What a run came to.
 
     Attributes:
-        trunk: the weights file.
-        evaluation: content of ``evaluation.json``.
+        trunk: Path of the weights file.
+        evaluation: Content of ``evaluation.json``.
     """
 
     trunk: Path
@@ -69,12 +69,12 @@ def fit_expression(
     In the end the statistics of the batch norms are taken anew from whole training faces.
 
     Args:
-        recipe: how.
+        recipe: Configuration of the training.
         data: FER2013, in any layout that `read_fer2013` knows.
-        run: where the run writes.
+        run: Folder that the run writes.
         resume: Whether to resume from ``RUN/last.ckpt`` where it exists.
-        progress_bar: show Lightning's.
-        on_progress: called while the last measurement runs.
+        progress_bar: Whether Lightning's progress bar is shown.
+        on_progress: Callback during the final measurement.
 
     Raises:
         DatasetError: ``data`` is not FER2013.

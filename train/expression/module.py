@@ -17,7 +17,11 @@ from train.seeds import derived_seed
 
 
 class ExpressionModule(lightning.LightningModule):
-    """Trunk and classifier. Args: recipe: how they learn."""
+    """Trunk and classifier.
+
+    Args:
+        recipe: Recipe of the pre-training.
+    """
 
     def __init__(self, recipe: ExpressionRecipe) -> None:
         super().__init__()

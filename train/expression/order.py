@@ -14,8 +14,8 @@ class EpochOrder(Sampler[int]):
     """All rows in an order that follows from (seed, epoch): a resumed run has it, too.
 
     Args:
-        rows: how many.
-        seed: of the orders.
+        rows: Number of rows.
+        seed: Seed of the orders.
     """
 
     def __init__(self, rows: int, *, seed: int) -> None:

@@ -19,22 +19,22 @@ class ExpressionRecipe:
     """How the trunk is pre-trained.
 
     Attributes:
-        name: of the recipe.
-        seed: of everything random.
-        width: channels of the trunk's first stage (64: the paper's authors').
-        epochs: passes over the training faces.
-        batch_size: faces a step.
-        crop: side in pixels of what is cut from a face, in training.
-        rotation: degrees, at most, to either side.
-        zoom: fraction by which a face may grow or shrink.
-        contrast: fraction by which brightness and contrast may change.
-        flip: mirror half of the faces.
-        lr: peak learning rate.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        label_smoothing: probability mass that goes to the other expressions.
-        dropout: before the classifier.
-        precision: as Lightning names it.
+        name: Name of the recipe.
+        seed: Seed of everything random.
+        width: Number of channels of the trunk's first stage (the paper's authors use 64).
+        epochs: Number of passes over the training faces.
+        batch_size: Number of faces in a step.
+        crop: Side of the crop from a face in training, in pixels.
+        rotation: Largest rotation to either side, in degrees.
+        zoom: Largest fraction by which a face grows or shrinks.
+        contrast: Largest fraction by which brightness and contrast change.
+        flip: Whether half of the faces are mirrored.
+        lr: Peak learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of SGD.
+        label_smoothing: Probability mass that goes to the other expressions.
+        dropout: Dropout rate before the classifier.
+        precision: Floating-point precision, as Lightning names it.
     """
 
     name: str = "expression"
@@ -75,7 +75,7 @@ def load_expression_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> 
     """A recipe of kind ``expression``; arguments as for `train.recipes.reading.read_values`.
 
     Raises:
-        RecipeError: there is none, or a setting in it is wrong.
+        RecipeError: The recipe does not exist, or one of its settings is wrong.
     """
     values = read_values(name_or_path, overrides)
     kind = values.pop("kind", None)

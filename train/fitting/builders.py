@@ -25,8 +25,8 @@ def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
     """Selector and network as the recipe starts them.
 
     Raises:
-        RecipeError: the object source and the network do not fit together.
-        WeightsMissing: there are no initial weights for them.
+        RecipeError: The object source and the network do not fit together.
+        WeightsMissing: Initial weights of a part are missing.
     """
     selector = build_selector(recipe, selector_files(recipe))
     return selector, build_network(recipe, selector)
@@ -36,7 +36,7 @@ def selector_files(recipe: Recipe) -> SelectorFiles:
     """The files that the recipe's face search needs.
 
     Raises:
-        WeightsMissing: one of them is not installed.
+        WeightsMissing: A file is not installed.
     """
     cnn = recipe.selector.faces.backend == "cnn"
     return SelectorFiles(landmark_file(), cnn_face_detector_file() if cnn else None)
@@ -46,8 +46,8 @@ def build_selector(recipe: Recipe, files: SelectorFiles) -> StimuliSelector:
     """The frozen selector with its weights; its settings are completed by what those dictate.
 
     Raises:
-        RecipeError: a setting that its object source does not know.
-        WeightsMissing: there are no such weights.
+        RecipeError: The object source does not know a setting.
+        WeightsMissing: The weights do not exist.
     """
     weights = recipe.initial["objects"]
     settings = object_settings(recipe.selector.objects, weights)
@@ -65,8 +65,8 @@ def build_network(recipe: Recipe, selector: StimuliSelector) -> StimuliAwareNetw
     """The network with its initial weights.
 
     Raises:
-        RecipeError: the object source and the network do not fit together.
-        WeightsMissing: there are no such weights.
+        RecipeError: The object source and the network do not fit together.
+        WeightsMissing: The weights do not exist.
     """
     expected, offered = recipe.network.object_features, selector.objects.feature_size
     if recipe.network.semantic is not None and expected != offered:

@@ -33,11 +33,12 @@ class Calibration:
     """What was fitted.
 
     Attributes:
-        factors: by which each branch's logits were multiplied, in the order of the branches.
-        accuracy_before: on the split, 0 to 1.
-        accuracy_cross_validated: each fifth judged by the factors that the other four give.
-        loss_before: mean negative log-likelihood.
-        loss_after: with the factors.
+        factors: Factors of the branches' logits, in the order of the branches.
+        accuracy_before: Accuracy on the split before the calibration, 0 to 1.
+        accuracy_cross_validated: Accuracy where each fifth is judged by the factors from the other
+            four.
+        loss_before: Mean negative log-likelihood before the calibration.
+        loss_after: Mean negative log-likelihood with the factors.
     """
 
     factors: list[float]
@@ -53,8 +54,8 @@ def calibrate(
     """Fit the factors and fold them into the network's classifier.
 
     Args:
-        network: trained; changed in place.
-        batches: of the validation split.
+        network: Trained network, changed in place.
+        batches: Batches of the validation split.
     """
     network.eval()
     logits, target = branch_logits(network, batches)
@@ -103,9 +104,9 @@ def fit_factors(
     A prior that they are 1 is part of what is minimised; without images they are 1.
 
     Args:
-        logits: branches x images x C.
-        bias: C, added once.
-        target: int64, images.
+        logits: Logits, branches x images x C.
+        bias: Bias of the classifier, C, added once.
+        target: Labels of the images, int64.
         penalty: Weight of the prior; 0 leaves it out.
     """
     logarithms = torch.zeros(len(logits), requires_grad=True)

@@ -39,12 +39,14 @@ class StimuliDataset(Dataset[Batch]):
     """Rows of a cache that could be decoded, with their labels.
 
     Args:
-        cache: the stimuli.
-        paths: the photos, one for each row of the cache; read where the cache keeps no colour.
-        labels: likewise: int, or as a tensor, which may hold a distribution for each photo.
-        selector: how a photo becomes the colour stimulus.
-        training: how training looks at it; None leaves it whole.
-        seed: of what training does to it.
+        cache: Stimuli of the photos.
+        paths: Paths of the photos, one for each row of the cache; read where the cache keeps no
+            colour.
+        labels: Labels, one for each row: integers, or a tensor, which may hold a distribution for
+            each photo.
+        selector: Configuration of the colour stimulus.
+        training: Configuration of the augmentation; None leaves the stimulus whole.
+        seed: Seed of the augmentation.
     """
 
     def __init__(
@@ -103,9 +105,9 @@ class ResumableBatchSampler(Sampler[list[Sample]]):
     its part of every batch.
 
     Args:
-        images: how many there are.
-        batch_size: images a step, over all devices.
-        seed: of the order.
+        images: Number of images.
+        batch_size: Number of images in a step, over all devices.
+        seed: Seed of the order.
     """
 
     def __init__(self, images: int, *, batch_size: int, seed: int) -> None:
@@ -131,7 +133,13 @@ class ResumableBatchSampler(Sampler[list[Sample]]):
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """The loader of training batches. Args: dataset, batches: what to load; workers: processes."""
+    """The loader of training batches.
+
+    Args:
+        dataset: Stimuli of the training photos.
+        batches: Sampler of the batches.
+        workers: Number of processes that load; 0 loads in this one.
+    """
 
     def __init__(
         self, dataset: StimuliDataset, batches: ResumableBatchSampler, *, workers: int
@@ -169,7 +177,7 @@ def training_loader(
     """Shuffled batches.
 
     Raises:
-        CacheError: not one photo could be read.
+        CacheError: No photo could be read.
     """
     refuse_unreadable(dataset, "training")
     batches = ResumableBatchSampler(len(dataset), batch_size=config.batch_size, seed=seed)

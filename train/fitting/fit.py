@@ -50,10 +50,12 @@ class FitResult:
     """What a run came to.
 
     Attributes:
-        model: the model folder.
-        val_accuracy: of the weights that were kept, on the validation split, 0 to 1.
-        val_polarity_accuracy: likewise.
-        calibration: of the branches, which came after that; None where the recipe wants none.
+        model: Path of the model folder.
+        val_accuracy: Accuracy of the kept weights on the validation split, 0 to 1.
+        val_polarity_accuracy: Polarity accuracy of the kept weights on the validation split, 0 to
+            1.
+        calibration: Calibration of the branches, computed after that; None where the recipe wants
+            none.
     """
 
     model: Path
@@ -77,20 +79,20 @@ def fit(
     """Train.
 
     Args:
-        recipe: what to make.
-        data: a data set in any layout that `read_dataset` knows.
-        run: where the run writes.
-        cache_root: where stimuli caches are kept.
-        soft_labels: predictions of trained models to learn from beside the labels, one file a
-            model, as `train.fitting.soft_labels` takes them.
+        recipe: Recipe of the model.
+        data: Data set in any layout that `read_dataset` knows.
+        run: Folder that the run writes.
+        cache_root: Folder of the stimuli caches.
+        soft_labels: Files of the teachers' predictions for distillation, one a model; see
+            `train.fitting.soft_labels`.
         resume: Whether to resume from ``RUN/last.ckpt`` where it exists.
-        workers: processes that select stimuli, and processes that load batches; by default one
-            that selects, and as many that load as `default_workers` says.
-        progress_bar: show Lightning's.
-        on_progress: called while photos are hashed and stimuli selected.
+        workers: Number of processes that select stimuli, and of processes that load batches; by
+            default one that selects, and as many that load as `default_workers` says.
+        progress_bar: Whether Lightning's progress bar is shown.
+        on_progress: Callback while photos are hashed and stimuli selected.
 
     Raises:
-        DatasetError, RecipeError, WeightsMissing, CacheError, RunError: as their messages say.
+        DatasetError, RecipeError, WeightsMissing, CacheError, RunError: See their messages.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)

@@ -22,8 +22,8 @@ class HierarchicalCrossEntropy(nn.Module):
     A false prediction of the wrong polarity (hard) costs more than one of the right one (easy).
 
     Args:
-        wheel: which emotions are positive.
-        weight: lambda; 0 leaves the plain cross-entropy.
+        wheel: Wheel that tells which emotions are positive.
+        weight: Weight lambda; 0 leaves the plain cross-entropy.
     """
 
     def __init__(self, wheel: Wheel, *, weight: float = 1.0) -> None:
@@ -35,9 +35,9 @@ class HierarchicalCrossEntropy(nn.Module):
         """Mean loss of a batch.
 
         Args:
-            log_probabilities: log p_emo, BxC (already normalised: not logits).
-            target: int64, B, emotion indices on the wheel; or a distribution over it for each
-                photo, BxC: the loss is then what that distribution expects of it.
+            log_probabilities: Logarithms of p_emo, BxC (already normalised: not logits).
+            target: Emotion indices on the wheel, int64, B; or a distribution over it for each
+                photo, BxC: the loss is then its expectation under that distribution.
         """
         polarity_log = polarity_log_probabilities(log_probabilities, self.wheel)
         if target.is_floating_point():

@@ -17,9 +17,9 @@ def mix(stimuli: Stimuli, order: torch.Tensor, weight: float) -> Stimuli:
     """Blend each photo of a batch with another one.
 
     Args:
-        stimuli: of B photos.
-        order: int64, B, which photo each is blended with.
-        weight: of the photo itself, 0 to 1.
+        stimuli: Stimuli of B photos.
+        order: Index of the photo that each is blended with, int64, B.
+        weight: Weight of the photo itself, 0 to 1.
     """
     colour = stimuli.colour.float()
     objects, faces = stimuli.objects, stimuli.faces

@@ -35,10 +35,10 @@ class EmotionModule(lightning.LightningModule):
     """Trains a network on cached stimuli.
 
     Args:
-        network: to be trained, in place.
-        config: how.
-        steps_per_epoch: batches in the training split.
-        seed: of dropout.
+        network: Network, trained in place.
+        config: Configuration of the training.
+        steps_per_epoch: Number of batches in the training split.
+        seed: Seed of dropout.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ def frozen_stages(backbone: Backbone, stages: int) -> list[nn.Module]:
     """The stem and the first ``stages`` stages of a backbone; nothing for 0.
 
     Raises:
-        RecipeError: the backbone has fewer stages.
+        RecipeError: The backbone has fewer stages.
     """
     if stages == 0:
         return []

@@ -31,18 +31,18 @@ def soft_targets(
     A photo without a prediction keeps its label.
 
     Args:
-        rows: of a `DatasetTable`.
-        files: predictions, one file a model, as `train.evaluation.evaluate.write_predictions` wrote
-            them.
-        wheel: of the labels.
-        root: of the data set: photos are named relative to it.
-        weight: of the models in the blend, 0 to 1.
+        rows: Rows of a `DatasetTable`.
+        files: Files of predictions, one a model, that `train.evaluation.evaluate.write_predictions`
+            wrote.
+        wheel: Wheel of the labels.
+        root: Folder of the data set, which photos are named relative to.
+        weight: Weight of the models in the blend, 0 to 1.
 
     Returns:
-        Distributions over the wheel, float32, one row for each of ``rows``.
+        Distributions over the wheel, float32, rows x C.
 
     Raises:
-        DatasetError: a file is no such file, or speaks of none of the photos.
+        DatasetError: A file is not a table of predictions, or holds none of the photos.
     """
     names = [relative_path(path, root) for path in rows["path"]]
     labels = torch.from_numpy(rows["label"].to_numpy(dtype=np.int64, copy=True))

@@ -22,12 +22,12 @@ def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, A
     """The plain values of a recipe of any kind (key ``kind``; none: emotions).
 
     Args:
-        name_or_path: of the recipe.
-        overrides: ``KEY=VALUE`` each; dots lead into mappings, as in ``training.epochs=2``, and
-            the value is YAML.
+        name_or_path: Name of the recipe.
+        overrides: Overrides of the form ``KEY=VALUE``; dots lead into mappings, as in
+            ``training.epochs=2``, and the value is YAML.
 
     Raises:
-        RecipeError: there is no such recipe, it is not YAML, or an override is none.
+        RecipeError: The recipe does not exist, it is not YAML, or an override is malformed.
     """
     path = Path(name_or_path)
     shipped = resources.files("train") / "recipes" / f"{name_or_path}.yaml"

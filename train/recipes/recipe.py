@@ -23,15 +23,15 @@ class Recipe:
     """A whole experiment.
 
     Attributes:
-        name: of the recipe.
-        seed: of everything random.
-        init: where each part starts: a mapping of ``global``, ``objects`` and ``expression`` to
-            ``random``, ``imagenet``, the name of an imported weights file, or a path to one; what
-            is left out is random. ``"random"`` alone stands for all random, ``"imagenet"`` for
+        name: Name of the recipe.
+        seed: Seed of everything random.
+        init: Initial weights of each part: a mapping of ``global``, ``objects`` and ``expression``
+            to ``random``, ``imagenet``, the name of an imported weights file, or a path to one;
+            what is left out is random. ``"random"`` alone stands for all random, ``"imagenet"`` for
             ImageNet weights in the two that have any.
-        selector: the stimuli.
-        network: organism and response.
-        training: how the weights are found.
+        selector: Configuration of the stimuli.
+        network: Configuration of organism and response.
+        training: Configuration of the training.
     """
 
     name: str
@@ -87,11 +87,11 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe that travels with the program, by name, or any YAML file, by path.
 
     Args:
-        name_or_path: of the recipe.
-        overrides: ``KEY=VALUE`` each, as `read_values` takes them.
+        name_or_path: Name of the recipe.
+        overrides: Overrides of the form ``KEY=VALUE``; see `read_values`.
 
     Raises:
-        RecipeError: there is none, or a setting in it is wrong.
+        RecipeError: The recipe does not exist, or one of its settings is wrong.
     """
     values = read_values(name_or_path, overrides)
     kind = values.pop("kind", EMOTION)

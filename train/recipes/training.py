@@ -37,45 +37,49 @@ class TrainingConfig:
     """How the weights are found.
 
     Attributes:
-        epochs: passes over the training split.
-        batch_size: images a step, over all devices together.
-        augment: ``"random_resized_crop"`` cuts a random fraction of the colour stimulus;
-            ``"random_crop"`` cuts a square from the photo brought to the selector's ``resize``, as
-            the paper does.
-        crop: side in pixels of the random crop.
-        crop_scale: least and greatest fraction of the image's area in a resized crop.
-        flip: mirror half of the crops.
-        colour: keep the colour stimulus in the cache (3*S*S bytes a photo); without it the photos
-            are decoded in every epoch.
-        optimizer: ``"adamw"``, or ``"adam"``, whose weight decay is part of the gradient.
-        schedule: ``"one_cycle"`` rises to the learning rates and falls to nothing over the whole
-            run; ``"step"`` starts with them and multiplies by ``step_factor`` every
-            ``step_epochs`` epochs.
-        step_epochs: see ``schedule``.
-        step_factor: see ``schedule``.
-        lr_backbone: (peak) learning rate of Global-Net.
-        lr: (peak) learning rate of everything else.
-        weight_decay: of the optimiser.
-        polarity_weight: lambda of Eq. 18.
-        branch_weight: of the loss of each branch answering alone, added to the loss of all
+        epochs: Number of passes over the training split.
+        batch_size: Number of images in a step, over all devices together.
+        augment: Augmentation. ``"random_resized_crop"`` cuts a random fraction of the colour
+            stimulus; ``"random_crop"`` cuts a square from the photo brought to the selector's
+            ``resize``, as the paper does.
+        crop: Side of the random crop, in pixels.
+        crop_scale: Smallest and largest fraction of the image's area in a resized crop.
+        flip: Whether half of the crops are mirrored.
+        colour: Whether the cache keeps the colour stimulus (3*S*S bytes a photo); without it the
+            photos are decoded in every epoch.
+        optimizer: Optimiser: ``"adamw"``, or ``"adam"``, whose weight decay is part of the
+            gradient.
+        schedule: Schedule of the learning rates. ``"one_cycle"`` rises to the learning rates and
+            falls to nothing over the whole run; ``"step"`` starts with them and multiplies by
+            ``step_factor`` every ``step_epochs`` epochs.
+        step_epochs: Number of epochs between two steps of the ``step`` schedule.
+        step_factor: Factor of each step of the ``step`` schedule.
+        lr_backbone: Learning rate of Global-Net, at its peak.
+        lr: Learning rate of everything else, at its peak.
+        weight_decay: Weight decay of the optimiser.
+        polarity_weight: Weight lambda of the polarity loss (Eq. 18).
+        branch_weight: Weight of the loss of each branch answering alone, added to the loss of all
             together; 0, as in the paper, leaves it out. Without it the branch that learns fastest
             does the work and the others stay weak.
-        label_smoothing: fraction of the label that is spread evenly over the wheel.
-        soft_label_share: of what trained models say of the photos in the labels, where their
-            predictions are given (`train.fitting.soft_labels`).
-        mixup: blend the photos of a batch in pairs, by a fraction drawn from Beta(mixup, mixup); 0
-            blends none. 0.2 leaves most photos nearly as they are, 1 draws every fraction alike.
-        freeze_stages: first stages of Global-Net's backbone that keep their initial weights, the
-            stem with them; 0 trains all.
-        ema: decay of the running average of the weights that is validated and kept in their
-            stead; 0: none.
-        early_stopping: end after so many epochs without a better validation accuracy; 0: never.
-        keep: the model is made of the ``"last"`` epoch's weights or those of the ``"best"``
-            validation accuracy.
-        calibrate: give each branch a temperature, fitted on the validation split, at the end.
-        precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
-        devices: how many; ``"auto"``: all GPUs there are, else one CPU.
-        deterministic: refuse operations that give other results when repeated; a CPU has none.
+        label_smoothing: Fraction of the label that is spread evenly over the wheel.
+        soft_label_share: Weight of the trained models' predictions in the labels, where predictions
+            are given (distillation, `train.fitting.soft_labels`).
+        mixup: Parameter of mixup: photos of a batch are blended in pairs with a weight from
+            Beta(mixup, mixup); 0 blends none, 0.2 leaves most photos nearly unchanged, 1 draws
+            weights uniformly.
+        freeze_stages: Number of the first stages of Global-Net's backbone that keep their initial
+            weights, the stem with them; 0 trains all.
+        ema: Decay of the exponential moving average of the weights that is validated and kept in
+            their place; 0 uses none.
+        early_stopping: Number of epochs without a better validation accuracy after which training
+            ends; 0 never ends early.
+        keep: Weights of the model: those of the ``"last"`` epoch or of the ``"best"`` validation
+            accuracy.
+        calibrate: Whether each branch gets a temperature, fitted on the validation split, at the
+            end.
+        precision: Floating-point precision, ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
+        devices: Number of devices; ``"auto"`` uses all GPUs, or one CPU without any.
+        deterministic: Whether operations that are not deterministic are refused; a CPU has none.
         checkpoint_every: Steps between two checkpoints within an epoch, from which a run can be
             resumed; 0: checkpoints at the end of each epoch only.
     """

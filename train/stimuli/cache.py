@@ -33,11 +33,11 @@ class StimuliCache:
     """Stimuli of the rows of a table, by row number. Made by `build_cache`.
 
     Attributes:
-        folder: where they lie.
-        rows: how many rows the table has.
-        refused: rows without stimuli, with the reason.
-        selected: how many photos had to be selected when the cache was opened.
-        bytes_per_image: on disk, on average.
+        folder: Folder of the cache.
+        rows: Number of rows of the table.
+        refused: Reasons by row, for rows without stimuli.
+        selected: Number of photos that were selected when the cache was opened.
+        bytes_per_image: Mean size of a photo's stimuli on disk, in bytes.
     """
 
     def __init__(
@@ -114,21 +114,21 @@ def build_cache(
     """Open the cache of ``table`` under ``selector``, selecting what is missing.
 
     Args:
-        table: columns ``path`` and ``sha256``, as the data sets yield them.
-        selector: the frozen selectors.
-        root: folder that holds caches.
-        files: what the selector was built from.
-        colour: keep the square colour image, 3*S*S bytes a photo; without it training decodes the
-            photos in every epoch.
+        table: Table with columns ``path`` and ``sha256``, as the data sets yield it.
+        selector: Frozen selectors of the stimuli.
+        root: Folder of the caches.
+        files: Files that the selector was built from.
+        colour: Whether the square colour image is kept, 3*S*S bytes a photo; without it training
+            decodes the photos in every epoch.
         workers: Number of processes that select.
         shard_size: Largest number of photos in a shard; a killed process loses at most that many.
-        on_progress: called with (rows done, rows in all) while photos are selected.
+        on_progress: Callback with (rows done, rows in all) while photos are selected.
 
     Returns:
-        The cache; rows that cannot be decoded are in its ``refused``, with the reason.
+        Cache of the stimuli; rows that cannot be decoded are in its ``refused``, with the reason.
 
     Raises:
-        CacheError: what is there is damaged or stale, or a selecting process died.
+        CacheError: The cache is damaged or stale, or a selecting process died.
     """
     identity = fingerprint(selector, files, colour=colour)
     shards = ShardFolder(

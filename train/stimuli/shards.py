@@ -40,8 +40,8 @@ class Index:
     """What a folder holds.
 
     Attributes:
-        places: for each photo, by SHA-256, its shard and its row in there.
-        refused: why there is nothing of a photo, by SHA-256.
+        places: Shard and row of each photo, by SHA-256.
+        refused: Reason why a photo has no stimuli, by SHA-256.
     """
 
     places: dict[str, tuple[Path, int]] = field(default_factory=dict)
@@ -52,12 +52,12 @@ class ShardFolder:
     """The folder of one selector's stimuli.
 
     Args:
-        folder: created if it is not there.
-        fingerprint: of the selector; what is in the folder must be of the same.
-        description: what else ``cache.json`` says, for people.
+        folder: Folder of the cache, created if it does not exist.
+        fingerprint: Fingerprint of the selector, which that of the folder must equal.
+        description: Further entries of ``cache.json``, for people.
 
     Raises:
-        CacheError: the folder is of another selector or format, or damaged.
+        CacheError: The folder is of another selector or format, or damaged.
     """
 
     def __init__(self, folder: Path, *, fingerprint: str, description: dict[str, Any]) -> None:
@@ -94,9 +94,9 @@ class ShardFolder:
         """Add a shard.
 
         Args:
-            keys: the photos, by SHA-256.
-            tensors: each stacked over the photos, in the order of ``keys``.
-            refused: photos that are not in ``keys``, with the reason.
+            keys: SHA-256 of the photos.
+            tensors: Tensors by name, stacked over the photos in the order of ``keys``.
+            refused: Reasons by SHA-256, for photos that are not in ``keys``.
         """
         names = "\n".join([*keys, *sorted(refused)])
         # The same photos give the same name: who does another's work again replaces it by itself.

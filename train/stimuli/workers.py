@@ -39,8 +39,8 @@ class SelectorFiles:
     """Files that a selector is built from, beside its settings and weights.
 
     Attributes:
-        landmarks: dlib's 5-point landmark predictor.
-        face_detector: dlib's ``cnn`` face detector, where the settings ask for it.
+        landmarks: Path of dlib's 5-point landmark predictor.
+        face_detector: Path of dlib's ``cnn`` face detector, where the settings need it.
     """
 
     landmarks: Path
@@ -90,18 +90,18 @@ def select_all(
     """Select photos and keep the stimuli as shards.
 
     Args:
-        photos: all different.
-        selector: for the work in this process, and whose weights the pool gets.
-        task: settings and place.
+        photos: Photos, all different.
+        selector: Selector of this process, whose weights the pool gets.
+        task: Settings and place of the stimuli.
         workers: Number of processes; with 1 the work is done in this one.
         shard_size: Largest number of photos in a shard.
-        on_photos: called with how many photos are done.
+        on_photos: Callback with the number of photos done.
 
     Returns:
         Photos whose file was missing or had changed; they are recorded nowhere.
 
     Raises:
-        CacheError: a process of the pool died.
+        CacheError: A process of the pool died.
     """
     size = min(shard_size, max(ceil(len(photos) / workers), 1))
     jobs = [photos[start : start + size] for start in range(0, len(photos), size)]
@@ -170,9 +170,9 @@ def pack(stimuli: Stimuli, *, count: int, colour: bool) -> dict[str, torch.Tenso
     """Stimuli of B photos as the tensors that are kept: features in half precision, N places each.
 
     Args:
-        stimuli: as selected.
-        count: N; what is missing to it is masked out.
-        colour: keep the square colour image too.
+        stimuli: Stimuli of the photos, as selected.
+        count: Number N of objects; missing ones are masked out.
+        colour: Whether the square colour image is kept too.
     """
     objects, faces = stimuli.objects, stimuli.faces
     of_objects = {

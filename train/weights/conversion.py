@@ -21,12 +21,12 @@ class Conversion:
     """A foreign file in the layout of a weights file.
 
     Attributes:
-        kind: of the network.
-        name: what the weights are called if nobody says otherwise.
-        about: what the file turned out to be, in words.
-        settings: what the network must be told.
-        tensors: under the network's own names; floating-point ones float32.
-        used: names, in the foreign file, of the tensors that were taken.
+        kind: Kind of the network.
+        name: Default name of the weights.
+        about: Description of the file's content.
+        settings: Settings that the network needs.
+        tensors: Tensors under the network's own names; floating-point ones float32.
+        used: Names of the tensors that were taken, as in the imported file.
     """
 
     kind: str
@@ -43,7 +43,7 @@ def take(source: Mapping[str, torch.Tensor], wanted: Wanted) -> dict[str, torch.
     ``num_batches_tracked`` may be missing, as in files of before 2018: it starts at 0.
 
     Raises:
-        NotThis: a tensor is missing, has another shape, or is not finite.
+        NotThis: A tensor is missing, has another shape, or is not finite.
     """
     taken: dict[str, torch.Tensor] = {}
     for ours, (theirs, shape) in wanted.items():

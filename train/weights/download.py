@@ -45,7 +45,7 @@ def download(url: str, target: Path, on_progress: OnBytes, pause: Callable[[floa
 
     Raises:
         ConnectionLost: Several connections in a row brought nothing new.
-        WeightsError: the server has no such file, or the address is not to be used.
+        WeightsError: The server does not have the file, or the address must not be used.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")

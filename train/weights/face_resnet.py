@@ -29,7 +29,7 @@ def convert_face_resnet(source: Mapping[str, torch.Tensor]) -> Conversion:
     """The trunk in the layout of `FaceResNet`.
 
     Raises:
-        NotThis: it is a ResNet of another depth.
+        NotThis: The file is a ResNet of another depth.
     """
     width = len(source["conv1.weight"])
     with torch.device("meta"):

@@ -27,10 +27,10 @@ class Fetched:
     """What a fetch brought.
 
     Attributes:
-        path: the file.
-        sha256: hex.
-        checked: what the SHA-256 was compared with, in words.
-        temporary: the file was downloaded and may be deleted once it is imported.
+        path: Path of the file.
+        sha256: SHA-256 of the file, in hexadecimal digits.
+        checked: Description of what the SHA-256 was compared with.
+        temporary: Whether the file was downloaded and may be deleted after the import.
     """
 
     path: Path
@@ -50,16 +50,16 @@ def fetch(
     """Get a published file.
 
     Args:
-        name: a key of `SOURCES`.
-        home: the weights home; downloads and the record lie in it.
-        place: a mirror: an address (of the file, or of the folder that holds it), or a local folder
+        name: Name of the weights, a key of `SOURCES`.
+        home: Folder of the weights, downloads and record.
+        place: Mirror: an address (of the file, or of the folder that holds it), or a local folder
             (or file); the published address if left out.
-        on_progress: called with the bytes so far and all of them (0: not known).
-        pause: waits for so many seconds.
+        on_progress: Callback with (bytes so far, bytes in all), the latter 0 where unknown.
+        pause: Function that waits for a number of seconds.
 
     Raises:
-        WeightsError: it is not known, not to be had, or not the published file; the message says
-            what to do.
+        WeightsError: The name is unknown, the file cannot be fetched, or it is not the published
+            one; the message says what to do.
     """
     if name not in SOURCES:
         raise WeightsError(f"unknown weights '{name}': expected one of {', '.join(SOURCES)}")
@@ -116,7 +116,7 @@ def _check(name: str, published: Published, digest: str, where: str | Path, home
     """Compare with what is published and with what came before; record what is new.
 
     Raises:
-        WeightsError: it is another file.
+        WeightsError: The file is another one.
     """
     record = home / RECORD
     known = _read_record(record)

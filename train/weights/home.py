@@ -47,10 +47,11 @@ class Header:
     """What a weights file says of itself.
 
     Attributes:
-        kind: of the network that it fills, one of `KINDS`.
-        settings: what that network must be told, such as its vocabulary.
-        source: where the weights came from, in words.
-        sha256: hex, of the file that they were imported from; empty where there was none.
+        kind: Kind of the network that the weights are for, one of `KINDS`.
+        settings: Settings that the network needs, such as its vocabulary.
+        source: Description of the weights' origin.
+        sha256: SHA-256 of the file that they were imported from, in hexadecimal digits; empty
+            without one.
     """
 
     kind: str
@@ -72,7 +73,7 @@ def check_name(name: str) -> str:
     """``name``, if weights can be called so.
 
     Raises:
-        WeightsError: they cannot.
+        WeightsError: The weights cannot be loaded.
     """
     if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise WeightsError(
@@ -88,7 +89,7 @@ def find_weights(name: str) -> Path:
     A name that ends in .safetensors is a path.
 
     Raises:
-        WeightsMissing: there is no such file; the message says how to get it.
+        WeightsMissing: The file does not exist; the message says how to get it.
     """
     if name.endswith(SUFFIX):
         path = Path(name).expanduser()
@@ -114,7 +115,7 @@ def read_header(path: Path) -> Header:
     """What the file says of itself.
 
     Raises:
-        WeightsError: it is not a weights file of this format.
+        WeightsError: The file is not a weights file of this format.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -127,7 +128,7 @@ def read_weights(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
     """Header and tensors of a weights file.
 
     Raises:
-        WeightsError: it is not a weights file of this format, or it is damaged.
+        WeightsError: The file is not a weights file of this format, or it is damaged.
     """
     header = read_header(path)
     try:
@@ -141,7 +142,7 @@ def write_weights(path: Path, header: Header, tensors: Mapping[str, torch.Tensor
     """Write a weights file, whole or not at all.
 
     Raises:
-        WeightsError: the folder cannot be written to.
+        WeightsError: The folder cannot be written to.
     """
     document = {
         "format": FORMAT,
@@ -174,7 +175,7 @@ def file_sha256(path: Path) -> str:
     """SHA-256 (hex) of a file.
 
     Raises:
-        WeightsError: it cannot be read.
+        WeightsError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:

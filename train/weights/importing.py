@@ -37,12 +37,12 @@ class Imported:
     """What an import came to.
 
     Attributes:
-        path: the weights file.
-        kind: of the network.
-        about: what the imported file turned out to be.
-        taken: how many of its tensors were used.
-        left: names of what was not used.
-        sha256: hex, of the weights file.
+        path: Path of the weights file.
+        kind: Kind of the network.
+        about: Description of the imported file.
+        taken: Number of tensors that were used.
+        left: Names of what was not used.
+        sha256: SHA-256 of the weights file, in hexadecimal digits.
     """
 
     path: Path
@@ -64,15 +64,15 @@ def import_weights(
     """Convert a published file into a weights file.
 
     Args:
-        file: any of the files that are known.
-        name: of the weights; the usual one for such a file if left out.
-        home: where the weights file goes, `weights_home` if left out.
-        objects: names of a Visual Genome detector's object classes, one a line, instead of the
-            published 1,600.
-        attributes: likewise, instead of the published 400.
+        file: Path of a file of a known kind.
+        name: Name of the weights; by default the usual one for such a file.
+        home: Folder of the weights file, by default `weights_home`.
+        objects: File with the names of a Visual Genome detector's object classes, one a line,
+            instead of the published 1,600.
+        attributes: File with the names of its attributes, one a line, instead of the published 400.
 
     Raises:
-        WeightsError: the file is none of those, or it is damaged, or the vocabularies do not fit.
+        WeightsError: The file is of no known kind, it is damaged, or the vocabularies do not fit.
     """
     checkpoint = read_checkpoint(file)
     digest = file_sha256(file)

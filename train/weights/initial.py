@@ -29,8 +29,8 @@ def initial_backbone(backbone: Backbone, name: str) -> None:
     """Fill a backbone, and its classifier if it has one.
 
     Raises:
-        WeightsMissing: there are no such weights on this machine.
-        WeightsError: they are not for this backbone.
+        WeightsMissing: The weights are not on this machine.
+        WeightsError: The weights are not for this backbone.
     """
     if name == "random":
         return
@@ -62,8 +62,8 @@ def initial_objects(source: ObjectSource, name: str) -> None:
     """Fill an object source.
 
     Raises:
-        WeightsMissing: there are no such weights on this machine.
-        WeightsError: they are not for this source, or name other classes than it does.
+        WeightsMissing: The weights are not on this machine.
+        WeightsError: The weights are not for this source, or name other classes.
     """
     if name == "random":
         return
@@ -91,8 +91,8 @@ def initial_expression(net: ExpressionNet, name: str) -> None:
     """Fill Expression-Net.
 
     Raises:
-        WeightsMissing: there are no such weights on this machine.
-        WeightsError: they are not for an Expression-Net, or for one of another width.
+        WeightsMissing: The weights are not on this machine.
+        WeightsError: The weights are not for an Expression-Net, or for one of another width.
     """
     if name == "random":
         return
@@ -111,12 +111,12 @@ def object_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A recipe's object settings, completed by what the weights file dictates.
 
     Args:
-        config: ``source`` and its settings, as in a recipe; what it says itself stands.
-        name: of the weights.
+        config: Object source and its settings, as in a recipe; settings that it names are kept.
+        name: Name of the weights.
 
     Raises:
-        WeightsMissing: there are no such weights on this machine.
-        WeightsError: they are for another source.
+        WeightsMissing: The weights are not on this machine.
+        WeightsError: The weights are for another source.
     """
     if name in ("random", "imagenet"):
         return dict(config)

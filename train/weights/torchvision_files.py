@@ -32,7 +32,7 @@ def convert_coco(source: Mapping[str, torch.Tensor]) -> Conversion:
     """``fasterrcnn_resnet50_fpn_v2`` in the layout of `CocoObjects`.
 
     Raises:
-        NotThis: it is another detector of torchvision's.
+        NotThis: The file is another detector of torchvision's.
     """
     with torch.device("meta"):
         detector = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
@@ -61,7 +61,7 @@ def convert_resnet(source: Mapping[str, torch.Tensor]) -> Conversion:
     """A ResNet in the layout of `Backbone.trunk`, its classifier beside it.
 
     Raises:
-        NotThis: it is none of the ResNets that are backbones here.
+        NotThis: The file is none of the ResNets that are backbones here.
     """
     found = {name for name in source if not name.startswith("fc.") and _COUNTERS not in name}
     for name in _RESNETS:

@@ -58,12 +58,12 @@ def convert_visual_genome(
     """One of the published files in the layout of `VisualGenomeObjects`.
 
     Args:
-        source: tensors under the names of either family.
-        objects: name of each object class.
-        attributes: name of each attribute; not used where the file has no attribute head.
+        source: Tensors under the names of either family.
+        objects: Name of each object class.
+        attributes: Name of each attribute; unused where the file has no attribute head.
 
     Raises:
-        NotThis: a tensor is missing or has another shape than in these files.
+        NotThis: A tensor is missing or has another shape than in these files.
     """
     logits = source.get("proposal_generator.rpn_head.objectness_logits.weight")
     rows = 0 if logits is None else len(logits)

@@ -24,7 +24,7 @@ def _names(path: Path | None, shipped: str) -> list[str]:
     """One name a line; of synonyms separated by commas, the first.
 
     Raises:
-        WeightsError: the file cannot be read, or a line of it is empty.
+        WeightsError: The file cannot be read, or one of its lines is empty.
     """
     if path is None:
         text = (resources.files("train.weights") / shipped).read_text(encoding="utf-8")

@@ -85,7 +85,7 @@ def requirements() -> list[str]:
     """What detectron2 needs beside `vea`'s own packages: the extra ``detectron2`` of setup.cfg.
 
     Raises:
-        VeaError: `vea` runs from a folder, without being installed.
+        VeaError: The program runs from a folder, without being installed.
     """
     # A checkout can hold the metadata of an earlier installation beside that of the present one.
     for distribution in importlib.metadata.distributions(name="vea"):
@@ -100,7 +100,7 @@ def fetch_pip(folder: Path) -> Path:
     """Put the pip that can fetch the archive into ``folder``, for `python` to run.
 
     Raises:
-        VeaError: it cannot be fetched, or has another content.
+        VeaError: The file cannot be fetched, or has another content.
     """
     asked = _pinned(folder / "pip.txt", FETCHER, FETCHER_SHA256)
     target = folder / "fetcher"
@@ -118,7 +118,7 @@ def fetch(folder: Path, *, pip: Sequence[str], sha256: str = SOURCE_SHA256) -> P
         sha256: SHA-256 that the archive must have, in hexadecimal digits.
 
     Raises:
-        VeaError: it cannot be fetched, or has another content.
+        VeaError: The file cannot be fetched, or has another content.
     """
     asked = _pinned(folder / "detectron2.txt", SOURCE, sha256)
     options = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
@@ -134,11 +134,11 @@ def build_wheel(archive: Path, folder: Path) -> Path:
     files with their hashes (Binary distribution format, PyPA specifications).
 
     Args:
-        archive: source archive (tar.gz, one folder at its top).
-        folder: where to write the wheel.
+        archive: Source archive (tar.gz, one folder at its top).
+        folder: Folder of the wheel.
 
     Returns:
-        The wheel.
+        Path of the wheel.
     """
     info = f"detectron2-{VERSION}.dist-info"
     files = {
@@ -181,7 +181,7 @@ def _run(pip: Sequence[str | Path], *, doing: str) -> None:
     """Run pip.
 
     Raises:
-        VeaError: it failed; the message says why, as far as pip tells.
+        VeaError: The command failed; the message gives pip's reason.
     """
     done = subprocess.run(
         pip,

@@ -42,11 +42,11 @@ class FerTable:
     """FER2013 in memory (83 MB when complete).
 
     Attributes:
-        pixels: uint8 array of shape Nx48x48, grey, 0 to 255.
-        labels: int64 array of N indices into `EXPRESSIONS`.
-        usage: N strings: ``Training``, ``PublicTest`` and ``PrivateTest`` as published, or
-            ``train``, ``val`` and ``test`` where the copy at hand says so.
-        refused: what was left out, names by reason.
+        pixels: Grey faces, uint8, Nx48x48, 0 to 255.
+        labels: Indices into `EXPRESSIONS`, int64, N.
+        usage: Usage of each face, N strings: ``Training``, ``PublicTest`` and ``PrivateTest`` as
+            published, or ``train``, ``val`` and ``test`` where the copy at hand says so.
+        refused: Names of what was left out, by reason.
     """
 
     pixels: np.ndarray
@@ -61,7 +61,7 @@ class FerTable:
         """Pixels and labels of one usage; ``Training`` and ``train`` are the same.
 
         Raises:
-            DatasetError: no face has that usage.
+            DatasetError: No face has that usage.
         """
         names = {"Training", "train"} if usage in ("Training", "train") else {usage}
         rows = np.isin(self.usage, sorted(names))
@@ -97,12 +97,13 @@ def read_fer2013(
     """Read FER2013 from the folder, or the file, that holds it.
 
     Args:
-        root: holds ``fer2013.csv``, ``icml_face_data.csv``, ``train.csv``, ``data.h5``, or folders
-            ``Training|PublicTest|PrivateTest|train|test/<expression>/*``; or is one of the files.
-        on_progress: called with (faces read, faces in all) while images are decoded.
+        root: One of the files, or a folder that holds ``fer2013.csv``, ``icml_face_data.csv``,
+            ``train.csv``, ``data.h5``, or folders
+            ``Training|PublicTest|PrivateTest|train|test/<expression>/*``.
+        on_progress: Callback with (faces read, faces in all) during the decoding of images.
 
     Raises:
-        DatasetError: there is no FER2013, or it is damaged; the message says where.
+        DatasetError: FER2013 was not found or is damaged; the message says where.
     """
     place = find_fer2013(Path(root))
     if place is None:

@@ -30,8 +30,8 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     """The images in emotion-named folders.
 
     Args:
-        root: holds the emotion folders, or split folders that hold them.
-        wheel: breaks the tie where the folders' names fit several wheels.
+        root: Folder of the emotion folders, or of split folders that hold them.
+        wheel: Wheel that is preferred where the folders' names fit several wheels.
     """
     places = _places(root)
     splits = _split_folders(root)
@@ -57,12 +57,12 @@ def read_folders(root: Path, wheel: Wheel, *, seed: int = 18) -> DatasetTable:
     """Read emotion-named folders, and no other layout; `reading.read_dataset` knows them all.
 
     Args:
-        root: holds the emotion folders, or split folders that hold them.
-        wheel: the emotions to expect.
-        seed: of the random split, where the folders give none.
+        root: Folder of the emotion folders, or of split folders that hold them.
+        wheel: Wheel of the expected emotions.
+        seed: Seed of the random split, where the folders give none.
 
     Raises:
-        DatasetError: no emotion-named folder with images was found.
+        DatasetError: No emotion-named folder with images was found.
     """
     root = Path(root)
     if not root.is_dir():
