@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from handler.values.prediction import Prediction, Refusal
+if TYPE_CHECKING:
+    from handler.values.prediction import Prediction, Refusal
 
 if TYPE_CHECKING:
     from jobs.monitoring.summary import Summary
@@ -19,6 +20,8 @@ _REASONS = 3  # objects listed for each photo
 
 def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
     """A table for people: what each photo evokes, by name."""
+    from handler.values.prediction import Refusal
+
     table = Table()
     table.add_column("photo", overflow="fold")
     for heading in ("emotion", "p", "then", "polarity", "p", "faces"):
@@ -43,6 +46,8 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
 
 def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
     """A table for people: the objects of each photo that were attended to most."""
+    from handler.values.prediction import Prediction
+
     table = Table(title="reasons", title_justify="left")
     table.add_column("photo", overflow="fold")
     table.add_column("object")

@@ -1,8 +1,12 @@
 """Objects of S3 through obstore, which spends a fraction of the processor time of boto3.
 
-Endpoint, region and credentials come from the same AWS settings, retries are our own, and failures
-are turned into botocore's, so that they mean the same and read the same. What obstore cannot do,
-boto3 does: keys that obstore would spell otherwise, and buckets of another region.
+Endpoint, region and credentials come from the same AWS settings, retries are our own, and error
+answers are read by botocore's parser, so that they mean the same and read the same. What obstore
+cannot do, boto3 does: keys that obstore would spell otherwise, buckets of another region, and
+answers that obstore cannot read, such as those without a Content-Length.
+
+Two differences remain, because obstore offers no way around them: it does not compare objects with
+the checksums that S3 sends along, and it follows redirects to other addresses.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any
 
 import obstore
 from botocore.exceptions import ClientError
+from botocore.parsers import create_parser
 from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import S3Store
 
@@ -26,13 +31,26 @@ from jobs.values.locations import S3Location
 _CONNECT, _READ, _WHOLE = timedelta(seconds=10), timedelta(seconds=60), timedelta(minutes=5)
 # botocore renews credentials that have less than ten minutes left.
 _CREDENTIALS = timedelta(minutes=10)
-_ANSWER = re.compile(r" - Server returned non-2xx status code: (\d{3})(.*)", re.DOTALL)
+_ANSWER = re.compile(r" - Server returned non-2xx status code: (\d{3})[^:]*: (.*)", re.DOTALL)
 _DEBUG = "\n\nDebug source"
 _MOVED = frozenset({301, 302, 307, 308})
+_MOVED_CODES = frozenset(
+    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+)
+# Messages about a server rather than about one object of it.
+_OF_THE_SERVER = ("redirect without LOCATION", "Content-Length Header missing")
 
 
-class _Elsewhere(Exception):
-    """The server says that the bucket is to be asked for in another region."""
+class _LeftToBoto3(Exception):
+    """An answer that boto3 may understand.
+
+    Attributes:
+        whole_bucket: Whether the bucket's other objects will be answered in the same way.
+    """
+
+    def __init__(self, *, whole_bucket: bool) -> None:
+        super().__init__()
+        self.whole_bucket = whole_bucket
 
 
 class ObstoreObjects:
@@ -45,7 +63,7 @@ class ObstoreObjects:
     def __init__(self, s3: S3) -> None:
         self._s3 = s3
         self._stores: dict[str, S3Store] = {}
-        self._elsewhere: set[str] = set()
+        self._left_to_boto3: set[str] = set()  # buckets
         self._lock = threading.Lock()
 
     def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
@@ -56,22 +74,34 @@ class ObstoreObjects:
                 (then nothing of it is downloaded).
             StorageError: wrong credentials or a missing bucket.
         """
+        by_boto3 = location.bucket in self._left_to_boto3 or not _is_plain(location.key)
 
         def attempt() -> tuple[bytes, str | None]:
-            store = self._store(location.bucket)
-            try:
-                answer = obstore.get(store, location.key)
-                refuse_large(answer.meta["size"], max_bytes)
-                return bytes(answer.bytes()), bare_etag(answer.meta["e_tag"])
-            except (BaseError, FileNotFoundError) as error:
-                raise self._as_botocore(error) from error
+            nonlocal by_boto3
+            if not by_boto3:
+                try:
+                    return self._get(location, max_bytes)
+                except TransientError:
+                    # The network failed, or the answer is one that obstore takes for such a
+                    # failure: boto3 has the last word on this object.
+                    by_boto3 = True
+                    raise
+                except _LeftToBoto3 as left:
+                    by_boto3 = True
+                    if left.whole_bucket:
+                        self._left_to_boto3.add(location.bucket)
+            return self._s3.get_once(location, max_bytes=max_bytes)
 
-        if location.bucket not in self._elsewhere and _is_plain(location.key):
-            try:
-                return self._s3.run(attempt, location, paced=True)
-            except _Elsewhere:
-                self._elsewhere.add(location.bucket)
-        return self._s3.fetch(location, max_bytes=max_bytes)
+        return self._s3.run(attempt, location, paced=True)
+
+    def _get(self, location: S3Location, max_bytes: int) -> tuple[bytes, str | None]:
+        store = self._store(location.bucket)
+        try:
+            answer = obstore.get(store, location.key)
+            refuse_large(answer.meta["size"], max_bytes)
+            return bytes(answer.bytes()), bare_etag(answer.meta["e_tag"])
+        except (BaseError, FileNotFoundError) as error:
+            raise self._as_botocore(error) from error
 
     def _store(self, bucket: str) -> S3Store:
         with self._lock:
@@ -103,21 +133,22 @@ class ObstoreObjects:
     def _as_botocore(self, error: Exception) -> Exception:
         said = str(error).partition(_DEBUG)[0]
         answer = _ANSWER.search(said)
-        if answer is None:
-            if isinstance(error, UnauthenticatedError):
-                self._s3.connection().credentials()  # fails as it did for obstore
+        if answer is not None:
+            return _answered(int(answer[1]), answer[2])
+        if isinstance(error, UnauthenticatedError):
+            self._s3.connection().credentials()  # fails as it did for obstore
+        if "HTTP error: " in said:
             return TransientError(f"{type(error).__name__}: {said.rpartition(' - ')[2]}")
-        status, body = int(answer[1]), answer[2]
-        code = _element("Code", body) or str(status)
-        if status in _MOVED or code == "AuthorizationHeaderMalformed":
-            return _Elsewhere()
-        return ClientError(
-            {
-                "Error": {"Code": code, "Message": _element("Message", body)},
-                "ResponseMetadata": {"HTTPStatusCode": status},
-            },
-            "GetObject",
-        )
+        return _LeftToBoto3(whole_bucket=any(part in said for part in _OF_THE_SERVER))
+
+
+def _answered(status: int, body: str) -> Exception:
+    """The error that boto3 makes of an answer that is no success."""
+    response = {"status_code": status, "headers": {}, "body": body.encode()}
+    parsed = create_parser("rest-xml").parse(response, None)
+    if status in _MOVED or parsed["Error"]["Code"] in _MOVED_CODES:
+        return _LeftToBoto3(whole_bucket=True)
+    return ClientError(parsed, "GetObject")
 
 
 def _is_plain(key: str) -> bool:
@@ -136,8 +167,3 @@ def _client_options() -> Any:
     if bundle := os.environ.get("AWS_CA_BUNDLE"):
         options["root_certificate"] = Path(bundle).read_bytes()
     return options
-
-
-def _element(name: str, text: str) -> str:
-    found = re.search(f"<{name}>([^<]*)</{name}>", text)
-    return found[1] if found else ""

@@ -9,6 +9,8 @@ them apart.
 
 from __future__ import annotations
 
+from http.client import responses
+
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
@@ -128,8 +130,17 @@ def code_of(error: ClientError) -> str:
 
 def _said(error: Exception) -> str:
     if isinstance(error, ClientError):
-        return f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
+        return _said_by_server(error)
     return str(error) if isinstance(error, TransientError) else f"{type(error).__name__}: {error}"
+
+
+def _said_by_server(error: ClientError) -> str:
+    """Code and message of an answer; its HTTP status where it has none, such as a proxy's page."""
+    message = error.response.get("Error", {}).get("Message") or ""
+    if code := code_of(error):
+        return f"{code}: {message}" if message else code
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return f"{status}: {message or responses.get(status, '')}"
 
 
 def one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from jobs.storage.errors import ObjectUnavailable, StorageError, classify_error, code_of
 from jobs.storage.rate_limit import Closed
-from jobs.storage.retry import Retries, RetriesExhausted
+from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3_client import Connection, connect
 from jobs.values.job import RetryPolicy
 from jobs.values.locations import S3Location
@@ -58,21 +58,25 @@ class S3:
                 (then nothing of it is downloaded).
             StorageError: wrong credentials or a missing bucket.
         """
+        return self.run(lambda: self.get_once(location, max_bytes=max_bytes), location, paced=True)
 
-        def attempt() -> tuple[bytes, str | None]:
-            answer = self._client().get_object(Bucket=location.bucket, Key=location.key)
-            body, size = answer["Body"], answer.get("ContentLength")
-            try:
-                if size is not None:
-                    refuse_large(size, max_bytes)
-                # Without a length, one byte too many is enough to know.
-                data: bytes = body.read(None if size is not None else max_bytes + 1)
-                refuse_large(len(data), max_bytes)
-            finally:
-                body.close()
-            return data, bare_etag(answer.get("ETag"))
-
-        return self.run(attempt, location, paced=True)
+    def get_once(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+        """One attempt at `fetch`, whose errors are botocore's; for `run`."""
+        client = self._client()
+        try:
+            answer = client.get_object(Bucket=location.bucket, Key=location.key)
+        except ValueError as error:  # a header that is not what it should be
+            raise TransientError(f"the answer cannot be read: {error}") from error
+        body, size = answer["Body"], answer.get("ContentLength")
+        try:
+            if size is not None:
+                refuse_large(size, max_bytes)
+            # Without a length, one byte too many is enough to know.
+            data: bytes = body.read(None if size is not None else max_bytes + 1)
+            refuse_large(len(data), max_bytes)
+        finally:
+            body.close()
+        return data, bare_etag(answer.get("ETag"))
 
     def download(self, location: S3Location, file: IO[bytes]) -> None:
         """Copy an object of any size into ``file``, block by block.

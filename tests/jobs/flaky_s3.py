@@ -2,7 +2,8 @@
 
 It keeps objects in memory, knows GET only, and checks no signatures. ``faults[key]`` is a list of
 what happens to the next requests for a key ("cut", "reset", "503", "403 AccessDenied"); when it is
-used up, they succeed. ``capacity`` is how many requests at a time it bears before it says SlowDown.
+used up, they succeed. ``answers[key]`` is sent byte for byte whenever a key is asked for, and ends
+the connection. ``capacity`` is how many requests at a time it bears before it says SlowDown.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class FlakyS3(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Requests)
         self.objects: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
+        self.answers: dict[str, bytes] = {}
         self.requests = Counter[str]()
         self.keys: set[str] = set()
         self.capacity = 1000
@@ -68,7 +70,10 @@ class _Requests(BaseHTTPRequestHandler):
         faults = self.server.faults.get(key)
         fault = faults.pop(0) if faults else "none"
         data = self.server.objects.get(key)
-        if fault[0].isdigit():
+        if key in self.server.answers:
+            self.wfile.write(self.server.answers[key])
+            self.close_connection = True
+        elif fault[0].isdigit():
             status, _, code = fault.partition(" ")
             self._refuse(int(status), code or "SlowDown")
         elif fault == "reset":

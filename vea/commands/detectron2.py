@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -87,6 +86,8 @@ def requirements() -> list[str]:
     Raises:
         VeaError: The program runs from a folder, without being installed.
     """
+    import importlib.metadata  # takes longer than all else here
+
     # A checkout can hold the metadata of an earlier installation beside that of the present one.
     for distribution in importlib.metadata.distributions(name="vea"):
         split = [line.partition(";") for line in distribution.requires or []]

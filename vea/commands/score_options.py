@@ -146,7 +146,8 @@ FetchThreads = Annotated[
 Fetcher = Annotated[
     Literal["boto3", "obstore"],
     typer.Option(
-        help="What fetches from S3; obstore takes less CPU and needs the extra 'fast'.",
+        help="Client that fetches from S3; obstore takes less CPU time, but does not verify the "
+        "checksums that S3 sends, and follows redirects.",
         rich_help_panel=_WORK,
     ),
 ]

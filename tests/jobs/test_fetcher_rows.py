@@ -1,0 +1,192 @@
+"""Whatever an S3 server answers, both fetchers make the same row of it.
+
+Each answer is sent byte for byte by a server of the test, and asked for through boto3 and obstore.
+"""
+
+import base64
+import gzip
+import hashlib
+import zlib
+
+import pytest
+from flaky_s3 import flaky_s3
+
+from jobs.fetching.fetcher import Fetcher
+from jobs.storage.errors import ObjectUnavailable, StorageError
+from jobs.storage.s3 import S3
+from jobs.values.job import RetryPolicy
+
+pytest.importorskip("obstore")
+
+QUICK = RetryPolicy(attempts=2, base=0.001)
+PHOTO = bytes(range(256)) * 4
+MAX_BYTES = 10_000
+LENGTH = f"Content-Length: {len(PHOTO)}"
+ETAG = f'ETag: "{hashlib.md5(PHOTO).hexdigest()}"'
+DATE = "Last-Modified: Wed, 21 Oct 2026 07:28:00 GMT"
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def answer(status, *headers, body=b""):
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+
+
+def photo(*headers, body=PHOTO):
+    return answer("200 OK", *headers, body=body)
+
+
+def error(status, body, *headers):
+    return answer(status, f"Content-Length: {len(body)}", *headers, body=body)
+
+
+def xml(code, message="as told"):
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+def in_chunks(body, end=b"0\r\n\r\n"):
+    return b"%x\r\n%b\r\n" % (len(body), body) + end
+
+
+def crc32(body):
+    return base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
+PACKED = gzip.compress(PHOTO, mtime=0)
+# What is answered -> kind of the row ("ok" if there is an image), and a part of its reason.
+ANSWERS = {
+    "plain": (photo(LENGTH, ETAG, DATE), "ok", ""),
+    "chunks": (photo(CHUNKED, ETAG, DATE, body=in_chunks(PHOTO)), "ok", ""),
+    "chunks cut": (photo(CHUNKED, ETAG, DATE, body=in_chunks(PHOTO)[:500]), "unreachable", ""),
+    "chunks without end": (photo(CHUNKED, ETAG, body=in_chunks(PHOTO, b"")), "unreachable", ""),
+    "no length": (photo("Connection: close", ETAG, DATE), "ok", ""),
+    "HTTP/1.0": (photo(ETAG, DATE).replace(b"HTTP/1.1", b"HTTP/1.0"), "ok", ""),
+    "large": (photo("Content-Length: 99999", ETAG, DATE), "too-large", "99999 bytes; at most"),
+    "large chunks": (photo(CHUNKED, ETAG, body=in_chunks(PHOTO * 20)), "too-large", "at most"),
+    "shorter than its length": (photo(LENGTH, ETAG, DATE, body=PHOTO[:-9]), "unreachable", ""),
+    "length no number": (photo("Content-Length: many", ETAG), "unreachable", "cannot be read"),
+    "two lengths": (photo(LENGTH, "Content-Length: 5", ETAG), "unreachable", "Content-Length"),
+    "nothing in it": (photo("Content-Length: 0", ETAG, DATE, body=b""), "ok", ""),
+    "no etag": (photo(LENGTH, DATE), "ok", ""),
+    "weak etag": (photo(LENGTH, 'ETag: W/"abc"', DATE), "ok", ""),
+    "bare etag": (photo(LENGTH, "ETag: abc", DATE), "ok", ""),
+    "etag not ASCII": (photo(LENGTH, 'ETag: "\u00e9"', DATE), "ok", ""),
+    "no date": (photo(LENGTH, ETAG), "ok", ""),
+    "date of ISO": (photo(LENGTH, ETAG, "Last-Modified: 2026-10-21T07:28:00Z"), "ok", ""),
+    "date no date": (photo(LENGTH, ETAG, "Last-Modified: once"), "unreachable", "cannot be read"),
+    "metadata not ASCII": (photo(LENGTH, ETAG, DATE, "x-amz-meta-by: M\u00fcller"), "ok", ""),
+    "checksum": (photo(LENGTH, ETAG, DATE, f"x-amz-checksum-crc32: {crc32(PHOTO)}"), "ok", ""),
+    "checksum of parts": (
+        photo(LENGTH, ETAG, f"x-amz-checksum-crc32: {crc32(b'')}-3"),
+        "ok",
+        "",
+    ),
+    "gzip": (
+        photo(f"Content-Length: {len(PACKED)}", "Content-Encoding: gzip", ETAG, body=PACKED),
+        "ok",
+        "",
+    ),
+    "header folded": (photo(LENGTH, ETAG, DATE, "x-a: b\r\n c"), "ok", ""),
+    "no answer": (b"", "unreachable", ""),
+    "no HTTP": (b"hello there\r\n\r\n", "unreachable", ""),
+    "204": (answer("204 No Content", ETAG), "ok", ""),
+    "moved": (error("301 Moved", xml("PermanentRedirect")), "refused", "PermanentRedirect"),
+    "304": (answer("304 Not Modified", ETAG), "refused", "304: Not Modified"),
+    "400": (error("400 X", b""), "refused", "400: Bad Request"),
+    "400 page": (error("400 X", b"<html>\n</html>"), "refused", "400: Bad Request"),
+    "401": (error("401 X", b""), "refused", "401: Unauthorized"),
+    "403": (error("403 X", b""), "forbidden", "403: Forbidden"),
+    "403 page": (error("403 X", b"<html>\n</html>"), "forbidden", "(403: Forbidden)"),
+    "403 JSON": (error("403 X", b'{"code": 1}'), "forbidden", "403: Forbidden"),
+    "403 chunks": (answer("403 X", CHUNKED, body=in_chunks(xml("No"))), "forbidden", "No: as told"),
+    "403 cut": (answer("403 X", "Content-Length: 500", body=xml("No")), "forbidden", "No: as told"),
+    "403 packed": (error("403 X", gzip.compress(xml("No"))), "forbidden", "403: Forbidden"),
+    "403 escaped": (error("403 X", xml("No", "a &lt;b&gt; &amp; c")), "forbidden", "No: a <b> & c"),
+    "403 CDATA": (error("403 X", xml("No", "<![CDATA[a <b>]]>")), "forbidden", "No: a <b>"),
+    "403 no message": (error("403 X", xml("No", "")), "forbidden", "(No)"),
+    "403 Latin-1": (
+        error("403 X", xml("No", "\u00e9").decode().encode("latin-1")),
+        "forbidden",
+        "",
+    ),
+    "403 long": (error("403 X", xml("No", "word " * 200)), "forbidden", "No: word word"),
+    "archived": (error("403 X", xml("InvalidObjectState")), "forbidden", "InvalidObjectState"),
+    "404": (error("404 X", b""), "missing", "no such object"),
+    "404 version": (error("404 X", xml("NoSuchVersion")), "missing", "no such object"),
+    "405": (error("405 X", xml("MethodNotAllowed")), "refused", "MethodNotAllowed"),
+    "410": (error("410 X", b""), "refused", "410: Gone"),
+    "416": (error("416 X", b""), "refused", "416: "),
+    "429": (error("429 X", b""), "unreachable", "429: Too Many Requests"),
+    "500 page": (error("500 X", b"<html>\n</html>"), "unreachable", "500: Internal Server Error"),
+    "503": (error("503 X", xml("SlowDown")), "unreachable", "SlowDown: as told"),
+    "599": (error("599 X", b""), "refused", "599"),
+    "slow": (error("400 X", xml("RequestTimeout")), "unreachable", "RequestTimeout"),
+    "expired": (error("400 X", xml("ExpiredToken")), "stop", "refuses the credentials"),
+    "no bucket": (error("404 X", xml("NoSuchBucket")), "stop", "'bucket' does not exist"),
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with flaky_s3() as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+
+
+@pytest.fixture
+def row(server, settings):
+    """What comes of an answer with a fetcher: its kind, and content and ETag, or the reason."""
+
+    def fetch(client, sent):
+        server.answers["photo.jpg"] = sent
+        fetcher = Fetcher(S3(policy=QUICK), max_bytes=MAX_BYTES, client=client)
+        try:
+            fetched = fetcher.fetch("s3://bucket/photo.jpg")
+        except ObjectUnavailable as unavailable:
+            return unavailable.kind, unavailable.reason
+        except StorageError as stop:
+            return "stop", str(stop)
+        return "ok", fetched.data, fetched.etag
+
+    return fetch
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_both_fetchers_make_the_same_row_of_an_answer(row, name):
+    sent, kind, reason = ANSWERS[name]
+    by_boto3, by_obstore = row("boto3", sent), row("obstore", sent)
+    assert by_boto3 == by_obstore
+    assert by_boto3[0] == kind
+    if kind != "ok":
+        assert reason in by_boto3[1]
+
+
+def test_only_boto3_verifies_the_checksums_of_s3(row):
+    sent = photo(LENGTH, ETAG, DATE, f"x-amz-checksum-crc32: {crc32(b'other')}")
+    kind, reason = row("boto3", sent)
+    assert kind == "unreachable"
+    assert "did not match calculated checksum" in reason
+    assert row("obstore", sent)[0] == "ok", "then obstore can be the default"
+
+
+def test_only_obstore_follows_redirects(row):
+    with flaky_s3() as elsewhere:
+        elsewhere.objects["photo.jpg"] = PHOTO
+        sent = error("302 Found", b"", f"Location: {elsewhere.endpoint}/bucket/photo.jpg")
+        assert row("boto3", sent) == ("refused", "S3 answers 302: Found")
+        assert not elsewhere.requests
+        assert row("obstore", sent)[0] == "ok", "then obstore can be the default"
+
+
+def test_a_server_without_lengths_is_asked_by_boto3_alone_from_then_on(server, settings):
+    server.answers["photo.jpg"] = photo(CHUNKED, ETAG, DATE, body=in_chunks(PHOTO))
+    fetcher = Fetcher(S3(policy=QUICK), max_bytes=MAX_BYTES, client="obstore")
+    server.requests.clear()
+    for requests in (2, 3):
+        assert fetcher.fetch("s3://bucket/photo.jpg").data == PHOTO
+        assert server.requests["photo.jpg"] == requests
