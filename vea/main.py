@@ -104,7 +104,7 @@ def main() -> None:
         build_app()()
     except VeaError as error:
         errors.print(f"vea: {error}", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:

@@ -20,7 +20,7 @@ from jobs.lists.columns import ListError
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.storage.s3 import S3
 from jobs.values.layout import IDENTITY, RUN
-from jobs.values.locations import S3Location, is_s3
+from jobs.values.locations import S3Location, is_on_s3
 
 LISTING = f"{RUN}list.txt.gz"
 
@@ -48,7 +48,7 @@ def snapshot_prefix(location: str, folder: Folder, s3: S3) -> str:
         ListError: there are no images, or the output folder belongs to other ones.
         StorageError: S3 does not list them.
     """
-    where = location if is_s3(location) else os.path.abspath(location)
+    where = location if is_on_s3(location) else os.path.abspath(location)
     title = _line(f"# images under {where}")
     try:
         there = folder.read(LISTING)
@@ -68,7 +68,7 @@ def _pack(title: bytes, where: str, s3: S3) -> bytes:
     packed, count = io.BytesIO(), 0
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
         file.write(title)
-        for image in _on_s3(where, s3) if is_s3(where) else _below(where):
+        for image in _on_s3(where, s3) if is_on_s3(where) else _below(where):
             if image.lower().endswith(_ENDINGS):
                 file.write(_line(image))
                 count += 1

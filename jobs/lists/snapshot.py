@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from jobs.lists.columns import ListError
 from jobs.storage.s3 import S3
-from jobs.values.locations import S3Location, is_s3
+from jobs.values.locations import S3Location, is_on_s3
 
 _BLOCK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
@@ -122,7 +122,7 @@ def snapshot_list(location: str, s3: S3 | None) -> Iterator[ListSnapshot]:
     """
     with tempfile.TemporaryFile() as file:
         try:
-            if is_s3(location):
+            if is_on_s3(location):
                 (s3 or S3(threads=1)).download(_parse(location), file)
             else:
                 _copy_local(Path(location), file)

@@ -23,7 +23,7 @@ from jobs.storage.errors import one_line
 from jobs.storage.folders import Folder, open_folder
 from jobs.storage.s3 import S3
 from jobs.values.layout import MANIFEST, SUCCESS
-from jobs.values.locations import S3Location, is_s3
+from jobs.values.locations import S3Location, is_on_s3
 
 _ATTEMPTS = 5
 
@@ -173,7 +173,7 @@ def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
 
 def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
     """What makes Delta reach S3 as everything else here does."""
-    if not is_s3(table):
+    if not is_on_s3(table):
         return None
     bucket = S3Location.parse(f"{table.rstrip('/')}/_").bucket
     connection = s3.connection()

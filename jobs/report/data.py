@@ -25,7 +25,7 @@ from jobs.output.parquet import OK, ROW_GROUP
 from jobs.storage.folders import Folder, ObjectMissing, open_folder
 from jobs.storage.s3 import S3
 from jobs.values.layout import MANIFEST, SUCCESS
-from jobs.values.locations import is_s3
+from jobs.values.locations import is_on_s3
 
 _DATE = re.compile(r"(?<![0-9])([0-9]{4}-[0-9]{2}-[0-9]{2})(?![0-9])")
 
@@ -183,7 +183,7 @@ def read_run(location: str, s3: S3, *, examples: int = 0) -> FinishedRun:
 
 def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
     # To open a local folder makes it, which whoever only looks must not do.
-    if not is_s3(location) and not Path(location).is_dir():
+    if not is_on_s3(location) and not Path(location).is_dir():
         return None
     folder = open_folder(location, s3)
     if SUCCESS not in folder.list("_"):

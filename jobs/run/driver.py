@@ -28,7 +28,7 @@ from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import RunIdentity
 from jobs.values.job import ScoreJob, shard_of
-from jobs.values.locations import is_prefix, is_s3
+from jobs.values.locations import is_on_s3, is_prefix
 
 
 def score_list(
@@ -57,6 +57,8 @@ def score_list(
         VeaError: the job cannot be done; the message is one line that says why. Whatever it is,
             parts that are written by then stay, and the next start goes on from them.
     """
+    for place in (job.image_list, job.out):
+        is_on_s3(place)  # a place that is not understood is told before any work
     shard = shard_of(job.shard)
     source = source_of(job, load)
     model, emotions = source.identify()
@@ -74,7 +76,7 @@ def score_list(
                 )  # refuses columns with our names before anything is claimed
                 identity = _identify(job, images, model.digest)
                 # Workers may run in another folder than the user.
-                out = job.out if is_s3(job.out) else os.path.abspath(job.out)
+                out = job.out if is_on_s3(job.out) else os.path.abspath(job.out)
                 worker = Worker(
                     replace(job, out=out),
                     identity.run_id,

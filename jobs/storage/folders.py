@@ -21,7 +21,7 @@ from typing import Protocol
 from handler.values.errors import VeaError
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
-from jobs.values.locations import S3Location, is_s3
+from jobs.values.locations import S3Location, is_on_s3
 
 _DAY = 24 * 60 * 60.0
 # What `LocalFolder` writes before it moves it into place; parquet readers pass over such names.
@@ -73,7 +73,7 @@ def open_folder(location: str, s3: S3) -> Folder:
     Raises:
         FolderError: there cannot be a folder at ``location``.
     """
-    return S3Folder(location, s3) if is_s3(location) else LocalFolder(location)
+    return S3Folder(location, s3) if is_on_s3(location) else LocalFolder(location)
 
 
 class LocalFolder:

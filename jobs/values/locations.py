@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from handler.values.errors import LocationError
+
 _SCHEME = "s3://"
 _WEB = ("https://", "http://")
+# Also with one slash: so much is left of a URL that was read as a path.
+_SCHEME_OF = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,23 @@ def is_s3(text: str) -> bool:
     return text.startswith(_SCHEME)
 
 
+def is_on_s3(place: str) -> bool:
+    """Whether a list, a folder or a table lies on S3; otherwise it is a path of this machine.
+
+    Raises:
+        LocationError: The place has a scheme that this program does not know. As a path it would
+            become a local folder of that name, and the results would seem lost.
+    """
+    if is_s3(place):
+        return True
+    if scheme := _SCHEME_OF.match(place):
+        raise LocationError(
+            f"'{place}': {scheme.group(1)}:// is not supported here; expected a path or "
+            "s3://bucket/key"
+        )
+    return False
+
+
 def is_web(location: str) -> bool:
     """Whether an image lies on a web server; spelling of the scheme does not matter."""
     return location[:8].lower().startswith(_WEB)
@@ -45,7 +67,7 @@ def is_web(location: str) -> bool:
 
 def is_prefix(location: str) -> bool:
     """Whether a location is a folder of images, and not a list of them."""
-    if is_s3(location):
+    if is_on_s3(location):
         return location.endswith("/") or "/" not in location.removeprefix("s3://")
     return location.endswith("/") or Path(location).is_dir()
 

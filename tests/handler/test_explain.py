@@ -84,8 +84,8 @@ def written(monkeypatch):
 
         monkeypatch.setattr(module, "write", remember)
 
-    for name in ("explain", "overlays", "emotion_wheel"):
-        watch(sys.modules[f"handler.{name}"])
+    for name in ("sheet", "overlays", "emotion_wheel"):
+        watch(sys.modules[f"handler.drawing.{name}"])
     return lines
 
 

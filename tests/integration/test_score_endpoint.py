@@ -20,7 +20,7 @@ from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.processes import Processes
 from jobs.run.driver import score_list
 from jobs.scoring.endpoint import ModelChanged
-from jobs.values.job import Endpoint, ScoreJob
+from jobs.values.job import EndpointSettings, ScoreJob
 from train.package import package
 from vea.commands import score
 from vea.serving.server import TorchServe
@@ -69,10 +69,10 @@ def listed(tmp_path: Path) -> Path:
     return tmp_path / "list.txt"
 
 
-def endpoint_of(server: TorchServe, **other: Any) -> Endpoint:
+def endpoint_of(server: TorchServe, **other: Any) -> EndpointSettings:
     keys = server.workplace.keys
     url = f"http://127.0.0.1:{server.ports.inference}"
-    return Endpoint(url, "tiny", key_file=keys, **other)
+    return EndpointSettings(url, "tiny", key_file=keys, **other)
 
 
 def rows(out: Path) -> pandas.DataFrame:

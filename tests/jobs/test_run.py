@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from handler.predictor import Predictor
-from handler.values.errors import VeaError
+from handler.values.errors import LocationError, VeaError
 from handler.values.limits import ImageLimits
 from jobs.engines.base import InThisProcess
 from jobs.monitoring.counter import Stopped, TooManyFailed
@@ -241,6 +241,17 @@ def test_workers_in_another_folder_write_to_the_same_place(job, score, monkeypat
     relative = replace(job, out=os.path.relpath(job.out), model=Path(job.model.name))
     score(relative, engine=Elsewhere())
     assert seen == [(job.out, job.model)]
+
+
+@pytest.mark.parametrize("place", ["s3a://results/x", "gs://b/x", "file:///x", "S3://b/x"])
+@pytest.mark.parametrize("name", ["out", "image_list"])
+def test_a_place_that_is_not_understood_becomes_no_folder(job, score, monkeypatch, place, name):
+    folder = job.model.parent
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(LocationError, match="is not supported here; expected a path or s3://"):
+        score(replace(job, **{name: place}))
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_missing_archive_is_told_before_anything_is_written(job, score, tmp_path):

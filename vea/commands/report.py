@@ -187,9 +187,9 @@ def _page(found: Report, s3: S3, model: Path | None, thumbnails: bool) -> str:
 def _write(location: str, text: str, s3: S3) -> None:
     """Write a file whole, here or on S3."""
     from jobs.storage.folders import open_folder
-    from jobs.values.locations import is_s3
+    from jobs.values.locations import is_on_s3
 
-    place = location if is_s3(location) else str(Path(location).absolute())
+    place = location if is_on_s3(location) else str(Path(location).absolute())
     folder, _, name = place.rpartition("/")
     if not name or folder in ("s3:/", "s3:"):
         raise typer.BadParameter(f"'{location}' names no file", param_hint="--html/--json")
