@@ -33,6 +33,7 @@ _NOT_PACKED = (
     "drawing",
     "writing.py",
     "atomic_files.py",
+    "photo_folders.py",
     "py.typed",
     "__pycache__",
     ".*",

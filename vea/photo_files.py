@@ -6,30 +6,46 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
+from handler.photo_folders import describe, photos_below
 from handler.values.errors import VeaError
-from handler.values.limits import SUFFIXES
 
 
 def find_photos(images: list[Path]) -> list[Path]:
-    """Photos and what lies in folders of photos.
+    """Photos and what lies in folders of photos; a line says what is left out of each folder.
 
     Raises:
-        VeaError: there is no such photo, or no photo in a folder.
+        VeaError: There is no such photo, or no photo in a folder.
     """
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            inside = sorted(
-                p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()
-            )
-            if not inside:
-                raise VeaError(f"the folder {path} holds no photos")
-            files.extend(inside)
+            files.extend(photos_in(path))
         elif path.is_file():
             files.append(path)
         else:
             raise VeaError(f"there is no photo at {path}")
     return files
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Photos anywhere below a folder; a line on standard error says what is left out.
+
+    Raises:
+        VeaError: There are none, or the folder cannot be listed.
+    """
+    left_out = Counter[str]()
+    try:
+        inside = [Path(path) for path in photos_below(str(folder), left_out)]
+    except OSError as error:
+        raise VeaError(f"the folder {error.filename} cannot be listed: {error.strerror}") from None
+    if not inside:
+        what = f": {describe(left_out)}" if left_out else ""
+        raise VeaError(f"the folder {folder} holds no photos{what}")
+    if left_out:
+        typer.echo(f"vea: {folder}: {describe(left_out)}", err=True)
+    return inside
 
 
 def output_names(files: Sequence[Path], *, endings: bool = False) -> list[str]:

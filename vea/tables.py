@@ -79,6 +79,10 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("failed", f"{summary.failed}")
     for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
         table.add_row(f"  {reason}", f"{count}")
+    if summary.left_out:
+        table.add_row("left out", f"{sum(summary.left_out.values())}")
+        for reason, count in sorted(summary.left_out.items(), key=lambda item: -item[1]):
+            table.add_row(f"  {reason}", f"{count}")
     if summary.scored:
         rate = f"{summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s"
         busy = f"the model worked {summary.busy_fraction:.0%} of the time"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 # How files of these formats are named, for those who list folders.
 SUFFIXES = frozenset(
     {
-        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".webp"),
-        *(".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo"),
+        *(".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".avif", ".avifs", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm"),
     }
 )
 

@@ -3,19 +3,24 @@
 A folder changes while a job runs and between its starts, and then positions would not mean the
 same images any more. So the first start writes what it finds into the output folder, and every
 later one reads that. Images are listed with their whole location, in the order of their names'
-bytes, as S3 does it; the same images give the same bytes.
+bytes, as S3 does it; the same images give the same bytes. What is left out, `handler.photo_folders`
+decides, and a comment at the end of the listing says it.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import re
 import zlib
+from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 
-from handler.values.limits import SUFFIXES
+from handler.photo_folders import describe, photos_below, reason_to_leave_out
 from jobs.lists.columns import ListError
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.storage.s3 import S3
@@ -24,28 +29,38 @@ from jobs.values.locations import S3Location, is_on_s3
 
 LISTING = f"{RUN}list.txt.gz"
 
-_ENDINGS = tuple(sorted(SUFFIXES))
+_LEFT_OUT = b"# left out: "
 # What a line of text cannot hold: ends of lines, and bytes of a name that are not UTF-8.
 _UNSPEAKABLE = re.compile("[\r\n\ud800-\udfff]")
 
 
-def snapshot_prefix(location: str, folder: Folder, s3: S3) -> str:
-    """List the images under ``location``, unless an earlier start has done so.
+@dataclass(frozen=True)
+class Snapshot:
+    """The images below a folder or prefix, as they were when the run began.
 
-    Images are told by the ends of their names, `handler.values.limits.SUFFIXES`. A name that a line
-    of text cannot hold is listed with ``\ufffd`` in the place of what it cannot, and will come out
-    as a missing image.
+    Attributes:
+        location: Location of the listing, for `jobs.lists.image_list.open_list`.
+        left_out: Number of files left out for each reason of `handler.photo_folders`.
+    """
+
+    location: str
+    left_out: dict[str, int]
+
+
+def snapshot_prefix(location: str, folder: Folder, s3: S3) -> Snapshot:
+    """List the images under ``location``, unless an earlier attempt has done so.
+
+    Keys of S3 are known by their names alone, local files also by their first bytes. A name that a
+    line of text cannot hold is listed with ``\ufffd`` in the place of what it cannot, and will come
+    out as a missing image.
 
     Args:
-        location: a local folder or ``s3://bucket/prefix/``; those in it are listed too.
-        folder: of the output, where the listing is kept.
-        s3: used if ``location`` lies there.
-
-    Returns:
-        Where the listing is, for `jobs.lists.image_list.open_list`.
+        location: Local folder, or ``s3://bucket/prefix/``; folders in it are searched too.
+        folder: Output folder, where the listing is kept.
+        s3: Client that lists a prefix.
 
     Raises:
-        ListError: there are no images, or the output folder belongs to other ones.
+        ListError: There are no images, or the output folder belongs to other ones.
         StorageError: S3 does not list them.
     """
     where = location if is_on_s3(location) else os.path.abspath(location)
@@ -56,65 +71,64 @@ def snapshot_prefix(location: str, folder: Folder, s3: S3) -> str:
         if IDENTITY in folder.list(RUN):
             raise _occupied(folder, where) from None
         there = _pack(title, where, s3)
-        # Of several starts at the same time one writes the listing, and all go by that one.
+        # Of several attempts at the same time one writes the listing, and all go by that one.
         if not folder.create(LISTING, there):
             there = folder.read(LISTING)
-    if _first_line(there) != title:
+    first, last = _ends(there)
+    if first != title:
         raise _occupied(folder, where)
-    return f"{folder.location}/{LISTING}"
+    left_out = json.loads(last.removeprefix(_LEFT_OUT)) if last.startswith(_LEFT_OUT) else {}
+    return Snapshot(f"{folder.location}/{LISTING}", left_out)
 
 
 def _pack(title: bytes, where: str, s3: S3) -> bytes:
-    packed, count = io.BytesIO(), 0
+    packed, count, left_out = io.BytesIO(), 0, Counter[str]()
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
         file.write(title)
-        for image in _on_s3(where, s3) if is_on_s3(where) else _below(where):
-            if image.lower().endswith(_ENDINGS):
-                file.write(_line(image))
-                count += 1
+        for image in (_on_s3 if is_on_s3(where) else _local)(where, s3, left_out):
+            file.write(_line(image))
+            count += 1
+        if left_out:
+            file.write(_line(_LEFT_OUT.decode() + json.dumps(left_out, sort_keys=True)))
     if not count:
-        raise ListError(
-            f"there are no images under {where}: expected names that end in {', '.join(_ENDINGS)}"
-        )
+        what = f": {describe(left_out)}" if left_out else ""
+        raise ListError(f"there are no images under {where}{what}")
     return packed.getvalue()
 
 
-def _on_s3(where: str, s3: S3) -> Iterator[str]:
+def _on_s3(where: str, s3: S3, left_out: Counter[str]) -> Iterator[str]:
     try:
         place = S3Location.parse(where)
     except ValueError as error:
         raise ListError(str(error)) from None
-    return (str(S3Location(place.bucket, key)) for key in s3.walk(place))
+    for key in s3.walk(place):
+        if key.endswith("/"):
+            continue  # the marker that some programs make for a folder
+        if reason := reason_to_leave_out(key.removeprefix(place.key)):
+            left_out[reason] += 1
+        else:
+            yield str(S3Location(place.bucket, key))
 
 
-def _below(folder: str) -> Iterator[str]:
-    """The files under a folder; links to folders are not followed, since they may lead back."""
+def _local(where: str, s3: S3, left_out: Counter[str]) -> Iterator[str]:
     try:
-        with os.scandir(folder) as entries:
-            found = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in entries]
+        yield from photos_below(where, left_out)
     except OSError as error:
         # A folder that is passed over in silence would be images lost in silence.
-        raise ListError(f"the folder {folder} cannot be listed: {error.strerror}") from None
-    # With its slash a folder takes the place among the files that its keys would have on S3.
-    for name, is_folder, is_file in sorted(
-        found, key=lambda item: os.fsencode(f"{item[0]}/" if item[1] else item[0])
-    ):
-        if is_folder:
-            yield from _below(os.path.join(folder, name))
-        elif is_file:
-            yield os.path.join(folder, name)
+        raise ListError(f"the folder {error.filename} cannot be listed: {error.strerror}") from None
 
 
 def _line(text: str) -> bytes:
     return _UNSPEAKABLE.sub("\ufffd", text).encode() + b"\n"
 
 
-def _first_line(packed: bytes) -> bytes:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            return file.readline()
-    except (OSError, EOFError, zlib.error):
-        return b""
+def _ends(packed: bytes) -> tuple[bytes, bytes]:
+    """First and last line of a listing, as far as it can be read; empty where it cannot."""
+    first, rest = b"", deque[bytes](maxlen=1)
+    with suppress(OSError, EOFError, zlib.error), gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        first = file.readline()
+        rest.extend(file)
+    return first, rest[0] if rest else b""
 
 
 def _occupied(folder: Folder, where: str) -> ListError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.output.parquet import FAILED, OK
@@ -33,6 +33,7 @@ class Summary:
         scored: images that this start went through.
         seconds: that this start took, loading the model included.
         busy_fraction: Fraction of the chunks' time in which the model worked, 0 to 1.
+        left_out: Number of files of a folder that were not scored, for each reason.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class Summary:
     scored: int
     seconds: float
     busy_fraction: float
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class Summary:
         run_id: str,
         out: str,
         seconds: float,
+        left_out: Mapping[str, int],
     ) -> Summary:
         """Put together what a start knows.
 
@@ -70,6 +73,7 @@ class Summary:
             run_id: of the run.
             out: where the result is.
             seconds: that this start took.
+            left_out: Number of files of a folder that are not scored, for each reason.
         """
         counted = manifest or _count(reports)
         took = sum(report.seconds for report in scored)
@@ -88,6 +92,7 @@ class Summary:
             scored=sum(report.rows for report in scored),
             seconds=seconds,
             busy_fraction=sum(report.busy for report in scored) / took if took else 0.0,
+            left_out=dict(left_out),
         )
 
     @property

@@ -40,6 +40,8 @@ class RunAttempt:
         model: that scores.
         shard: Index of this attempt and number of attempts that divide the chunks.
         counter: of the images.
+        left_out: Number of files of a folder that are not scored, for each reason; empty for a
+            list.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class RunAttempt:
         model: ModelIdentity,
         shard: tuple[int, int],
         counter: ProgressCounter,
+        left_out: Mapping[str, int],
     ) -> None:
         self._job = job
         self._images = images
@@ -59,6 +62,7 @@ class RunAttempt:
         self._model = model
         self._index, self._of = shard
         self._counter = counter
+        self._left_out = left_out
         self._started = datetime.now(UTC)
         self._began = time.monotonic()
         self._names = [
@@ -195,6 +199,7 @@ class RunAttempt:
             "images": summary.scored,
             "images_per_second": round(summary.images_per_second, 3),
             "busy_share": round(summary.busy_fraction, 4),
+            **({"left_out": dict(self._left_out)} if self._left_out else {}),
         }
 
     def _summary(self, manifest: Mapping[str, Any] | None) -> Summary:
@@ -205,4 +210,5 @@ class RunAttempt:
             run_id=self._run_id,
             out=self._job.out,
             seconds=time.monotonic() - self._began,
+            left_out=self._left_out,
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
+from handler.photo_folders import describe
 from handler.values.limits import ImageLimits
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
@@ -38,6 +39,7 @@ def score_list(
     on_progress: Callable[[Progress], None] | None = None,
     load: LoadPredictor | None = None,
     grace: float = DEFAULT_GRACE,
+    warn: Callable[[str], None] | None = None,
 ) -> Summary:
     """Score every image of a list into parquet; what an earlier start has done is skipped.
 
@@ -50,6 +52,7 @@ def score_list(
         on_progress: called from this thread whenever some images are through.
         load: Function that reads the archive ``job.model``; on the CPU if not given.
         grace: seconds that chunks under way have to end after SIGTERM or Ctrl-C.
+        warn: Function that is told, in one line, what was left out of a folder of images.
 
     Raises:
         Stopped: by a signal.
@@ -67,9 +70,12 @@ def score_list(
         counter = ProgressCounter(job.max_error_rate, on_progress)
         try:
             folder = open_folder(job.out, s3)
-            location = job.image_list
+            location, left_out = job.image_list, dict[str, int]()
             if is_prefix(location):
-                location = str(snapshot_prefix(location, folder, s3))
+                snapshot = snapshot_prefix(location, folder, s3)
+                location, left_out = snapshot.location, snapshot.left_out
+                if left_out and warn:
+                    warn(f"{job.image_list}: {describe(left_out)}")
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
                 parquet.schema(
                     emotions.labels, extra=images.extra, boxes=job.boxes
@@ -85,7 +91,14 @@ def score_list(
                     source.portable(model),
                 )
                 run = RunAttempt(
-                    job, images, Ledger(folder, identity), identity.run_id, model, shard, counter
+                    job,
+                    images,
+                    Ledger(folder, identity),
+                    identity.run_id,
+                    model,
+                    shard,
+                    counter,
+                    left_out,
                 )
                 return run.execute(engine or InThisProcess(), worker, stop)
         except Interrupted:

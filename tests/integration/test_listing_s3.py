@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 def listed(location, out):
     client = S3()
     listing = snapshot_prefix(location, open_folder(out, client), client)
-    with open_list(listing, s3=client) as images:
+    with open_list(listing.location, s3=client) as images:
         return [entry.image for entry in images]
 
 

@@ -51,7 +51,7 @@ def photos(tmp_path):
 
 
 def listed(location, out, s3=None):
-    with open_list(snapshot_prefix(str(location), out, s3 or S3())) as images:
+    with open_list(snapshot_prefix(str(location), out, s3 or S3()).location) as images:
         assert not images.has_relative
         return [entry.image for entry in images]
 
@@ -69,11 +69,13 @@ def test_a_folder_is_told_from_a_list(tmp_path):
 
 
 def test_images_below_a_prefix_are_listed_with_their_whole_location(out):
-    bucket = Bucket("may/b.jpg", "may/1/a.PNG", "may/notes.txt", "may/", "june/c.jpg", "may/x/.jpg")
+    bucket = Bucket(
+        "may/b.jpg", "may/1/a.PNG", "may/notes.txt", "may/", "june/c.jpg", "may/x/a.jpg"
+    )
     assert listed(S3_FOLDER, out, bucket) == [
         "s3://photos/may/1/a.PNG",
         "s3://photos/may/b.jpg",
-        "s3://photos/may/x/.jpg",
+        "s3://photos/may/x/a.jpg",
     ]
     assert len(listed("s3://photos/", LocalFolder(f"{out.location}-2"), bucket)) == 4
     assert len(listed("s3://photos", LocalFolder(f"{out.location}-3"), bucket)) == 4
@@ -91,6 +93,35 @@ def test_a_local_folder_may_be_given_relative_to_the_working_folder(photos, out,
     folder = photos("a.jpg")
     monkeypatch.chdir(folder.parent)
     assert listed("photos/", out) == [f"{folder}/a.jpg"]
+
+
+def test_what_is_left_out_is_counted_for_the_first_attempt_and_for_later_ones(photos, out):
+    folder = photos("a.JFIF", "b.heic", "c", "notes.txt", ".d.jpg", ".thumbs/e.jpg", ".thumbs/f")
+    (folder / "c").write_bytes(b"\xff\xd8\xff\xe0 and so on")
+    (folder / "loop").symlink_to(folder)
+    (folder / "broken.jpg").symlink_to(folder / "absent.jpg")
+    counts = {"hidden": 3, "not-an-image": 1, "link-to-folder": 1, "not-a-file": 1}
+    assert snapshot_prefix(str(folder), out, S3()).left_out == counts
+    assert listed(folder, out) == [f"{folder}/{name}" for name in ("a.JFIF", "b.heic", "c")]
+    photos("late.txt")
+    assert snapshot_prefix(str(folder), out, S3()).left_out == counts
+
+
+def test_what_is_left_out_of_a_prefix_is_counted_by_names(out):
+    keys = ("a.jpg", "b.PJPEG", "c", "d.txt", ".e.jpg", ".f/g.jpg", "@eaDir/h.jpg", "sub/")
+    snapshot = snapshot_prefix(S3_FOLDER, out, Bucket(*(f"may/{key}" for key in keys)))
+    assert snapshot.left_out == {"hidden": 3, "not-an-image": 2}
+    # A hidden folder that the user names is not hidden.
+    again = LocalFolder(f"{out.location}-2")
+    assert snapshot_prefix("s3://photos/may/.f/", again, Bucket("may/.f/g.jpg")).left_out == {}
+
+
+def test_a_listing_of_an_earlier_version_is_gone_on_with(out):
+    out.create(
+        "_run/list.txt.gz", gzip.compress(b"# images under s3://photos/may/\ns3://a/b.jpg\n")
+    )
+    assert snapshot_prefix(S3_FOLDER, out, Bucket()).left_out == {}
+    assert listed(S3_FOLDER, out, Bucket()) == ["s3://a/b.jpg"]
 
 
 def test_links_to_folders_are_not_followed_but_links_to_images_are(photos, out):
@@ -148,7 +179,9 @@ def test_a_damaged_listing_is_not_taken_for_an_empty_one(out):
 
 def test_a_folder_without_images_is_refused_and_not_remembered(out):
     bucket = Bucket("may/notes.txt")
-    with pytest.raises(ListError, match=r"no images under s3://photos/may/: .*\.jpg"):
+    with pytest.raises(
+        ListError, match=r"no images under s3://photos/may/: 1 file left out \(no image: 1\)"
+    ):
         listed(S3_FOLDER, out, bucket)
     bucket.keys.add("may/a.jpg")
     assert listed(S3_FOLDER, out, bucket) == ["s3://photos/may/a.jpg"]
@@ -160,7 +193,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(photos, out, monkeypatch):
 
     def scandir(path):
         if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
     with pytest.raises(ListError, match="cannot be listed: No such file"):
@@ -183,8 +216,9 @@ keys = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size
 @given(names=st.sets(keys, min_size=1))
 def test_every_key_comes_out_as_it_is_spelled(tmp_path_factory, names):
     out = LocalFolder(str(tmp_path_factory.mktemp("out")))
+    names = {f"a{name.replace('/.', '/a.')}z" for name in names}  # none is hidden
     bucket = Bucket(*(f"may/{name}.jpg" for name in names))
-    with open_list(snapshot_prefix(S3_FOLDER, out, bucket)) as images:
+    with open_list(snapshot_prefix(S3_FOLDER, out, bucket).location) as images:
         assert list(images) == [
             Entry(f"s3://photos/may/{name}.jpg")
             for name in sorted(names, key=lambda n: f"{n}.jpg".encode())

@@ -99,12 +99,9 @@ def _photos(images: Path, split: str | None) -> tuple[list[str], list[int] | Non
     else:
         rows = dataset.split(split or "all")
         return rows["path"].tolist(), rows["label"].tolist(), dataset.wheel
-    from handler.values.limits import SUFFIXES
+    from vea.photo_files import photos_in
 
-    found = sorted(str(p) for p in images.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise VeaError(f"the folder {images} holds no photos")
-    return found, None, None
+    return [str(path) for path in photos_in(images)], None, None
 
 
 def _listed(images: Path) -> list[str]:

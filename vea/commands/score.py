@@ -199,6 +199,7 @@ def _run(
                 on_progress=on_progress,
                 load=OnDevice(device),
                 grace=grace,
+                warn=_complain,
             )
     finally:
         if metrics:
