@@ -118,7 +118,7 @@ def _run_archiver(staging: Path, packed: Path, *, name: str, version: str) -> No
     shutil.copytree(staging, extras, ignore=shutil.ignore_patterns("service.py", _SERVING))
     shutil.copytree(staging / "handler", extras / "handler", dirs_exist_ok=True)
     command = [
-        *(sys.executable, "-m", "model_archiver.model_packaging"),
+        *(sys.executable, "-P", "-m", "model_archiver.model_packaging"),
         *("--model-name", name, "--version", version),
         *("--handler", str(staging / "service.py")),
         *("--config-file", str(staging / _SERVING)),

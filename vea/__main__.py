@@ -1,13 +1,16 @@
-"""`python -m vea`: the same program as `vea`."""
+"""The program's start, as `vea` and as `python -m vea`."""
 
+import os
 import sys
 from pathlib import Path
 
-# `python -m` looks for modules in the current folder first: a `jobs.py` or `handler.py` of the
-# user's would stand in the place of this program's own. A checkout is this program's own folder.
-if not sys.flags.safe_path and Path.cwd() != Path(__file__).resolve().parents[1]:
-    sys.path[:] = [folder for folder in sys.path if folder not in ("", str(Path.cwd()))]
+# `python -m`, and a PYTHONPATH with an empty entry, look for modules in the current folder first:
+# a `jobs.py` or `handler.py` of the user's would stand in the place of this program's own. Two
+# folders stay whoever stands in them: that of this program, and that of Python's own modules.
+if Path.cwd() not in (Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent):
+    sys.path[:] = [folder for folder in sys.path if folder not in ("", ".", str(Path.cwd()))]
 
 from vea.main import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -22,41 +21,55 @@ def folder(tmp_path, photo, encode):
     return tmp_path
 
 
-def vea(folder, *arguments):
-    """Runs the program in the user's folder, as `python -m` does: that folder comes first."""
-    # The packages of this checkout come after it.
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, "-m", "vea", *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(params=["module", "script"])
+def vea(request, folder, tmp_path_factory):
+    """Runs the program in the user's folder, as `python -m vea` or as the installed script."""
+    script = tmp_path_factory.mktemp("bin") / "vea"
+    script.write_text('from vea.__main__ import main\n\nif __name__ == "__main__":\n    main()\n')
+    program = ["-m", "vea"] if request.param == "module" else [str(script)]
+    # The empty entry, which many shells' settings leave, is the current folder too.
+    environment = {**os.environ, "PYTHONPATH": f"{os.pathsep}{REPOSITORY}"}
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, *program, *map(str, arguments)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_a_photo_is_predicted_with_the_shipped_model(folder):
-    (answer,) = json.loads(vea(folder, "predict", "photo.jpg", "--json"))
+def test_a_photo_is_predicted_with_the_shipped_model(vea):
+    (answer,) = json.loads(vea("predict", "photo.jpg", "--json"))
     assert answer["model"]["name"] == "vea-lite"
 
 
 @pytest.mark.parametrize("where", [("--workers", "1"), ("--ray", "auto", "--workers", "1")])
-def test_a_list_is_scored(folder, where):
+def test_a_list_is_scored(vea, where):
     score = ("score", "list.txt", "--out", "out", "--model", ARCHIVE, "--json", *where)
-    assert json.loads(vea(folder, *score))["ok"] == 1
+    assert json.loads(vea(*score))["ok"] == 1
 
 
-def test_a_service_answers(folder):
+def test_days_are_filled_in(vea, folder):
+    (folder / "2026-11-01.txt").write_text("photo.jpg\n")
+    score = ("backfill", "{date}.txt", "--out", "nights/dt={date}", "--model", ARCHIVE)
+    vea(*score, "--from", "2026-11-01", "--to", "2026-11-01", "--", "--workers", "1")
+    assert (folder / "nights" / "dt=2026-11-01" / "_SUCCESS").exists()
+
+
+def test_a_service_answers(vea, folder):
     state, key = folder / "state", folder / "state" / "key_file.json"
     ports = ("--port", "18480", "--management-port", "18481", "--metrics-port", "18482")
-    vea(folder, "serve", "--detach", "--state", state, *ports)
+    vea("serve", "--detach", "--state", state, *ports)
     try:
         score = ("score", "list.txt", "--out", "served", "--endpoint-key-file", key, "--json")
-        scored = json.loads(vea(folder, *score, "--endpoint", "http://127.0.0.1:18480"))
+        scored = json.loads(vea(*score, "--endpoint", "http://127.0.0.1:18480"))
         assert scored["ok"] == 1
     finally:
-        vea(folder, "serve", "--stop", "--state", state)
-    assert Path(state).is_dir()
+        vea("serve", "--stop", "--state", state)

@@ -91,7 +91,7 @@ def test_score_gets_the_templates_and_what_stands_after_the_dashes(folder):
     backfill("--from", "2026-11-20", "--to", "2026-11-20", "--", "--workers", 4, "--boxes")
     assert calls(folder) == [
         [
-            *("-P", "-m", "vea.main", "score", "lists/{date}.txt"),
+            *("-P", "-m", "vea", "score", "lists/{date}.txt"),
             *("--out", "out/dt={date}", "--model", str(ARCHIVE)),
             *("--date", "2026-11-20", "--json", "--workers", "4", "--boxes"),
         ]

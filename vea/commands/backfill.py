@@ -93,7 +93,7 @@ def _command(
 ) -> list[str]:
     return [
         # -P: no package of this name from the folder that we happen to be in.
-        *(sys.executable, "-P", "-m", "vea.main", "score", image_list),
+        *(sys.executable, "-P", "-m", "vea", "score", image_list),
         *("--out", out, "--model", str(model), "--date", day.isoformat(), "--json", *options),
     ]
 
