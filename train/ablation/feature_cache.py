@@ -49,7 +49,7 @@ def build_features(
     workers: int | None = None,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, FeatureSet]:
-    """Compute what is not there yet, and load all of it.
+    """Compute the features that are missing, and load all of them.
 
     Args:
         recipe: Recipe that gives the selector, the frozen parts and the initial weights.
@@ -113,7 +113,7 @@ def luminance(images: torch.Tensor) -> torch.Tensor:
     return transforms.rgb_to_grayscale(images, num_output_channels=3)
 
 
-def look_at_colour(global_net: GlobalNet, colour: torch.Tensor) -> dict[str, torch.Tensor]:
+def colour_features(global_net: GlobalNet, colour: torch.Tensor) -> dict[str, torch.Tensor]:
     """v_g of pictures: uint8, Bx3xSxS -> ``rgb`` and ``y``, each half, Bx2xd1, mirrored second."""
     device = global_net.backbone.mean.device
     views = {"rgb": colour, "y": luminance(colour)}
@@ -125,7 +125,7 @@ def look_at_colour(global_net: GlobalNet, colour: torch.Tensor) -> dict[str, tor
     }
 
 
-def look_at_faces(net: ExpressionNet, faces: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def face_features(net: ExpressionNet, faces: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """v_e of faces: uint8, Bx1x48x48, and who has one, bool, B -> half, Bxd3."""
     device = next(net.parameters()).device
     return net(faces.to(device), mask.to(device)).half().cpu()
@@ -146,10 +146,10 @@ def _feature_set(
     assert expression_net is not None
     cache, rows = dataset.cache, dataset.rows
     folder = _folder(cache_root, identity, "v_g of frozen backbones")
-    colour = _kept(
+    colour = _cached(
         folder,
         digests,
-        lambda positions: look_at_colour(global_net, dataset.__getitems__(positions)[0].colour),
+        lambda positions: colour_features(global_net, dataset.__getitems__(positions)[0].colour),
         partial(on_progress, "pictures"),
     )
     made_by = [cache.folder.name, identity]
@@ -159,10 +159,10 @@ def _feature_set(
         identity = _identity({"stimuli": cache.folder.name}, expression_net)
         folder = _folder(cache_root, identity, "v_e of frozen trunks")
         crops = faces
-        faces = _kept(
+        faces = _cached(
             folder,
             digests,
-            lambda p: {"faces": look_at_faces(expression_net, crops[p], face_mask[p])},
+            lambda p: {"faces": face_features(expression_net, crops[p], face_mask[p])},
             partial(on_progress, "faces"),
         )["faces"]
         made_by.append(identity)
@@ -181,7 +181,7 @@ def _feature_set(
 def _read_stimuli(
     cache: StimuliCache, rows: Sequence[int], on_progress: Progress
 ) -> dict[str, torch.Tensor]:
-    """Objects and faces of all rows; copied part by part, as twice of all is too much memory."""
+    """Objects and faces of all rows, copied in parts to bound the memory."""
     tensors: dict[str, torch.Tensor] = {}
     for start in range(0, len(rows), _READ):
         stimuli: Stimuli = cache.stimuli(rows[start : start + _READ])
@@ -199,13 +199,13 @@ def _read_stimuli(
     return tensors
 
 
-def _kept(
+def _cached(
     folder: ShardFolder,
     digests: Sequence[str],
-    see: Callable[[list[int]], dict[str, torch.Tensor]],
+    compute: Callable[[list[int]], dict[str, torch.Tensor]],
     on_progress: Callable[[int, int], None],
 ) -> dict[str, torch.Tensor]:
-    """What ``see`` makes of the photos at positions, from the folder as far as it is there."""
+    """The results of ``compute`` for the photos, taken from the folder where they exist."""
     known = folder.index().places
     first = {digest: position for position, digest in enumerate(digests) if digest not in known}
     missing = sorted(first.values())
@@ -214,11 +214,11 @@ def _kept(
         parts = []
         with torch.inference_mode():
             for place in range(0, len(positions), _BATCH):
-                parts.append(see(positions[place : place + _BATCH]))
+                parts.append(compute(positions[place : place + _BATCH]))
                 done = len(digests) - len(missing) + start + min(place + _BATCH, len(positions))
                 on_progress(done, len(digests))
-        seen = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        folder.write([digests[p] for p in positions], seen, {})
+        computed = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        folder.write([digests[p] for p in positions], computed, {})
     return _gather(folder, digests)
 
 
@@ -248,7 +248,7 @@ def _of_colour(selector: SelectorConfig) -> dict[str, Any]:
 
 
 def _identity(settings: Mapping[str, Any], part: nn.Module) -> str:
-    """Identifies what a frozen part sees: settings and weights."""
+    """Identifier of the features of a frozen part: its settings and weights."""
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
     digest.update(repr(part).encode())
     for name, tensor in sorted(part.state_dict().items()):

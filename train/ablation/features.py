@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """What rows of a study are trained and judged on, for B photos.
+    """Features of B photos for the training and evaluation of a row.
 
     Attributes:
         colour: Feature v_g of Global-Net, float, Bxd1; None where Global-Net is left out.

@@ -24,7 +24,7 @@ from train.ablation.studies import Variant
 
 @dataclass(frozen=True)
 class Sizes:
-    """What networks of all rows have in common.
+    """Sizes that the networks of all rows share.
 
     Attributes:
         colour: Size d1 of the frozen backbone's feature.
@@ -127,7 +127,7 @@ class AblationNetwork(nn.Module):
     def batch(
         self, features: FeatureSet, rows: torch.Tensor, mirrored: torch.Tensor | None = None
     ) -> FeatureBatch:
-        """What this network needs of some photos; see `FeatureSet.batch`."""
+        """The features of some photos that this network needs; see `FeatureSet.batch`."""
         return features.batch(
             rows,
             colour=self.variant.colour,

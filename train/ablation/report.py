@@ -52,7 +52,7 @@ def to_frame(rows: Sequence[RowSummary]) -> pd.DataFrame:
 
 
 def markdown(study: Study, rows: Sequence[RowSummary], facts: Mapping[str, Any]) -> str:
-    """The table for people, with what has to be known to read it."""
+    """The table for people, with notes on how to read it."""
     heads = table_heads(study)
     lines = [
         f"# {study.title}",
@@ -100,7 +100,7 @@ def table_cells(row: RowSummary, study: Study) -> list[str]:
 
 
 def short_table(study: Study, rows: Sequence[RowSummary]) -> list[list[str]]:
-    """Column names and rows, as much as a terminal has room for."""
+    """Column names and rows that fit into a terminal."""
     heads = [study.axis or "branches", "accuracy", "± seeds", "polarity", "hard", "difference"]
     cells = [
         [

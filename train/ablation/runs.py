@@ -22,7 +22,7 @@ TRAININGS = "trainings"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one training was judged.
+    """Evaluation of one training.
 
     Attributes:
         hits: Mask of the photos whose most probable emotion is the labelled one, bool, n.
@@ -118,6 +118,6 @@ def _read(path: Path, settings: dict[str, Any]) -> Outcome | None:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Two studies may share the folder."""
+    """Write atomically: two studies may share the folder."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n")

@@ -66,7 +66,7 @@ class Variant:
 
     @property
     def branches(self) -> str:
-        """As the rows of Table II are called here: ``G(Y)+S+E``."""
+        """Branches in the notation of Table II: ``G(Y)+S+E``."""
         global_net = {"rgb": "G", "y": "G(Y)", None: None}[self.colour]
         semantic_net = {"lstms": "S", "fc": "FC", None: None}[self.semantic]
         names = (global_net, semantic_net, "E" if self.expression else None)
@@ -221,7 +221,7 @@ def _branches(full: Variant) -> Study:
 
 
 def _with_objects(full: Variant, count: int) -> Variant:
-    """Without objects there is nothing for Semantic-Net to do."""
+    """The variant with ``count`` objects; without objects it has no Semantic-Net."""
     if count == 0:
         return replace(full, semantic=None)
     return replace(full, objects=count)

@@ -72,7 +72,7 @@ class RowSummary:
 
     @property
     def reading(self) -> str:
-        """What the difference says in words."""
+        """The difference in words."""
         if self.is_reference:
             return _REFERENCE
         if self.difference is None:

@@ -94,7 +94,7 @@ class Experiment:
     split: str = "val"
 
     def settings(self) -> dict[str, Any]:
-        """All that a figure depends on, beside row and seed; the same settings, the same figures.
+        """All that the metrics depend on, beside row and seed.
 
         Lambda, T and the feed are the row's, so that studies can share their rows.
         """
@@ -130,7 +130,7 @@ def load_ablation_config(overrides: Sequence[str] = ()) -> AblationConfig:
 
 
 def train_variant(variant: Variant, seed: int, experiment: Experiment) -> dict[str, Any]:
-    """Train one network and judge it after the last epoch.
+    """Train one network and evaluate it after the last epoch.
 
     Its figures follow from variant, seed and settings alone, as long as the machine is the same.
 
@@ -174,7 +174,7 @@ def pack_bits(bits: Bits) -> str:
 
 
 def unpack_bits(text: str, count: int) -> Bits:
-    """What `pack_bits` was given."""
+    """Inverse of `pack_bits`."""
     packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
     return np.unpackbits(packed, count=count).astype(bool)
 

@@ -142,7 +142,7 @@ def build_linear_probe(
 
 
 def _parts(recipe: Recipe) -> set[str]:
-    """Which of the parts are looked through."""
+    """Names of the parts whose features are used."""
     config = recipe.network
     there = {
         "global": config.global_backbone is not None,

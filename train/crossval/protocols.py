@@ -43,7 +43,7 @@ class CrossValidationError(VeaError):
 
 
 class TrainAndScore(Protocol):
-    """Learns from some photos and judges others."""
+    """Trains on some photos and scores others."""
 
     def __call__(self, train: pd.DataFrame, test: pd.DataFrame, wheel: Wheel) -> Floats:
         """Train anew, then score.
@@ -63,7 +63,7 @@ class TrainAndScore(Protocol):
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What came out.
+    """Result of a cross-validation.
 
     Attributes:
         protocol: Protocol, ``one-vs-all`` or ``multiclass``.
@@ -120,7 +120,7 @@ def cross_validate(
     least: int = LEAST_PHOTOS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CrossValidation:
-    """Judge every photo by a training that has not seen it.
+    """Score every photo with a model that was not trained on it.
 
     Args:
         table: Rows of a `DatasetTable`, of all splits.

@@ -66,7 +66,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two archives said of the same photos.
+    """Predictions of two archives for the same photos.
 
     Attributes:
         models: Identities of the current and of the candidate archive.
@@ -197,7 +197,7 @@ def compare(
     device: str = "cpu",
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Comparison:
-    """Ask both archives about the same photos, one archive after the other.
+    """Predict the same photos with both archives, one archive after the other.
 
     Args:
         first: Path of the current archive.

@@ -29,7 +29,7 @@ _WINDOW = 64  # images read at a time
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; `to_dict` is the content of ``--json FILE``.
+    """Result of an evaluation; `to_dict` is the content of ``--json FILE``.
 
     Attributes:
         scores: Labels, probabilities and every metric that follows from them.
@@ -138,7 +138,7 @@ def predict_files(
 def predictions_table(
     rows: pd.DataFrame, answers: list[Prediction | Refusal], wheel: Wheel, *, root: Path
 ) -> pd.DataFrame:
-    """What was said of each image.
+    """Table of the predictions.
 
     Args:
         rows: Rows of a `DatasetTable`.
@@ -185,7 +185,7 @@ def write_predictions(table: pd.DataFrame, target: Path) -> None:
 
 
 def check_predictions_file(target: Path) -> None:
-    """See that predictions can be written, before an hour is spent on making them.
+    """Check that predictions can be written, before they are computed.
 
     Raises:
         VeaError: The file's name ends in neither .parquet nor .csv, or its folder does not exist.

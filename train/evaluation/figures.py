@@ -38,7 +38,7 @@ Tell = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Scored:
-    """A photo, its label, and what was said of it."""
+    """A photo, its label and its prediction."""
 
     path: str
     label: str
@@ -57,7 +57,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class _Figure:
-    """What goes on a page, before it is drawn: sections of photos by heading."""
+    """Content of a sheet before it is drawn: sections of photos by heading."""
 
     number: int
     name: str
@@ -119,7 +119,7 @@ def make_figures(
 
 
 def best_of_each_emotion(scored: Iterable[Scored], wheel: Wheel, count: int) -> list[Scored]:
-    """The surest right ones: the best of each emotion in the wheel's order, the second best, ..."""
+    """Correct predictions of highest confidence, taken from the emotions in turn."""
     right = sorted((one for one in scored if one.is_right), key=_surest_first)
     by_emotion = [[one for one in right if one.label == label] for label in wheel.labels]
     dealt = chain.from_iterable(zip_longest(*by_emotion))
@@ -130,7 +130,7 @@ def best_of_each_emotion(scored: Iterable[Scored], wheel: Wheel, count: int) -> 
 def worst_failures(
     scored: Iterable[Scored], wheel: Wheel, count: int
 ) -> tuple[list[Scored], list[Scored]]:
-    """The surest wrong ones: easy ones, whose emotion has the right polarity, and hard ones."""
+    """Wrong predictions of highest confidence: easy ones (right polarity) and hard ones."""
     easy: list[Scored] = []
     hard: list[Scored] = []
     for one in sorted(scored, key=_surest_first):

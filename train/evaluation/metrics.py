@@ -32,7 +32,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What was true and what was said.
+    """Labels and predictions, with the metrics that follow from them.
 
     Attributes:
         wheel: Wheel of the emotions.

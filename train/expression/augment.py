@@ -9,7 +9,7 @@ from train.expression.recipe import ExpressionRecipe
 
 
 def augment(faces: torch.Tensor, recipe: ExpressionRecipe, rng: torch.Generator) -> torch.Tensor:
-    """Faces as another camera might have caught them.
+    """Change faces at random in geometry, brightness and contrast.
 
     Args:
         faces: Grey faces, uint8, Bx1x48x48.

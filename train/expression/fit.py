@@ -44,7 +44,7 @@ _TRAIN = "Training"
 
 @dataclass(frozen=True)
 class ExpressionResult:
-    """What a run came to.
+    """Result of a pre-training.
 
     Attributes:
         trunk: Path of the weights file.
@@ -134,7 +134,7 @@ def write_trunk(module: ExpressionModule, target: Path, *, source: str) -> Path:
 
 
 def _described(faces: dict[str, TensorDataset]) -> dict[str, Any]:
-    """How many there are, and what tells them from others."""
+    """Number of faces by usage, and a digest that identifies them."""
     digest = hashlib.sha256()
     for usage in faces.values():
         for values in usage.tensors:

@@ -30,7 +30,7 @@ _PENALTY = 1.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted.
+    """Result of a calibration.
 
     Attributes:
         factors: Factors of the branches' logits, in the order of the branches.

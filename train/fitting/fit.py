@@ -47,7 +47,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a run came to.
+    """Result of a training run.
 
     Attributes:
         model: Path of the model folder.

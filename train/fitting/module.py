@@ -110,7 +110,7 @@ class EmotionModule(lightning.LightningModule):
         self.log("val_polarity_accuracy", self.polarity_accuracy, on_epoch=True, batch_size=size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint knows the figures of its weights."""
+        """Store the metrics of the weights in the checkpoint."""
         figures = self.trainer.callback_metrics.items()
         checkpoint[FIGURES] = {name: float(v) for name, v in figures if name.startswith("val_")}
 

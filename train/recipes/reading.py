@@ -15,7 +15,7 @@ Config = TypeVar("Config")
 
 
 class RecipeError(VeaError):
-    """Not a recipe; the message is one line for people."""
+    """An invalid recipe; the message is one line for people."""
 
 
 def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the weights are found.
+    """Configuration of a training.
 
     Attributes:
         epochs: Number of passes over the training split.

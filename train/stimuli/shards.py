@@ -37,7 +37,7 @@ class CacheError(VeaError):
 
 @dataclass
 class Index:
-    """What a folder holds.
+    """Content of a folder of shards.
 
     Attributes:
         places: Shard and row of each photo, by SHA-256.
@@ -127,7 +127,7 @@ class ShardFolder:
         return sum(path.stat().st_size for path in files) / max(len(index.places), 1)
 
     def _header(self, path: Path) -> dict[str, Any]:
-        """What a shard says of itself. The file's length is checked, its tensors are not read."""
+        """The header of a shard. The file's length is checked; its tensors are not read."""
         try:
             with path.open("rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))

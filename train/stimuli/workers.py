@@ -66,7 +66,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Task:
-    """What every process of a pool knows."""
+    """Settings that every process of a pool gets."""
 
     config: SelectorConfig
     files: SelectorFiles

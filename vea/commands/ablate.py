@@ -30,17 +30,25 @@ def register(app: typer.Typer) -> None:
 
 
 def ablate(
-    study: Annotated[StudyName, typer.Argument(help="What to vary.", show_choices=True)],
-    data: Annotated[Path, typer.Option("--data", help="A data set, as `vea train` takes it.")],
+    study: Annotated[StudyName, typer.Argument(help="Study: what is varied.", show_choices=True)],
+    data: Annotated[
+        Path, typer.Option("--data", help="A data set in any layout that `vea data check` knows.")
+    ],
     recipe: Annotated[
         str, typer.Option(help="The full model: a recipe's name, or a YAML file of your own.")
     ] = "lite",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.", metavar="N")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of trainings of each row.", metavar="N")
+    ] = 3,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Train this row, and the reference; repeatable.", metavar="ROW"),
+        typer.Option(
+            help="Train this row and the reference only. May be given several times.", metavar="ROW"
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="What the rows are judged on: val or test.")] = "val",
+    split: Annotated[
+        str, typer.Option(help="Split on which the rows are evaluated: val or test.")
+    ] = "val",
     run: Annotated[
         Path | None,
         typer.Option(help="Folder for the results. [default: runs/ablation-RECIPE]"),
@@ -49,7 +57,7 @@ def ablate(
     workers: Workers = None,
     settings: Settings = None,
 ) -> None:
-    """Measure what the parts of a model are worth.
+    """Measure what each part of a model contributes.
 
     branches: Table II. lambda: Fig. 10. objects: N, Fig. 11. steps: T of the LSTMs and the feed of
     Eq. 9, which the paper leaves open. For example:
@@ -64,8 +72,9 @@ def ablate(
     Rows compare with each other, not with models of `vea train`, which fine-tunes.
 
     Rows are judged after the last epoch; each has its paired difference from the full model, with
-    an interval. RUN/STUDY holds table.md, table.csv and plot.png. Each training leaves a file in
-    RUN/trainings, and are not repeated: a study that was stopped resumes.
+    an interval. RUN/STUDY holds table.md, table.csv and plot.png. The result of
+    each training is kept in RUN/trainings and is not computed again, so an interrupted study
+    resumes.
 
     `--set` sets values of the recipe, and those of the trainings: `--set ablation.epochs=8`.
     """

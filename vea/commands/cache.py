@@ -38,12 +38,14 @@ def register(app: typer.Typer) -> None:
 
 
 def cache(
-    data: Annotated[Path, typer.Option("--data", help="A data set, as `vea train` takes it.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="A data set in any layout that `vea data check` knows.")
+    ],
     recipe: Annotated[
         str, typer.Option(help="A recipe's name, or a YAML file of your own.")
     ] = "lite",
     model: Annotated[
-        Path | None, typer.Option(help="Select as this archive does, not as the recipe starts.")
+        Path | None, typer.Option(help="Use the selector of this archive instead of the recipe's.")
     ] = None,
     folder: CacheFolder = None,
     workers: Workers = None,
@@ -51,9 +53,9 @@ def cache(
 ) -> None:
     """Select the stimuli of a data set, once.
 
-    `vea train` does the same by itself; this does it beforehand, in as many processes as there is
-    memory for. Only photos that the cache does not know are selected, so it can be stopped and
-    started again, and all recipes with the same selector share it:
+    `vea train` does this too; here it is done beforehand, with a number of processes that is
+    limited by memory. Photos that are in the cache are not selected again, so the command can be
+    stopped and restarted, and all recipes with the same selector share the cache:
 
         vea cache --data FI --recipe paper --workers 8
 
@@ -82,7 +84,7 @@ def cache(
 
 
 def cache_home() -> Path:
-    """Where stimuli are kept unless one says otherwise."""
+    """Default folder of the stimuli caches."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "vea" / "stimuli"
 

@@ -28,32 +28,37 @@ def register(group: typer.Typer) -> None:
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="The archive in place.")],
-    second: Annotated[Path, typer.Argument(help="The one that may take its place.")],
+    first: Annotated[Path, typer.Argument(help="The current archive.")],
+    second: Annotated[Path, typer.Argument(help="The candidate archive.")],
     images: Annotated[
         Path,
-        typer.Option(help="A labelled data set, a folder of photos, or a list as of vea score."),
+        typer.Option(
+            help="A labelled data set, a folder of photos, or an image list as for `vea score`."
+        ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="Of a labelled data set: train, val, test. [default: all]")
+        str | None,
+        typer.Option(help="Split of a labelled data set: train, val or test. [default: all]"),
     ] = None,
     max_changed: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Exit with 1 if a larger fraction of the answers changes."
+            min=0.0,
+            max=1.0,
+            help="Exit with code 1 if a larger fraction of the predictions changes.",
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every figure to this file too.")
+        Path | None, typer.Option("--json", help="Write the result to this JSON file too.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
 ) -> None:
-    """How many answers change between two archives, which, and how far probabilities move.
+    """Compare the predictions of two archives: how many and which change, and by how much.
 
         vea models compare old.mar new.mar --images photos/ --max-changed 0.05
 
-    Needs no server. Of a labelled data set it says both accuracies and the interval of their
-    difference, too.
+    No server is needed. For a labelled data set both accuracies and the interval of their
+    difference are reported too.
     """
     from train.evaluation.comparison import compare as measure
 

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def data() -> None:
-    """Look at data sets: `vea data check FI`."""
+    """Examine data sets: `vea data check FI`."""
 
 
 def check(
@@ -56,14 +56,14 @@ def check(
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write what was found to this file too.")
+        Path | None, typer.Option("--json", help="Write the result to this JSON file too.")
     ] = None,
 ) -> None:
     """Check a data set before training on it.
 
-    Says which layout it is (FI, EmoSet, EmotionROI, Emotion6, ArtPhoto, Abstract, IAPSa, Twitter,
+    Shows its layout (FI, EmoSet, EmotionROI, Emotion6, ArtPhoto, Abstract, IAPSa, Twitter,
     LDL, FER2013, or any folder of emotion-named folders), how many images of each emotion are in
-    each split, what is left out and why, and which photos are there twice:
+    each split, what is left out and why, and which photos are duplicates:
 
         vea data check FI
 
@@ -71,9 +71,9 @@ def check(
 
         vea data check FI --write-split FI
 
-    The last writes FI/vea-split.csv (path, label, split, sha256); whoever has it and the photos
-    trains and measures on the same split. Copies are files with the same bytes: photos that are
-    only nearly the same are not looked for.
+    The last command writes FI/vea-split.csv (path, label, split, sha256), with which others who
+    have the photos train and evaluate on the same split. Duplicates are files with the same bytes;
+    photos that are only similar are not detected.
     """
     from train.datasets import checking
     from train.datasets.layouts.fer2013 import find_fer2013, read_fer2013

@@ -36,7 +36,10 @@ class Learner(StrEnum):
 
 
 Data = Annotated[
-    Path, typer.Option("--data", help="Folder of labelled photos, in any layout that is known.")
+    Path,
+    typer.Option(
+        "--data", help="Folder of labelled photos in any layout that `vea data check` knows."
+    ),
 ]
 
 
@@ -54,28 +57,28 @@ def evaluate(
         typer.Option(help="train, val, test or all. [default: test if there is one, else val]"),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file too.")
+        Path | None, typer.Option("--json", help="Write the metrics to this JSON file too.")
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Write the answer to every photo to this .csv or .parquet file."),
+        typer.Option(help="Write the prediction for every photo to this .csv or .parquet file."),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for all of it: figures, predictions and three charts."),
+        typer.Option(help="Folder for metrics, predictions and three charts."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
 ) -> None:
     """Measure an archive on labelled photos.
 
-    Accuracy of all photos and of each emotion with 95 % intervals, polarity, easy and hard errors,
-    whether the probabilities can be believed, the confusion matrix, speed, and how many files could
+    Reports the accuracy of all photos and of each emotion with 95 % intervals, polarity, easy and
+    hard errors, calibration, the confusion matrix, the speed, and the number of files that could
     not be read:
 
         vea evaluate model_store/vea-lite-2.0.mar --data FI --report report
 
-    Of photos labelled with other emotions than the archive's, or with positive and negative alone,
-    the polarity is measured.
+    Where the labels are other emotions than the archive's, or only positive and negative, the
+    polarity is evaluated.
     """
     from handler.predictor import Predictor
     from train.evaluation.evaluate import check_predictions_file, write_predictions
@@ -111,7 +114,7 @@ def cross_validate(
     recipe: Annotated[
         str, typer.Option(help="A recipe's name, or a YAML file of your own.")
     ] = "lite",
-    folds: Annotated[int, typer.Option(min=2, help="Parts that the photos are dealt into.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     protocol: Annotated[
         Protocol, typer.Option(help="Each emotion against all others, or all at once.")
     ] = Protocol.ONE_VS_ALL,
@@ -123,11 +126,14 @@ def cross_validate(
         ),
     ] = Learner.LINEAR,
     least: Annotated[
-        int, typer.Option(min=1, help="Leave out emotions with fewer different photos.")
+        int,
+        typer.Option(
+            min=1, help="Smallest number of different photos with which an emotion is used."
+        ),
     ] = 10,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder for the figures and folds. [default: runs/cross-RECIPE]"),
+        typer.Option(help="Folder for the metrics and folds. [default: runs/cross-RECIPE]"),
     ] = None,
     cache: CacheFolder = None,
     workers: Workers = None,
@@ -135,14 +141,14 @@ def cross_validate(
 ) -> None:
     """Measure a recipe on a small data set, by cross-validation.
 
-    Every photo is judged by a training that has not seen it; copies of a photo stay together. The
-    paper does so on ArtPhoto and IAPSa, each emotion against all others, in five folds:
+    Every photo is scored by a model that was not trained on it; copies of a photo are in one fold.
+    The paper does so on ArtPhoto and IAPSa, each emotion against all others, in five folds:
 
         vea cross-validate --recipe lite --data ArtPhoto
 
         vea cross-validate --recipe paper --data ArtPhoto --learner network
 
-    One-vs-all figures are the mean of the true positive rates of the emotion and of the others:
+    One-vs-all rates are the mean of the true positive rates of the emotion and of the others:
     chance gives 50 %. RUN/cross_validation.json and RUN/folds.csv hold everything.
     """
     from train.crossval.protocols import cross_validate as measure

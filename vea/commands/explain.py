@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     images: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
-    to: Annotated[Path, typer.Option("--out", help="Folder for the drawings; made if need be.")],
+    to: Annotated[
+        Path, typer.Option("--out", help="Folder for the drawings; created if it does not exist.")
+    ],
     model: Annotated[
         Path | None,
         typer.Option(
@@ -37,19 +39,18 @@ def explain(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list for programs instead of tables.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
 ) -> None:
-    """Why does a photo evoke what it evokes?
+    """Explain the predictions for photos.
 
         vea explain holiday.jpg --out reasons
 
-    For each photo NAME: NAME.sheet.png has all reasons on one sheet; NAME.activation.png where the
-    whole photo spoke for its emotion, NAME.objects.png how much each object was attended to, and
-    NAME.face.png the face as the network read it, one each; NAME.json the same as data, as the
-    server gives it.
+    For each photo NAME: NAME.sheet.png has all reasons on one sheet; NAME.activation.png the class
+    activation map, NAME.objects.png the attention to each object, NAME.face.png the face that the
+    network read; NAME.json has the same as data, in the form of the server's answers.
 
-    Of a photo that cannot be read only NAME.json is written, with the reason; the exit code is
-    then 1.
+    For a photo that cannot be read only NAME.json is written, with the reason, and the exit code is
+    1.
     """
     from handler.predictor import Predictor
     from handler.values.prediction import Refusal
@@ -91,20 +92,28 @@ def explain(
 def figures(
     archive: Annotated[Path, typer.Argument(help="A .mar file, or the model folder of a run.")],
     data: Annotated[
-        Path, typer.Option("--data", help="Folder of labelled photos, in any layout that is known.")
+        Path,
+        typer.Option(
+            "--data", help="Folder of labelled photos in any layout that `vea data check` knows."
+        ),
     ],
-    to: Annotated[Path, typer.Option("--out", help="Folder for the figures; made if need be.")],
+    to: Annotated[
+        Path, typer.Option("--out", help="Folder for the figures; created if it does not exist.")
+    ],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     count: Annotated[
         int,
-        typer.Option(min=1, help="Photos a figure; of the failures, this many easy and hard ones."),
+        typer.Option(
+            min=1,
+            help="Number of photos in a figure; of failures, of easy and of hard ones each.",
+        ),
     ] = 8,
-    device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
 ) -> None:
     """Draw the paper's Figures 12 to 15 for an archive.
 
-    What each branch saw in the photos that were most surely right: class activation maps, attended
-    objects, faces; and what was most surely wrong:
+    Shows what each branch used in the correct predictions of highest confidence (class activation
+    maps, attended objects, faces), and the wrong predictions of highest confidence:
 
         vea figures model_store/vea-lite-2.0.mar --data FI --out figures
 

@@ -47,7 +47,7 @@ def train(
     cache: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
-    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = False,
+    resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = False,
 ) -> None:
     """Train a model.
 
@@ -60,14 +60,14 @@ def train(
 
         vea package runs/lite/model --name vea-lite --version 2.0 --evaluation evaluation.json
 
-    A model can learn from others what one label does not say (distillation). They say it once:
+    A model can also learn from the predictions of other models (distillation). Compute these once:
 
         vea evaluate OTHER.mar --data FI --split train --predictions other.parquet
 
         vea train --recipe lite2 --data FI --soft-labels other.parquet
 
-    The recipe `expression` schools Expression-Net on FER2013's faces, for `init` of another recipe;
-    `expression-full` does so at the paper's width and wants a GPU:
+    The recipe `expression` pre-trains Expression-Net on FER2013, for `init` of another recipe;
+    `expression-full` does so at the paper's width and needs a GPU:
 
         vea train --recipe expression --data FER2013
 
@@ -80,7 +80,9 @@ def train(
 
     if read_values(recipe).get("kind") == EXPRESSION:
         if soft_labels:
-            raise VeaError("--soft-labels speak of emotions that photos evoke, not of faces")
+            raise VeaError(
+                "--soft-labels is for recipes that predict emotions, not for pre-training on faces"
+            )
         _train_expression(recipe, data, run, settings or (), resume=resume)
         return
     chosen = load_recipe(recipe, settings or ())
@@ -108,7 +110,7 @@ def train(
 def _train_expression(
     recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool
 ) -> None:
-    """Schooling of Expression-Net alone, which knows no stimuli but faces."""
+    """Pre-train Expression-Net alone, whose only stimuli are faces."""
     from train.expression.fit import fit_expression
     from train.expression.recipe import load_expression_recipe
 
@@ -132,30 +134,29 @@ def _train_expression(
 
 
 def package(
-    model: Annotated[
-        Path, typer.Argument(help="The model folder of a run, or a .mar to pack anew.")
-    ],
+    model: Annotated[Path, typer.Argument(help="The model folder of a run, or a .mar to repack.")],
     version: Annotated[str, typer.Option(help="Version of the new archive.")],
     name: Annotated[
         str | None,
         typer.Option(help="Name of the model. [default: vea-lite, or that of the .mar]"),
     ] = None,
     evaluation: Annotated[
-        Path | None, typer.Option(help="Figures for the card, as `vea evaluate --json` wrote them.")
+        Path | None,
+        typer.Option(help="Metrics for the model card, written by `vea evaluate --json`."),
     ] = None,
     card: Annotated[
-        Path | None, typer.Option(help="YAML file with the words of the model card.")
+        Path | None, typer.Option(help="YAML file with the texts of the model card.")
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
 ) -> None:
     """Pack a trained model into one .mar file.
 
-    The file holds code, weights, settings and model card, and nothing that executes on loading but
-    that code. The same inputs give the same bytes.
+    The file holds code, weights, settings and model card, and nothing but that code is executed on
+    loading. The same inputs give the same bytes.
 
         vea package runs/lite/model --version 3.0 --evaluation evaluation.json
 
-        vea package model_store/vea-lite-2.0.mar --version 2.1, to give it today's code
+        vea package model_store/vea-lite-2.0.mar --version 2.1
     """
     from handler.archive.files import read_card
     from train.package import package as pack

@@ -35,9 +35,9 @@ def register(app: typer.Typer) -> None:
 
 
 def weights() -> None:
-    """List the pre-trained weights that are here, and those that can be fetched.
+    """List the installed pre-trained weights, and those that can be fetched.
 
-    They lie in $VEA_WEIGHTS, or in ~/.cache/vea/weights; recipes call them by name (`init`).
+    They are in $VEA_WEIGHTS, or in ~/.cache/vea/weights; recipes refer to them by name (`init`).
 
         vea weights
     """
@@ -62,7 +62,7 @@ def weights() -> None:
 
 
 def fetch_weights(
-    name: Annotated[str, typer.Argument(help="As `vea weights` lists it.")],
+    name: Annotated[str, typer.Argument(help="Name of the weights, as `vea weights` lists it.")],
     place: Annotated[
         str | None,
         typer.Option("--from", help="A mirror: an http(s) address, or a folder with the file."),
@@ -101,7 +101,10 @@ def fetch_weights(
 def import_weights(
     file: Annotated[Path, typer.Argument(help="A published file of weights.")],
     name: Annotated[
-        str | None, typer.Option(help="What recipes call the weights. [default: by what they are]")
+        str | None,
+        typer.Option(
+            help="Name of the weights in recipes. [default: the usual one for such a file]"
+        ),
     ] = None,
     to: Home = None,
     objects: Annotated[
@@ -115,10 +118,10 @@ def import_weights(
 ) -> None:
     """Convert a published file of weights, so that recipes can start from it.
 
-    Known are the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
+    Supported are the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
     torchvision's fasterrcnn_resnet50_fpn_v2 and ResNet-18, -50 and -101, and the FER2013
-    ResNet-18 (PrivateTest_model_resnet18.t7). What a file is, its content tells; nothing in it is
-    run.
+    ResNet-18 (PrivateTest_model_resnet18.t7). A file is recognised by its
+    content; no code in it is executed.
 
         vea import-weights faster_rcnn_from_caffe_attr.pkl
 
