@@ -1,6 +1,6 @@
 """Weights -> ``.mar``: one file that TorchServe serves and `Predictor` loads.
 
-torch-model-archiver writes creation times into what it makes, so its archive is packed anew with
+torch-model-archiver writes creation times into its archive, so the archive is repacked with
 sorted names, fixed dates and no compression: the same inputs give the same bytes, on any machine.
 """
 
@@ -41,7 +41,7 @@ _NOT_PACKED = (
 
 
 class PackageError(VeaError):
-    """The archive could not be made; the message is one line for people."""
+    """The archive could not be written. The message is one line for the user."""
 
 
 def package(
@@ -97,8 +97,8 @@ def package(
 def default_serving() -> dict[str, Any]:
     """TorchServe's settings for the model.
 
-    The number of workers is the machine's affair, not the model's: where nothing is said here,
-    TorchServe starts one for each core, and `vea serve` as many as have the memory.
+    The number of workers depends on the machine, not on the model, and is not set: TorchServe then
+    starts one for each core, and `vea serve` as many as fit into memory.
     """
     return {
         "batchSize": 4,

@@ -1,4 +1,4 @@
-"""Seeds that follow from what they are for, so that no two uses share their randomness."""
+"""Seeds derived from their purpose, so that no two uses draw the same random numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import hashlib
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed (63 bits) that follows from ``parts`` and is unlike that of any others."""
+    """A seed (63 bits) derived from ``parts``; other parts give another seed."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -32,7 +32,7 @@ def vea(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, photo: Any) -> Path:
-    """Six photos to learn from, three to be judged on."""
+    """Six photos for training, three for evaluation."""
     root = tmp_path_factory.mktemp("data")
     for number in range(9):
         folder = root / ("train" if number < 6 else "val") / ("awe" if number % 2 else "fear")

@@ -183,7 +183,7 @@ def test_a_trunk_that_has_been_to_school_is_frozen_and_its_feature_read(
 def test_a_split_of_which_nothing_can_be_read_is_refused(cache: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG no picture")
-    with pytest.raises(CacheError, match="not one photo of the split 'val' could be read"):
+    with pytest.raises(CacheError, match="no photo of the split 'val' could be read"):
         build_features(RECIPE, {"val": read_new(broken)}, count=9, cache_root=cache)
 
 

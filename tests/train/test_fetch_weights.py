@@ -229,7 +229,7 @@ def test_a_mirror_may_be_the_file_itself_or_a_folder(server: FileServer, tmp_pat
 
 @pytest.mark.parametrize("place", ["ftp://x.example/y", "file:///tmp", "gopher://x"])
 def test_other_schemes_are_refused(place: str, server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no http\(s\) address"):
+    with pytest.raises(WeightsError, match=r"not an http\(s\) address"):
         get(tmp_path, place=place)
 
 

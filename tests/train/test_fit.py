@@ -185,7 +185,7 @@ def test_a_split_without_a_readable_photo_is_refused_before_an_earlier_run_is_to
     run = tmp_path / "run"
     run.mkdir()
     (run / "last.ckpt").write_text("hours of work")
-    with pytest.raises(CacheError, match=f"not one photo of the {said} split could be read") as one:
+    with pytest.raises(CacheError, match=f"no photo of the {said} split could be read") as one:
         fit(QUICK, broken, run, cache_root=cache_root, progress_bar=False)
     assert "vea data check DIR --decode" in str(one.value)
     assert [file.name for file in run.iterdir()] == ["last.ckpt"]

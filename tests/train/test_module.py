@@ -188,22 +188,22 @@ def test_a_smoothed_label_is_smooth_over_emotions_and_over_polarities(
 def test_a_blend_is_judged_by_both_of_its_labels(
     monkeypatch: pytest.MonkeyPatch, branch_weight: float
 ) -> None:
-    drawn = {"share": 0.3, "order": torch.tensor([1, 2, 0])}
-    monkeypatch.setattr("train.fitting.module.Beta.sample", lambda _: torch.tensor(drawn["share"]))
-    monkeypatch.setattr("torch.randperm", lambda *_, **__: drawn["order"])
+    order = torch.tensor([1, 2, 0])
+    monkeypatch.setattr("train.fitting.module.Beta.sample", lambda _: torch.tensor(0.3))
+    monkeypatch.setattr("torch.randperm", lambda *_, **__: order)
     made = module(mixup=0.2, branch_weight=branch_weight)
     made.network.train()
     seen, target = stimuli(torch.tensor([1, 0, 1])), torch.tensor([0, 3, 6])
     found = float(made.training_step((seen, target), 0))
-    # The larger share of 0.3 and 0.7 is the photo's own.
-    blend = mix(seen, drawn["order"], 0.7)
+    # The larger fraction of 0.3 and 0.7 is the photo's own.
+    blend = mix(seen, order, 0.7)
     response = made.network(blend)
     answers = [(response.log_probabilities, torch.ones(3, dtype=torch.bool), 1.0)]
     answers += [(alone, present, branch_weight) for alone, present in response.alone]
     expected = sum(
-        weight * share * float(made.loss(answer[here], label[here]))
+        weight * fraction * float(made.loss(answer[here], label[here]))
         for answer, here, weight in answers
-        for label, share in ((target, 0.7), (target[drawn["order"]], 0.3))
+        for label, fraction in ((target, 0.7), (target[order], 0.3))
     )
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -211,8 +211,8 @@ def test_a_blend_is_judged_by_both_of_its_labels(
 def test_validation_measures_the_plain_loss() -> None:
     logged: dict[str, float] = {}
     losses = []
-    for share in (0.0, 0.3):
-        made = module(label_smoothing=share).eval()
+    for smoothing in (0.0, 0.3):
+        made = module(label_smoothing=smoothing).eval()
         made.log = lambda name, value, **_: logged.update({name: value})
         made.validation_step((stimuli(torch.tensor([1, 0])), torch.tensor([2, 5])), 0)
         losses.append(float(logged["val_loss"]))

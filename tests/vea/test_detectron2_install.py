@@ -82,7 +82,7 @@ def test_an_archive_of_another_content_is_refused(
 ) -> None:
     no_index.setenv("PIP_NO_INDEX", "1")
     no_index.setenv("PIP_FIND_LINKS", str(archive.parent))
-    with pytest.raises(VeaError, match="other content than the known one") as refused:
+    with pytest.raises(VeaError, match="does not have the expected SHA-256") as refused:
         detectron2.fetch(tmp_path, pip=PIP)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.glob("*.tar.gz"))
@@ -104,7 +104,7 @@ def test_an_index_out_of_reach_is_told_in_one_line(
 ) -> None:
     no_index.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     options = {"pip": PIP} if part == "fetch" else {}
-    with pytest.raises(VeaError, match=r"^cannot fetch p.*==.*reachable from here\?$") as failed:
+    with pytest.raises(VeaError, match=r"^cannot fetch p.*==.*reachable\?$") as failed:
         getattr(detectron2, part)(tmp_path, **options)
     assert "\n" not in str(failed.value)
 

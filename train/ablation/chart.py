@@ -1,4 +1,4 @@
-"""A study as a picture: each row's accuracy, and what it differs by from the reference."""
+"""The chart of a study: the accuracy of each row, and its difference from the reference."""
 
 from __future__ import annotations
 

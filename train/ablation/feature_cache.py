@@ -1,9 +1,9 @@
 """Features of the frozen backbones for every photo, computed once for all rows of all studies.
 
-Objects and faces come from the stimuli cache. Global-Net's backbone looks at each picture four
-times: in colour and as luminance alone (Y of YCbCr, in all three channels), each as it is and
-mirrored. Its features are kept beside the stimuli, in shards of the same kind, so that a second
-study, or the same one after it was killed, computes only what is missing.
+Objects and faces come from the stimuli cache. Global-Net's backbone computes four features of each
+picture: in colour and as luminance alone (Y of YCbCr, in all three channels), each as it is and
+mirrored. They are stored beside the stimuli, in shards of the same kind, so that a second study, or
+one that was killed, computes only what is missing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from train.stimuli.cache import StimuliCache, build_cache
 from train.stimuli.shards import CacheError, ShardFolder
 
 Progress = Callable[[str, int, int], None]
-_BATCH = 32  # photos that a backbone looks at together
-_SHARD = 256  # photos; what a killed process loses at most
+_BATCH = 32  # photos in a backbone's batch
+_SHARD = 256  # photos in a shard; a killed process loses at most that many
 _READ = 512  # photos whose stimuli are unpacked together
 
 
@@ -49,7 +49,7 @@ def build_features(
     workers: int | None = None,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, FeatureSet]:
-    """Compute the features that are missing, and load all of them.
+    """Compute the missing features, and load all of them.
 
     Args:
         recipe: Recipe that gives the selector, the frozen parts and the initial weights.
@@ -95,7 +95,7 @@ def build_features(
         )
         dataset = StimuliDataset(cache, table["path"], table["label"].tolist(), selector.config)
         if not len(dataset):
-            raise CacheError(f"not one photo of the split '{split}' could be read")
+            raise CacheError(f"no photo of the split '{split}' could be read")
         sets[split] = _feature_set(
             dataset,
             [table["sha256"].iloc[row] for row in dataset.rows],
@@ -181,7 +181,7 @@ def _feature_set(
 def _read_stimuli(
     cache: StimuliCache, rows: Sequence[int], on_progress: Progress
 ) -> dict[str, torch.Tensor]:
-    """Objects and faces of all rows, copied in parts to bound the memory."""
+    """Objects and faces of all rows, copied in parts, as two copies need too much memory."""
     tensors: dict[str, torch.Tensor] = {}
     for start in range(0, len(rows), _READ):
         stimuli: Stimuli = cache.stimuli(rows[start : start + _READ])
@@ -205,7 +205,7 @@ def _cached(
     compute: Callable[[list[int]], dict[str, torch.Tensor]],
     on_progress: Callable[[int, int], None],
 ) -> dict[str, torch.Tensor]:
-    """The results of ``compute`` for the photos, taken from the folder where they exist."""
+    """Features of all photos; those that the folder lacks are computed and stored."""
     known = folder.index().places
     first = {digest: position for position, digest in enumerate(digests) if digest not in known}
     missing = sorted(first.values())
@@ -248,7 +248,7 @@ def _of_colour(selector: SelectorConfig) -> dict[str, Any]:
 
 
 def _identity(settings: Mapping[str, Any], part: nn.Module) -> str:
-    """Identifier of the features of a frozen part: its settings and weights."""
+    """Digest of what the features depend on: settings and weights of the frozen part."""
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
     digest.update(repr(part).encode())
     for name, tensor in sorted(part.state_dict().items()):

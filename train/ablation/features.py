@@ -1,7 +1,7 @@
-"""The features that the studies learn from, in memory, and batches of them.
+"""The features that the studies are trained on, in memory, and batches of them.
 
-They are kept in half precision, as the stimuli cache keeps them, and with the largest N of the
-studies: sources sort their objects by confidence, so a smaller N is the first N of them.
+They are stored in half precision, as in the stimuli cache, and with the largest N of the studies:
+sources sort their objects by confidence, so a smaller N takes the first N of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Features of B photos for the training and evaluation of a row.
+    """Features of B photos, on which rows of a study are trained and evaluated.
 
     Attributes:
         colour: Feature v_g of Global-Net, float, Bxd1; None where Global-Net is left out.

@@ -1,9 +1,9 @@
-"""The network of a row: everything behind the frozen backbones, and nothing that the row lacks.
+"""The network of a row: the parts behind the frozen backbones that the row has.
 
-Where the full training fine-tunes Global-Net's backbone, here one hidden layer learns from its
-frozen feature. Semantic-Net is the real one, whole. Expression-Net is the real one where its trunk
-begins at random; a pre-trained trunk stays frozen, and its feature goes straight to
-the response, which is the real one too.
+Where the full training fine-tunes Global-Net's backbone, here one hidden layer is trained on its
+frozen feature. Semantic-Net and the response are those of the full model. So is Expression-Net
+where its trunk is initialised at random; a pre-trained trunk stays frozen, and its feature is an
+input of the response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from train.ablation.studies import Variant
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes that the networks of all rows share.
+    """Sizes that the networks of all rows have in common.
 
     Attributes:
         colour: Size d1 of the frozen backbone's feature.

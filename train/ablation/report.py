@@ -1,4 +1,4 @@
-"""A study as a table for people, a CSV file for programs, and a chart."""
+"""The results of a study as a Markdown table, a CSV file and a chart."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_report(
 
 
 def to_frame(rows: Sequence[RowSummary]) -> pd.DataFrame:
-    """Everything as numbers, fractions from 0 to 1 with six decimals."""
+    """All results as numbers; fractions are 0 to 1, with six decimals."""
     table = []
     for row in rows:
         values: dict[str, Any] = {"row": row.name, "seeds": row.seeds}
@@ -52,7 +52,7 @@ def to_frame(rows: Sequence[RowSummary]) -> pd.DataFrame:
 
 
 def markdown(study: Study, rows: Sequence[RowSummary], facts: Mapping[str, Any]) -> str:
-    """The table for people, with notes on how to read it."""
+    """The Markdown table, with the notes that are needed to read it."""
     heads = table_heads(study)
     lines = [
         f"# {study.title}",
@@ -78,13 +78,13 @@ def markdown(study: Study, rows: Sequence[RowSummary], facts: Mapping[str, Any])
 
 
 def table_heads(study: Study) -> list[str]:
-    """Column names of the table for people."""
+    """Column names of the Markdown table."""
     heads = [study.axis or "branches", "accuracy", "± seeds", "polarity", "hard", "easy"]
     return heads + ["difference", "± seeds", "reading"] + (["paper"] if study.paper else [])
 
 
 def table_cells(row: RowSummary, study: Study) -> list[str]:
-    """A row of the table for people."""
+    """A row of the Markdown table."""
     cells = [
         row.name,
         _with_interval(row.accuracy),
@@ -100,7 +100,7 @@ def table_cells(row: RowSummary, study: Study) -> list[str]:
 
 
 def short_table(study: Study, rows: Sequence[RowSummary]) -> list[list[str]]:
-    """Column names and rows that fit into a terminal."""
+    """Column names and rows of a table that fits a terminal."""
     heads = [study.axis or "branches", "accuracy", "± seeds", "polarity", "hard", "difference"]
     cells = [
         [

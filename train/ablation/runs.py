@@ -1,8 +1,8 @@
-"""All trainings of a study, each done once.
+"""The trainings of a study, each done once.
 
 Each training writes one JSON file atomically. A training whose file exists is not repeated, so a
 study that was killed resumes where it was. The file is named after the network and the seed, not
-after the study: studies share the rows that they have in common.
+after the study, so that a row of several studies is trained once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run_study(
     only: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[Outcome]]:
-    """Train what is missing, and collect all rows that are complete.
+    """Train what is missing, and return all rows that are complete.
 
     Args:
         study: Study with the rows to train.
@@ -118,6 +118,6 @@ def _read(path: Path, settings: dict[str, Any]) -> Outcome | None:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Write atomically: two studies may share the folder."""
+    """Write atomically, as two studies may use the same folder."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n")

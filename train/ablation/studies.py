@@ -1,8 +1,8 @@
-"""What the ablation studies compare: the rows of Table II, Fig. 10, Fig. 11, and of T.
+"""The ablation studies and their rows: Table II, Fig. 10, Fig. 11, and the steps T.
 
-A row is a variant of the full model, and differs from it in what the study is about alone. The
-paper varies the branches (Table II), lambda (Fig. 10) and the number of objects (Fig. 11); the
-fourth study settles what it leaves open, the steps T of the LSTMs and whether Eq. 9 means h_att of
+A row is a variant of the full model that differs from it only in the study's subject. The paper
+varies the branches (Table II), lambda (Fig. 10) and the number of objects (Fig. 11). The fourth
+study varies what the paper leaves open: the steps T of the LSTMs, and whether Eq. 9 means h_att of
 the step before, as printed, or of the same step.
 """
 
@@ -38,12 +38,12 @@ _TABLE_2 = {
 
 
 class AblationError(VeaError):
-    """A study cannot be made like this; the message is one line for people."""
+    """The study is impossible. The message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and its loss, as far as rows differ in them.
+    """The settings of network and loss in which rows differ.
 
     Attributes:
         colour: Input of Global-Net: ``"rgb"``; ``"y"``, the luminance alone; None, no branch.
@@ -76,8 +76,8 @@ class Variant:
     def slug(self) -> str:
         """A file name.
 
-        Settings that the variant has no use for are left out: equal slugs are equal networks,
-        whichever study they come from.
+        Settings that do not affect the variant are left out: equal slugs are equal networks, in any
+        study.
         """
         parts = [self.branches.replace("(Y)", "y"), f"lambda{self.polarity_weight:g}"]
         if self.semantic:
@@ -144,7 +144,7 @@ def full_model(recipe: Recipe) -> Variant:
 
 
 def object_counts(recipe: Recipe) -> tuple[int, ...]:
-    """The numbers of objects that can be told apart: a grid of windows has no more than those."""
+    """The numbers of objects that differ: a grid of windows has only so many."""
     windows = count_windows(recipe.selector.objects.get("levels") or ())
     return tuple(count for count in COUNTS if not windows or count <= windows)
 
@@ -199,7 +199,7 @@ def build_study(name: str, full: Variant, counts: Sequence[int] = COUNTS) -> Stu
 
 
 def largest_count(full: Variant, counts: Sequence[int] = COUNTS) -> int:
-    """How many objects of a photo must be known for every study around ``full``."""
+    """The largest number of objects in any study around ``full``."""
     return max(*counts, full.objects)
 
 
@@ -221,7 +221,7 @@ def _branches(full: Variant) -> Study:
 
 
 def _with_objects(full: Variant, count: int) -> Variant:
-    """The variant with ``count`` objects; without objects it has no Semantic-Net."""
+    """A variant with ``count`` objects; without objects it has no Semantic-Net."""
     if count == 0:
         return replace(full, semantic=None)
     return replace(full, objects=count)

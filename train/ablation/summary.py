@@ -1,10 +1,10 @@
 """The rows of a study as metrics, each with its uncertainty.
 
-Two things make an accuracy uncertain: which photos it is measured on, and the seed of the training.
-The intervals are over photos (bootstrap of the mean over seeds); the standard deviation over seeds
-stands beside them. Two such intervals do not tell whether a row differs from the reference: they
-are wide because some photos are hard for every network. So the difference is computed photo by
-photo, and has an interval of its own.
+An accuracy is uncertain in two ways: it depends on the photos and on the seed of the training. The
+intervals are over photos (bootstrap of the mean over seeds); the standard deviation over seeds is
+given beside them. Two such intervals do not show whether a row differs from the reference: they are
+wide because some photos are hard for every network. So the difference is computed photo by photo
+and has its own interval.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class RowSummary:
 
     @property
     def reading(self) -> str:
-        """The difference in words."""
+        """A description of the difference in words."""
         if self.is_reference:
             return _REFERENCE
         if self.difference is None:

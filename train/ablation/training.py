@@ -1,7 +1,7 @@
-"""One row of a study, trained and judged: a plain loop over features in memory.
+"""Training and evaluation of one row of a study: a plain loop over features in memory.
 
-Every training is judged after its last epoch: no epoch is chosen by the photos that it is judged
-on. All rows see the same photos in the same order, with the same seed.
+Every training is evaluated after its last epoch: no epoch is selected on the evaluation photos. All
+rows are trained on the same photos in the same order, with the same seed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Bits = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """How a row is trained; the same for all rows of a study.
+    """Settings of the trainings; the same for all rows of a study.
 
     Attributes:
         epochs: Number of passes over the training photos.
@@ -76,7 +76,7 @@ class AblationConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything but the row and the seed.
+    """Everything that a training depends on but the row and the seed.
 
     Attributes:
         recipe: Recipe of the model: Semantic-Net, widths, wheel, weight of the branches' own
@@ -94,9 +94,9 @@ class Experiment:
     split: str = "val"
 
     def settings(self) -> dict[str, Any]:
-        """All that the metrics depend on, beside row and seed.
+        """All settings that a result depends on, beside row and seed.
 
-        Lambda, T and the feed are the row's, so that studies can share their rows.
+        Lambda, T and the feed belong to the row, so that studies can have rows in common.
         """
         recipe = self.recipe.to_dict()
         network = recipe["network"]
@@ -132,7 +132,7 @@ def load_ablation_config(overrides: Sequence[str] = ()) -> AblationConfig:
 def train_variant(variant: Variant, seed: int, experiment: Experiment) -> dict[str, Any]:
     """Train one network and evaluate it after the last epoch.
 
-    Its figures follow from variant, seed and settings alone, as long as the machine is the same.
+    On one machine, the results follow from variant, seed and settings alone.
 
     Returns:
         The JSON document, without the settings.
@@ -174,7 +174,7 @@ def pack_bits(bits: Bits) -> str:
 
 
 def unpack_bits(text: str, count: int) -> Bits:
-    """Inverse of `pack_bits`."""
+    """The booleans that `pack_bits` encoded."""
     packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
     return np.unpackbits(packed, count=count).astype(bool)
 
@@ -233,7 +233,7 @@ def _fit(network: AblationNetwork, experiment: Experiment, device: str, seed: in
 
 @torch.no_grad()
 def _judge(network: AblationNetwork, experiment: Experiment, device: str) -> torch.Tensor:
-    """Answers, log p_emo, to the photos to be judged on: nxC."""
+    """Predictions, log p_emo, on the evaluation photos: nxC."""
     network.eval()
     precision = _PRECISIONS[experiment.config.precision]
     answers = []

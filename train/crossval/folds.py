@@ -1,4 +1,4 @@
-"""Photos dealt into folds: of each emotion alike, and copies of a photo never apart.
+"""Stratified folds in which the copies of a photo stay together.
 
 The paper splits the photos of each emotion at random into five batches (Sec. IV-C2).
 """
@@ -18,10 +18,10 @@ from train.datasets.splitting import shuffled_photos
 def stratified_folds(
     labels: Sequence[int], digests: Sequence[str], *, folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """The fold of each photo, the same for the same rows and seed.
+    """The fold of each photo; the same rows and seed give the same folds.
 
-    Without copies the folds' numbers of photos of an emotion differ by one at most, and so do their
-    numbers of photos in all.
+    Without copies, the folds' numbers of photos of an emotion differ by at most one, and so do
+    their total numbers of photos.
 
     Args:
         labels: Label of each photo.

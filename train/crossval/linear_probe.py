@@ -1,10 +1,10 @@
-"""A light training for cross-validation: a linear classifier on what frozen parts see.
+"""A linear probe for cross-validation: a linear classifier on the features of frozen parts.
 
 Each photo becomes one vector: Global-Net's feature of the whole picture, the mean of the features
-of its objects, and Expression-Net's feature of its face, each from the weights that the recipe
-begins with (a part that begins at random is left out if another does not). They are computed once;
-a training is then a logistic regression and takes seconds. It says how far the recipe's initial
-knowledge separates the emotions, and is below what training the network itself reaches.
+of its objects, and Expression-Net's feature of its face, each with the recipe's initial weights (a
+part with random weights is left out if another has pre-trained ones). The vectors are computed
+once; a training is then a logistic regression and takes seconds. It measures how well the recipe's
+initial weights separate the emotions; training the network itself is more accurate.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Progress = Callable[[str, int, int], None]
 
 _BATCH = 32
 _STEPS = 200
-# Of the squared weights, beside the mean cross-entropy. In five folds of 800 photos of FI it is the
-# best of 0.1 to 8 for both protocols; a third of it or twice as much costs one or two points.
+# Weight of the squared weights beside the mean cross-entropy. In five folds of 800 photos of FI it
+# is the best of 0.1 to 8 for both protocols; a third or twice of it costs one or two points.
 _PENALTY = 1.0
 
 
@@ -49,7 +49,7 @@ class LinearProbe:
         self.row_of = {digest: row for row, digest in enumerate(digests)}
 
     def __call__(self, train: pd.DataFrame, test: pd.DataFrame, wheel: Wheel) -> Floats:
-        """Fit to the training rows; photos without features are left out there, NaN in the test."""
+        """Fit to the training rows and score the test rows; photos without features give NaN."""
         train = train[train["sha256"].isin(self.row_of)]
         known = test["sha256"].isin(self.row_of).to_numpy()
         x = self.features[[self.row_of[digest] for digest in train["sha256"]]]
@@ -142,7 +142,7 @@ def build_linear_probe(
 
 
 def _parts(recipe: Recipe) -> set[str]:
-    """Names of the parts whose features are used."""
+    """Which of the parts give features."""
     config = recipe.network
     there = {
         "global": config.global_backbone is not None,
@@ -155,7 +155,7 @@ def _parts(recipe: Recipe) -> set[str]:
 
 
 def _see(network: StimuliAwareNetwork, stimuli: Stimuli, parts: set[str]) -> torch.Tensor:
-    """The vectors of a batch, Bxd."""
+    """The feature vectors of a batch, Bxd."""
     seen = []
     if "global" in parts and network.global_net is not None:
         seen.append(network.global_net(stimuli.colour)[0])

@@ -1,8 +1,8 @@
-"""The paper's training for cross-validation: the recipe's whole network, anew for each fold.
+"""Cross-validation of the whole network of a recipe, trained for each fold as in the paper.
 
-Each training is what `vea train` does, on a folder of links to the fold's training photos, and the
-photos that were held back are judged by the model folder it writes, through `Predictor`. Stimuli
-are selected once: their cache knows photos by content. It takes as long as that many runs of
+Each training is that of `vea train`, on a folder of links to the fold's training photos. The
+held-out photos are scored through `Predictor` with the model folder that it writes. Stimuli are
+selected once, as their cache identifies photos by content. The time is that of as many runs of
 `vea train` on four fifths of the data set.
 """
 
@@ -86,7 +86,7 @@ class FittedNetwork:
 def link_photos(rows: pd.DataFrame, wheel: Wheel, data: Path) -> None:
     """A data set of emotion-named folders under ``data/train``, of links to the rows' photos.
 
-    Reading it sets some photos aside for validation, as where no validation split is given.
+    The data set has no validation split, so that reading it takes one from the training photos.
     """
     for number, (path, label) in enumerate(zip(rows["path"], rows["label"], strict=True)):
         folder = data / "train" / wheel.labels[label]

@@ -39,14 +39,14 @@ PerFold = dict[str, list[float]]  # figure -> its value in each fold
 
 
 class CrossValidationError(VeaError):
-    """Such a cross-validation cannot be made; the message is one line for people."""
+    """The cross-validation is impossible. The message is one line for the user."""
 
 
 class TrainAndScore(Protocol):
     """Trains on some photos and scores others."""
 
     def __call__(self, train: pd.DataFrame, test: pd.DataFrame, wheel: Wheel) -> Floats:
-        """Train anew, then score.
+        """Train from the initial weights, then score.
 
         Args:
             train: Rows of a `DatasetTable` with ``label`` on ``wheel``.
@@ -63,7 +63,7 @@ class TrainAndScore(Protocol):
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Result of a cross-validation.
+    """Results of a cross-validation.
 
     Attributes:
         protocol: Protocol, ``one-vs-all`` or ``multiclass``.
@@ -86,7 +86,7 @@ class CrossValidation:
 
     @property
     def count(self) -> int:
-        """How many folds there are."""
+        """Number of folds."""
         return int(self.folds["fold"].max()) + 1
 
     def to_dict(self) -> dict[str, Any]:

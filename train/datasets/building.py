@@ -1,9 +1,9 @@
-"""From the images that a reader found to the table that training and evaluation use.
+"""From a reader's images to the table that training and evaluation use.
 
-Every file is hashed: equal bytes are found that way, the stimuli cache is named by them, and a
-split that was written down is checked against them. Photos that have been taken down were often
-saved as the site's "no longer available" picture, the same bytes under many names: they are left
-out and counted. Files that cannot be decoded are found later, when their stimuli are made.
+Every file is hashed: the SHA-256 finds duplicates, identifies photos in the stimuli cache and is
+checked against that in a split file. Removed photos were often saved as the site's "no longer
+available" picture, the same bytes under many names: such placeholders are left out and counted.
+Files that cannot be decoded are found later, when their stimuli are selected.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _refuse_other_wheel(listing: Listing, wheel: Wheel) -> None:
 
 
 def _once(listing: Listing) -> list[Row]:
-    """Every file once, if it has a name that can be written down.
+    """Every file once, if its name is valid UTF-8.
 
     A list that names a file twice would count it twice.
     """
@@ -150,7 +150,7 @@ def _without_placeholders(
 
 
 def _recount_new(listing: Listing) -> None:
-    """Placeholders are not in a split file either, but they are no new photos."""
+    """Move placeholders, which a split file does not list either, out of the new photos."""
     new = listing.refused.get(NEW, [])
     digests = {name: _digest_or_name(listing, name) for name in new}
     copies = Counter(digests.values())

@@ -1,8 +1,8 @@
-"""What there is to know about a data set before training on it: `vea data check`.
+"""The check of a data set before training: `vea data check`.
 
-How many images of each emotion each split has, what was left out and why, which photos are there
-more than once, and, where asked, which of them cannot be decoded. Copies are files with the same
-bytes; photos that are only nearly the same are not looked for.
+It gives the number of images of each emotion in each split, what was left out and why, duplicate
+photos and, if asked for, images that cannot be decoded. Duplicates are files with the same bytes;
+near-duplicates are not searched for.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Copies:
 
 @dataclass(frozen=True)
 class Check:
-    """What was found; `to_dict` is the content of ``--json FILE``.
+    """Results of a check; `to_dict` gives the content of ``--json FILE``.
 
     Attributes:
         layout: Name of the layout.
@@ -74,7 +74,7 @@ class Check:
 
     @property
     def images(self) -> int:
-        """How many images can be used."""
+        """Number of usable images."""
         return sum(sum(row.values()) for row in self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def check_dataset(
 
 
 def check_fer2013(faces: FerTable) -> Check:
-    """The same for FER2013, whose images are decoded by reading them."""
+    """Count and compare the faces of FER2013, which were decoded when they were read."""
     table = pd.DataFrame(
         {
             "name": [f"face {i}" for i in range(len(faces))],

@@ -1,8 +1,8 @@
-"""What a list of images means by a class.
+"""The classes of an image list, as labels.
 
-An emotion's name; a number in the alphabetical order of the emotions, as folder loaders count; 0
-and 1, or 0 (negative), 1 (neutral) and 2 (positive), as sentiment sets count. Where the image's
-path names an emotion (``awe/1.jpg``, ``awe_1.jpg``), that says more than a number and is believed.
+A class is the name of an emotion; a number in the alphabetical order of the emotions, as folder
+loaders count; 0 and 1, or 0 (negative), 1 (neutral) and 2 (positive), as sentiment data sets count.
+Where the image's path names an emotion (``awe/1.jpg``, ``awe_1.jpg``), it overrides a number.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def list_classes(
 
 
 def _spelling(name: str, label: str) -> str | None:
-    """The emotion that the class, a folder of the path, or the start of the file name says."""
+    """The emotion named by the class, a folder of the path, or the start of the file name."""
     path = PurePosixPath(name)
     for candidate in (label, *reversed(path.parts[:-1])):
         if own_wheel([candidate]).knows(candidate):

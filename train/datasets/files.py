@@ -22,7 +22,7 @@ def is_utf8(path: Path) -> bool:
 
 
 def printable(name: str) -> str:
-    r"""The name with what is no UTF-8 in it spelled out: ``bad\xff.jpg``."""
+    r"""The name with invalid UTF-8 written as escapes: ``bad\xff.jpg``."""
     try:
         name_bytes = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half a character, as JSON can have it: no byte of a file name
@@ -40,7 +40,7 @@ def find_image(name: str, places: Sequence[Path]) -> Path | None:
 
 
 def is_image(path: Path) -> bool:
-    """Whether ``path`` is named like an image; ``._1.jpg``, left in zips by macOS, is none."""
+    """Whether ``path`` is named like an image; ``._1.jpg``, which macOS adds to zips, is not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
@@ -81,7 +81,7 @@ def read_records(path: Path, *, quote: str = '"', delimiter: str = ",") -> list[
 
 
 def header_of(path: Path, *, quote: str = '"', delimiter: str = ",") -> list[str]:
-    """Column names of a table (stripped, lower case); empty if the file is no text."""
+    """Column names of a table (stripped, lower case); empty if the file is not text."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = file.readline(10_000)

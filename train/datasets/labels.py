@@ -1,4 +1,4 @@
-"""From what a data set says to a label: the wheel of its emotions, numbered classes, votes."""
+"""Labels from a data set's own classes: the wheel of its emotions, numbered classes, votes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WHEELS = (MIKELS, EKMAN, POLARITY)
 
 
 def own_wheel(names: Iterable[str], asked: Wheel | None = None) -> Wheel:
-    """The wheel that knows the most of the names; among equals the asked one, then the largest."""
+    """The wheel with the most of the names; among equals the preferred one, then the largest."""
     spellings = set(names)
     known = {wheel.name: sum(map(wheel.knows, spellings)) for wheel in _WHEELS}
     best = [wheel for wheel in _WHEELS if known[wheel.name] == max(known.values())]

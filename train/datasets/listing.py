@@ -1,7 +1,6 @@
-"""What a reader of one layout finds: images with their labels, and what it had to leave out.
+"""The result of a layout's reader: images with their labels, and what was left out, with reasons.
 
-Nothing is hashed, split or decoded here; the helpers below read the lists that data sets come with
-and find the images that they name.
+Nothing is hashed, split or decoded here.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
     def refuse(self, reason: str, name: str | Path) -> None:
-        """Count what is left out; a path is told relative to the root, and as it can be printed."""
+        """Record what is left out; a path is made relative to the root and printable."""
         if isinstance(name, Path):
             name = name.relative_to(self.root).as_posix()
         self.refused.setdefault(reason, []).append(printable(name))
@@ -71,7 +70,7 @@ class Listing:
         distribution: tuple[float, ...] | None = None,
         agreement: int | None = None,
     ) -> None:
-        """Add the image that a list calls ``name``, or count it as not there."""
+        """Add the image that a list calls ``name``, or record it as missing."""
         path = find_image(name, places)
         if path is None:
             self.refuse(NOT_THERE, name)
@@ -80,7 +79,7 @@ class Listing:
 
 
 def note_ties(listing: Listing) -> None:
-    """Say how many labels rest on the order of the wheel alone."""
+    """Add a note with the number of labels that were chosen by the order of the wheel alone."""
     ties = sum(
         row.distribution is not None and row.distribution.count(max(row.distribution)) > 1
         for row in listing.rows

@@ -1,7 +1,7 @@
-"""One entry for every data set: what lies in the folder says which reader takes it.
+"""The entry to every data set: the content of the folder decides which reader is used.
 
-Nothing has to be renamed or moved first. A split that was written down (``vea-split.csv``) goes
-before what the data set itself says.
+Nothing has to be renamed or moved first. A split file (``vea-split.csv``) overrides the data set's
+own split.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Layout:
 
 
 def _layouts() -> tuple[_Layout, ...]:
-    """The most particular first: a data set with lists has emotion-named folders, too."""
+    """Readers, the most specific first: a data set with lists may have emotion-named folders."""
     readers = (
         emoset,
         emotion_roi,
@@ -76,7 +76,7 @@ def read_dataset(
     """
     root = Path(root)
     if not root.exists():
-        raise DatasetError(f"{root} is not a folder: there is nothing of that name")
+        raise DatasetError(f"{root} is not a folder: it does not exist")
     if root.is_dir() and (root / SPLIT_FILE).is_file():
         return _read_written_split(root, wheel, seed, on_progress)
     listing = _recognise(root, wheel)
@@ -114,7 +114,7 @@ def _unknown(root: Path) -> str:
     if fer2013.find_fer2013(root):
         return (
             f"{root} holds FER2013, faces with expressions: the Expression-Net is pre-trained on "
-            "it, but it is no data set of evoked emotions"
+            "it, but it is not a data set of evoked emotions"
         )
     inner = [p for p in sorted(root.iterdir()) if p.is_dir() and _recognise(p, None) is not None]
     if inner:

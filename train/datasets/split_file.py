@@ -1,8 +1,7 @@
-"""A split written down: ``vea-split.csv`` with path, label, split and SHA-256 of each image.
+"""The split file: ``vea-split.csv`` with path, label, split and SHA-256 of each image.
 
-It makes a random split something to publish and to come back to: whoever has the photos and this
-file trains and measures on the same images. It is also the plainest layout there is: a folder of
-images with such a file beside them needs no other.
+It makes a random split reproducible: with the photos and this file, anybody trains and evaluates on
+the same images. It is also a layout of its own: a folder of images needs no other list.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def read_split(path: Path) -> list[Entry]:
     records = read_records(path)
     if not records or not set(_COLUMNS[:3]) <= set(records[0]):
         raise DatasetError(
-            f"{path} is no split: expected a line for each image with {', '.join(_COLUMNS)}"
+            f"{path} is not a split file: expected a line for each image with {', '.join(_COLUMNS)}"
         )
     entries = []
     for line, record in enumerate(records, start=2):
@@ -87,7 +86,7 @@ def read_split(path: Path) -> list[Entry]:
 def apply_split(
     listing: Listing | None, entries: Sequence[Entry], root: Path, wheel: Wheel | None
 ) -> Listing:
-    """The images of a split file, with what else the data set's own lists know of them.
+    """The images of a split file, with further values of the data set's own lists.
 
     Args:
         listing: Listing of the folder, None if its layout is unknown.

@@ -1,9 +1,9 @@
-"""Which image goes into which split, where a data set does not say.
+"""Random splits, for data sets that have none.
 
-The paper's split of FI: 80 % for training, 5 % for validation, 15 % for testing (Sec. IV-A). It is
-drawn for each emotion alone, so that every split has the same fractions of emotions; files with the
-same bytes go together, so that no photo is both learned from and measured on. Photos that are only
-nearly the same (cropped, re-encoded) are not looked for.
+The proportions are those of the paper for FI: 80 % for training, 5 % for validation, 15 % for
+testing (Sec. IV-A). Each emotion is split separately, so that every split has the same fractions of
+emotions. Files with the same bytes stay together, so that no photo is used for both training and
+evaluation. Near-duplicates (cropped, re-encoded) are not searched for.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _FRACTIONS = {"train": 0.80, "val": 0.05}
 
 
 def split_sizes(count: int) -> dict[str, int]:
-    """How many of ``count`` different photos of one emotion go where.
+    """Sizes of the splits of ``count`` different photos of one emotion.
 
-    80/5/15, rounded, but nothing stays empty that need not: with three photos each split has one,
-    with two there is one to train and one to validate on, a single one is trained on.
+    They are 80/5/15, rounded, but no split is empty that need not be: of three photos each split
+    has one, of two training and validation have one each, a single one is for training.
     """
     if count < 3:
         return {"train": min(count, 1), "val": int(count == 2), "test": 0}
@@ -47,7 +47,7 @@ def random_split(labels: Sequence[int], digests: Sequence[str], seed: int) -> li
 
 
 def validation_part(labels: Sequence[int], digests: Sequence[str], seed: int) -> list[bool]:
-    """Which training images to validate on, where a data set has no validation split.
+    """The training images that become the validation split of a data set without one.
 
     5 in 85, as in the paper's split, but one of each emotion that has two different photos.
     """

@@ -1,6 +1,6 @@
-"""What every reader yields in the end: one table of path, label, split and digest.
+"""The table of a data set: path, label, split and digest of each image.
 
-Readers of the layouts that people have (one file each, beside this one) yield a `Listing`;
+The readers of the layouts (one module each, in `train.datasets.layouts`) return a `Listing`;
 `train.datasets.building` turns it into this table.
 """
 
@@ -33,7 +33,7 @@ NOT_UTF8 = "its name is not UTF-8"
 
 
 class DatasetError(VeaError):
-    """There is no such data set, or it is damaged; the message is one line for people."""
+    """A data set does not exist or is damaged. The message is one line for the user."""
 
 
 def split_name(spelling: str) -> str | None:
@@ -71,12 +71,12 @@ class DatasetTable:
 
     @property
     def placeholders(self) -> int:
-        """How many files were left out as placeholders."""
+        """Number of files that were left out as placeholders."""
         return len(self.refused.get(PLACEHOLDER, ()))
 
     @property
     def ignored(self) -> int:
-        """How many files, folders and lines were left out for other reasons."""
+        """Number of files, folders and lines that were left out for other reasons."""
         return sum(map(len, self.refused.values())) - self.placeholders
 
     def split(self, name: str) -> pd.DataFrame:

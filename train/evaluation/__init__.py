@@ -1,1 +1,1 @@
-"""How well a model does: metrics with intervals, calibration, comparisons, figures."""
+"""Evaluation of models: metrics with intervals, calibration, comparisons, figures."""

@@ -1,7 +1,7 @@
 """An evaluation as pictures, and the folder that holds all of it.
 
 Three charts: the confusion matrix, the accuracy of each emotion with its interval, and the
-reliability diagram. Each answers one question and says the figure that sums it up.
+reliability diagram. The title of each gives the metric that sums it up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DARK_CELL = 0.55  # fraction of a row above which its number is written in whit
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write figures, predictions and charts of an evaluation.
+    """Write metrics, predictions and charts of an evaluation.
 
     Args:
         evaluation: Evaluation to report.
@@ -36,8 +36,8 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
         Paths of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = folder / EVALUATION
-    figures.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    metrics = folder / EVALUATION
+    metrics.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n")
     predictions = folder / PREDICTIONS
     write_predictions(evaluation.table, predictions)
     scores = evaluation.scores
@@ -48,7 +48,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     }
     for name, figure in charts.items():
         figure.savefig(folder / name, dpi=_DPI)
-    return [figures, predictions, *(folder / name for name in charts)]
+    return [metrics, predictions, *(folder / name for name in charts)]
 
 
 def confusion_chart(scores: Scores) -> Figure:
@@ -112,7 +112,7 @@ def per_class_chart(scores: Scores) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12)
     _percent_ticks(axes.xaxis)
-    axes.set_xlabel("accuracy (fraction of the emotion's images that are found)")
+    axes.set_xlabel("accuracy (fraction of the emotion's images that are predicted as it)")
     _bare(axes)
     axes.spines["bottom"].set_bounds(0, 1)
     _title(
@@ -160,7 +160,7 @@ def reliability_chart(scores: Scores) -> Figure:
     _title(
         above,
         f"Expected calibration error {_percent(scores.calibration_error)}",
-        "bars: 95 % interval of the bin; dashed: as sure as right; below the line: too sure",
+        "bars: 95 % interval of the bin; dashed: perfect calibration; below it: overconfident",
     )
     return figure
 

@@ -1,8 +1,8 @@
-"""What changes if one archive takes another's place: the same photos, both answers.
+"""Comparison of two archives: their answers to the same photos.
 
-Both archives answer through `Predictor`, so that what is compared is what would be served. Where
-photos are labelled, the difference of the accuracies has a paired bootstrap interval: both archives
-are judged on the same resampled photos, which cancels what makes photos easy or hard.
+Both archives answer through `Predictor`, as they do when served. Where photos are labelled, the
+difference of the accuracies has a paired bootstrap interval: both archives are scored on the same
+resampled photos, so that the difficulty of the photos cancels out.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predictions of two archives for the same photos.
+    """Answers of two archives to the same photos.
 
     Attributes:
         models: Identities of the current and of the candidate archive.
@@ -238,7 +238,7 @@ def compare_predictors(
     label_wheel: Wheel | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Comparison:
-    """As `compare`, for two that are loaded, and called ``names`` while they are asked."""
+    """Compare two loaded predictors; ``names`` identify them in reports of progress."""
     answers: list[list[Answer]] = []
     for name, predictor in zip(names, predictors, strict=True):
 
@@ -255,7 +255,7 @@ def compare_predictors(
 
 
 def _light(answer: Answer) -> Answer:
-    """The answer without its objects, of which a large list would fill the memory."""
+    """The answer without its objects, which would fill the memory for a large list."""
     if isinstance(answer, Refusal):
         return answer
     return Prediction(**{**vars(answer), "objects": ()})

@@ -1,4 +1,4 @@
-"""A page of small pictures with captions under headings: what a figure of the paper is made of."""
+"""A contact sheet: small pictures with captions under headings, as in the paper's figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """Tiles under a heading, which may be empty; ``missing`` is written where there are none."""
+    """Tiles under a heading, which may be empty; without tiles, ``missing`` is written."""
 
     heading: str
     tiles: Sequence[Tile]

@@ -1,6 +1,6 @@
-"""How well an archive does on a labelled data set.
+"""Evaluation of an archive on a labelled data set.
 
-Images go through `Predictor`, bytes and all, so that what is measured is what is served.
+Encoded images go through `Predictor`, as they do when served.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WINDOW = 64  # images read at a time
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation; `to_dict` is the content of ``--json FILE``.
+    """Results of an evaluation; `to_dict` gives the content of ``--json FILE``.
 
     Attributes:
         scores: Labels, probabilities and every metric that follows from them.
@@ -118,7 +118,7 @@ def predict_files(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Prediction | Refusal]:
-    """One answer for each file; one that has gone or may not be read is refused too."""
+    """One answer for each file; a file that cannot be read is refused."""
     answers: list[Prediction | Refusal] = []
     for start in range(0, len(paths), _WINDOW):
         contents: list[bytes] = []
@@ -138,7 +138,7 @@ def predict_files(
 def predictions_table(
     rows: pd.DataFrame, answers: list[Prediction | Refusal], wheel: Wheel, *, root: Path
 ) -> pd.DataFrame:
-    """Table of the predictions.
+    """Predictions of each image as a table.
 
     Args:
         rows: Rows of a `DatasetTable`.
@@ -185,7 +185,7 @@ def write_predictions(table: pd.DataFrame, target: Path) -> None:
 
 
 def check_predictions_file(target: Path) -> None:
-    """Check that predictions can be written, before they are computed.
+    """Check that predictions can be written, before an hour is spent on computing them.
 
     Raises:
         VeaError: The file's name ends in neither .parquet nor .csv, or its folder does not exist.
@@ -206,7 +206,7 @@ def relative_path(path: str, root: Path) -> str:
 
 
 def _read(data: Path, wheel: Wheel) -> DatasetTable:
-    """The data set on the archive's wheel if it can be, else on polarity."""
+    """The data set on the archive's wheel if that is possible, else on the polarity wheel."""
     try:
         return read_dataset(data, wheel)
     except DatasetError as error:

@@ -1,9 +1,9 @@
 """The paper's Figures 12 to 15, drawn for any archive and any labelled photos.
 
-What each branch saw in photos that the network got right and was surest of: the class activation
-maps of Global-Net (Fig. 12), the objects that Semantic-Net attended to (Fig. 13), the faces that
-Expression-Net read (Fig. 14); and what it got most surely wrong (Fig. 15), apart by whether at
-least the polarity was right. Every figure is one picture, and one JSON file with what is on it.
+The correct predictions of highest confidence show each branch: the class activation maps of
+Global-Net (Fig. 12), the objects that Semantic-Net attended to (Fig. 13), the faces that
+Expression-Net read (Fig. 14). Fig. 15 shows the errors of highest confidence, of the right and of
+the wrong polarity apart. Every figure is one picture, and one JSON file that lists its photos.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class _Figure:
-    """Content of a sheet before it is drawn: sections of photos by heading."""
+    """Content of a figure before it is drawn: sections of photos by heading."""
 
     number: int
     name: str
@@ -119,7 +119,7 @@ def make_figures(
 
 
 def best_of_each_emotion(scored: Iterable[Scored], wheel: Wheel, count: int) -> list[Scored]:
-    """Correct predictions of highest confidence, taken from the emotions in turn."""
+    """Correct predictions by confidence: the best of each emotion, then the second best, ..."""
     right = sorted((one for one in scored if one.is_right), key=_surest_first)
     by_emotion = [[one for one in right if one.label == label] for label in wheel.labels]
     dealt = chain.from_iterable(zip_longest(*by_emotion))
@@ -130,7 +130,7 @@ def best_of_each_emotion(scored: Iterable[Scored], wheel: Wheel, count: int) -> 
 def worst_failures(
     scored: Iterable[Scored], wheel: Wheel, count: int
 ) -> tuple[list[Scored], list[Scored]]:
-    """Wrong predictions of highest confidence: easy ones (right polarity) and hard ones."""
+    """Errors by confidence: easy ones, whose emotion has the right polarity, and hard ones."""
     easy: list[Scored] = []
     hard: list[Scored] = []
     for one in sorted(scored, key=_surest_first):
@@ -197,7 +197,7 @@ def _missing(name: str, branch: torch.nn.Module | None) -> str:
 def _write(
     figure: _Figure, predictor: Predictor, about: dict[str, Any], *, root: Path, folder: Path
 ) -> list[Path]:
-    """Draw one figure and list what is on it."""
+    """Draw one figure and list its photos."""
     sections, listed = [], []
     for heading, photos in figure.sections.items():
         tiles = []

@@ -1,8 +1,8 @@
-"""How sure a measured fraction is: 95 % intervals.
+"""95 % confidence intervals of measured fractions.
 
-The bootstrap serves every mean over images, accuracies above all: it asks for nothing but the
-images. Where a fraction rests on a handful of images it fails (five hits in five give an interval
-without width), and Wilson's interval serves there.
+The bootstrap is used for means over images, such as accuracies: it assumes nothing but the images.
+It fails for fractions of a handful of images (five hits in five give an interval without width),
+for which Wilson's interval is used.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def resampled_means(
 ) -> Floats:
     """Means of columns over images drawn again and again with replacement.
 
-    All columns of a resample see the same images, so that a figure made of several means can be
-    made of each row.
+    All columns of a resample use the same images, so that a metric of several means can be computed
+    from each row.
 
     Args:
         values: Values, images x metrics; NaN where an image does not count for a metric.
@@ -66,7 +66,7 @@ def resampled_means(
 
 
 def percentile_interval(resampled: Floats) -> tuple[float, float]:
-    """The middle 95 % of one resampled figure, NaN left out; (NaN, NaN) if nothing is left."""
+    """The middle 95 % of a resampled metric, NaN left out; (NaN, NaN) if nothing is left."""
     known = resampled[~np.isnan(resampled)]
     if not len(known):
         return math.nan, math.nan
@@ -75,7 +75,7 @@ def percentile_interval(resampled: Floats) -> tuple[float, float]:
 
 
 def mean_and_std(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over the folds that have the figure."""
+    """Mean and sample standard deviation over the folds that have the metric."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return math.nan, math.nan

@@ -1,7 +1,7 @@
-"""`Scores`: every figure that labels and probabilities of the same images give.
+"""`Scores`: all metrics of labels and probabilities of the same images.
 
-The paper's accuracy over emotions, and its two kinds of false examples (Fig. 7): easy ones, whose
-predicted emotion at least has the right polarity, and hard ones, whose has not.
+Among them are the paper's accuracy over emotions and its two kinds of false examples (Fig. 7): easy
+ones, whose predicted emotion has the right polarity, and hard ones, whose polarity is wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Labels and predictions, with the metrics that follow from them.
+    """Labels and predicted probabilities of the same images, and their metrics.
 
     Attributes:
         wheel: Wheel of the emotions.
@@ -48,7 +48,7 @@ class Scores:
 
     @property
     def images(self) -> int:
-        """How many were scored."""
+        """Number of images that were scored."""
         return len(self.labels)
 
     @cached_property
@@ -58,7 +58,7 @@ class Scores:
 
     @cached_property
     def confusion(self) -> list[list[int]]:
-        """How many images of the row's emotion were called the column's."""
+        """Number of images with the row's label and the column's prediction."""
         size = len(self.wheel)
         cells = np.bincount(self.labels * size + self.predicted, minlength=size * size)
         table: list[list[int]] = cells.reshape(size, size).tolist()
@@ -81,7 +81,7 @@ class Scores:
 
     @property
     def macro_accuracy(self) -> float:
-        """Mean of the accuracies of the emotions that have images: rare ones count as much."""
+        """Mean of the accuracies of the emotions that have images, each with the same weight."""
         return _mean_known([row["accuracy"] for row in self.per_class().values()])
 
     @property

@@ -1,9 +1,9 @@
-"""Whether probabilities mean what they say.
+"""Calibration of probabilities.
 
-Of the images that a model is 70 % sure of, 70 % should be right. How far it is from that: the
-negative log-likelihood and the Brier score judge whole distributions, the expected calibration
-error (Naeini et al., AAAI 2015; Guo et al., ICML 2017) the most probable class alone, and the bins
-of the reliability diagram show where the error comes from.
+Of the images that are predicted with a confidence of 70 %, 70 % should be correct. The negative
+log-likelihood and the Brier score measure whole distributions, the expected calibration error
+(Naeini et al., AAAI 2015; Guo et al., ICML 2017) the most probable class alone, and the bins of the
+reliability diagram show where the error comes from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of about the same confidence.
+    """A bin of the reliability diagram: images of similar confidence.
 
     Attributes:
         low: Lower bound of the bin's confidence.
@@ -60,9 +60,9 @@ def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
 
 
 def brier_score(probabilities: Floats, labels: Labels) -> float:
-    """Mean squared distance from the certain right answer, summed over classes (Brier 1950).
+    """Mean squared distance from the one-hot label, summed over classes (Brier 1950).
 
-    0 is perfect, 1 - 1/C guessing, 2 certain and always wrong.
+    0 is perfect, 1 - 1/C the uniform distribution, 2 certain and always wrong.
 
     Args:
         probabilities: Probabilities, images x C, rows sum to 1.

@@ -9,7 +9,7 @@ from train.expression.recipe import ExpressionRecipe
 
 
 def augment(faces: torch.Tensor, recipe: ExpressionRecipe, rng: torch.Generator) -> torch.Tensor:
-    """Change faces at random in geometry, brightness and contrast.
+    """Random rotation, zoom, crop, flip, brightness and contrast of faces.
 
     Args:
         faces: Grey faces, uint8, Bx1x48x48.

@@ -44,7 +44,7 @@ _TRAIN = "Training"
 
 @dataclass(frozen=True)
 class ExpressionResult:
-    """Result of a pre-training.
+    """Result of a run.
 
     Attributes:
         trunk: Path of the weights file.
@@ -66,7 +66,7 @@ def fit_expression(
 ) -> ExpressionResult:
     """Pre-train a trunk on FER2013's ``Training`` faces and measure it on ``PublicTest``.
 
-    In the end the statistics of the batch norms are taken anew from whole training faces.
+    At the end the statistics of the batch norms are recomputed from whole training faces.
 
     Args:
         recipe: Configuration of the training.
@@ -116,7 +116,7 @@ def fit_expression(
     )
     with quietly():
         trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
-    # Training saw cuts of changed faces; Expression-Net will see whole ones.
+    # The training used crops of augmented faces; Expression-Net will get whole ones.
     mixed = EpochOrder(len(train), seed=recipe.seed)
     device = trainer.strategy.root_device
     module.to(device)  # which the trainer leaves in the end
@@ -134,7 +134,7 @@ def write_trunk(module: ExpressionModule, target: Path, *, source: str) -> Path:
 
 
 def _described(faces: dict[str, TensorDataset]) -> dict[str, Any]:
-    """Number of faces by usage, and a digest that identifies them."""
+    """Number of faces of each usage, and the SHA-256 of all of them."""
     digest = hashlib.sha256()
     for usage in faces.values():
         for values in usage.tensors:

@@ -39,7 +39,7 @@ class ExpressionModule(lightning.LightningModule):
         return self.classifier(self.net(faces, everybody))
 
     def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
-        """One step on augmented faces; a repeated step has the same augmentation."""
+        """One step on randomly augmented faces; a repeated step augments them in the same way."""
         faces, target = batch
         seed = derived_seed(self.recipe.seed, "step", self.global_step)
         torch.manual_seed(seed)  # dropout

@@ -11,7 +11,7 @@ from train.seeds import derived_seed
 
 
 class EpochOrder(Sampler[int]):
-    """All rows in an order that follows from (seed, epoch): a resumed run has it, too.
+    """All rows in an order that follows from (seed, epoch), as in a resumed run.
 
     Args:
         rows: Number of rows.

@@ -1,7 +1,7 @@
-"""What training does to the colour stimulus: random crops and mirrors, the same whenever repeated.
+"""Augmentation of the colour stimulus: random crops and horizontal flips that can be reproduced.
 
-Which crop a photo gets follows from (seed, epoch, row) alone: not from the photos beside it, nor
-from the process that cuts it, nor from where an interrupted run was resumed.
+The crop of a photo follows from (seed, epoch, row) alone: not from the other photos of the batch,
+the process that cuts it, or the step at which an interrupted run was resumed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 from handler.values.configs import SelectorConfig
 from train.recipes.training import TrainingConfig
 
-# Only a square of the shorter side is kept: a thread of pixels is cut before it is enlarged.
+# Only a square of the shorter side is kept: a very long picture is cut before it is enlarged.
 _LONGEST_RATIO = 4
 
 
@@ -38,7 +38,7 @@ def build_augmentation(config: TrainingConfig, selector: SelectorConfig) -> v2.T
 
 
 def apply_seeded(augmentation: v2.Transform, image: torch.Tensor, seed: int) -> torch.Tensor:
-    """The view that ``seed`` chooses; torch's own generator is left as it was."""
+    """A view drawn with ``seed``; the state of torch's own generator does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return augmentation(image)

@@ -1,4 +1,4 @@
-"""The parts of an experiment as its recipe starts them: frozen selector, untrained network."""
+"""Construction of what a recipe describes: the frozen selector and the initialised network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.weights import (
 
 
 def build_parts(recipe: Recipe) -> tuple[StimuliSelector, StimuliAwareNetwork]:
-    """Selector and network as the recipe starts them.
+    """Build selector and network with their initial weights.
 
     Raises:
         RecipeError: The object source and the network do not fit together.
@@ -43,7 +43,7 @@ def selector_files(recipe: Recipe) -> SelectorFiles:
 
 
 def build_selector(recipe: Recipe, files: SelectorFiles) -> StimuliSelector:
-    """The frozen selector with its weights; its settings are completed by what those dictate.
+    """The frozen selector with its weights, which complete its settings.
 
     Raises:
         RecipeError: The object source does not know a setting.

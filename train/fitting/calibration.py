@@ -1,12 +1,12 @@
-"""How much each branch may say: one temperature for each, fitted on the validation split.
+"""Calibration of the branches: one temperature for each, fitted on the validation split.
 
-A branch that learns fast ends surer of itself than it should be, and outvotes better ones when
-Eq. 13 adds their logits. Temperature scaling (Guo et al., "On Calibration of Modern Neural
-Networks", ICML 2017) mends a whole network with one factor; here every branch gets its own. The
-factors minimise the emotion loss, not the errors, and are folded into the columns of W, so the
-network keeps its form. Three numbers fitted on a thousand photos hardly overfit; the
-cross-validated accuracy, each fold judged by factors from the others, says how little. On a few
-photos a prior holds the factors near 1.
+A branch that learns fast becomes overconfident and dominates better ones when Eq. 13 adds their
+logits. Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017)
+calibrates a whole network with one factor; here every branch has its own. The factors minimise the
+emotion loss, not the number of errors, and are folded into the columns of W, so the network keeps
+its form. Three numbers fitted on a thousand photos hardly overfit, which the cross-validated
+accuracy (each fold scored with factors from the others) measures. On a few photos a prior keeps the
+factors near 1.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from handler.stimuli.stimuli import Stimuli
 
 _FOLDS = 5
 _STEPS = 100
-# Of the prior that factors are 1: their logarithms are taken as normal, of variance 1/2. Without it
-# branches that happen to tell a few photos apart have no best factors, the larger the likelier, and
-# on other photos they ruin the network. A thousand photos outweigh it, eight do not.
+# Weight of the prior that factors are 1: their logarithms are normal with variance 1/2. Without it,
+# the likelihood of branches that separate a few photos perfectly grows with the factors without
+# bound, and the network fails on other photos. A thousand photos outweigh the prior, eight do not.
 _PENALTY = 1.0
 
 
@@ -101,7 +101,7 @@ def fit_factors(
 ) -> torch.Tensor:
     """Positive factors, one a branch, that minimise the cross-entropy of the sum.
 
-    A prior that they are 1 is part of what is minimised; without images they are 1.
+    A prior that they are 1 is part of the loss; without images they are 1.
 
     Args:
         logits: Logits, branches x images x C.

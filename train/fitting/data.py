@@ -29,7 +29,7 @@ _MAX_WORKERS = 16  # more processes than that wait for the disk
 
 
 class Sample(NamedTuple):
-    """A row of a data set, and the epoch that asks for it."""
+    """A row of a data set in one epoch, which decides its random view."""
 
     position: int
     epoch: int
@@ -74,7 +74,7 @@ class StimuliDataset(Dataset[Batch]):
     def __getitems__(self, samples: Sequence[Sample | int]) -> Batch:
         """A whole batch at once: the cache reads rows together."""
         wanted = [s if isinstance(s, Sample) else Sample(s, 0) for s in samples]
-        rows = [self.rows[draw.position] for draw in wanted]
+        rows = [self.rows[sample.position] for sample in wanted]
         stimuli = self.cache.stimuli(rows)
         views = list(stimuli.colour)
         if self._of_photo or not stimuli.colour.numel():
@@ -82,24 +82,24 @@ class StimuliDataset(Dataset[Batch]):
         if self._augmentation is not None:
             views = [
                 apply_seeded(
-                    self._augmentation, view, derived_seed(self.seed, "view", draw.epoch, row)
+                    self._augmentation, view, derived_seed(self.seed, "view", sample.epoch, row)
                 )
-                for view, draw, row in zip(views, wanted, rows, strict=True)
+                for view, sample, row in zip(views, wanted, rows, strict=True)
             ]
         stimuli.colour = torch.stack(views)
         return stimuli, self.labels[rows]
 
     def _read(self, row: int) -> torch.Tensor:
-        """The photo, whole if the augmentation wants it so, else as the colour stimulus."""
+        """The whole photo if the augmentation needs it, else its colour stimulus."""
         try:
             photo = decode(Path(self.paths[row]).read_bytes())
         except (OSError, ImageRefused) as error:
-            raise CacheError(f"{self.paths[row]} cannot be read any more: {error}") from None
+            raise CacheError(f"{self.paths[row]} can no longer be read: {error}") from None
         return photo if self._of_photo else fit_colour(photo, self.selector)
 
 
 class ResumableBatchSampler(Sampler[list[Sample]]):
-    """Shuffled batches of an epoch, beginning with the step that the run has come to.
+    """Shuffled batches of an epoch, from the step that the run has reached.
 
     Every epoch has its own order; a short last batch is left out. With several devices each takes
     its part of every batch.
@@ -154,7 +154,7 @@ class TrainingLoader(DataLoader[Batch]):
         self.batches = batches
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: where the run is, the trainer's step says. Lightning asks for it."""
+        """An empty state, as the trainer's step says where the run is; Lightning needs it."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,11 +162,15 @@ class TrainingLoader(DataLoader[Batch]):
 
 
 def refuse_unreadable(dataset: StimuliDataset, split: str) -> None:
-    """Raises: CacheError: not one photo of the split, which the message names, could be read."""
+    """Check that a photo of the split can be read.
+
+    Raises:
+        CacheError: No photo can be read; the message names the split.
+    """
     if not len(dataset):
         reason = next(iter(dataset.cache.refused.values()))
         raise CacheError(
-            f"not one photo of the {split} split could be read (the first: {reason}): "
+            f"no photo of the {split} split could be read (the first: {reason}): "
             "see `vea data check DIR --decode`, and download the photos again"
         )
 
@@ -192,10 +196,10 @@ def validation_loader(
 
 
 def default_workers(config: TrainingConfig) -> int:
-    """Processes that load batches: one for a core, or none where they would have little to do.
+    """Number of processes that load batches: one a core, or 0 where they have little to do.
 
-    That is where the cache keeps the colour and the network learns on the same cores; a GPU would
-    wait for a single process that cuts every view.
+    It is 0 where the cache keeps the colour and the network is trained on the same cores. A GPU
+    would wait for a single process that cuts every view.
     """
     if config.colour and not torch.cuda.is_available():
         return 0

@@ -47,7 +47,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class FitResult:
-    """Result of a training run.
+    """Result of a run.
 
     Attributes:
         model: Path of the model folder.

@@ -1,7 +1,8 @@
 """Mixup: training on blends of two photos, labelled with both (Zhang et al., ICLR 2018).
 
-Every stimulus is blended by the same weight: the whole images pixel by pixel, the objects rank by
-rank, the faces pixel by pixel. What only one of the two photos has, such as a face, stays as it is.
+Every stimulus is blended with the same weight: the whole images pixel by pixel, the objects rank by
+rank, the faces pixel by pixel. A stimulus of only one of the two photos, such as a face, stays as
+it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`EmotionModule`: how a `StimuliAwareNetwork` learns, as a LightningModule.
+"""`EmotionModule`: the training of a `StimuliAwareNetwork` as a LightningModule.
 
-The network and the loss are the paper's; this file only says what is optimised, how fast, and what
-stays frozen. Nothing in it asks which branches exist.
+The network and the loss are the paper's; this module defines what is optimised, with which learning
+rates, and what stays frozen. Nothing in it depends on which branches exist.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class EmotionModule(lightning.LightningModule):
         self.log("val_polarity_accuracy", self.polarity_accuracy, on_epoch=True, batch_size=size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the metrics of the weights in the checkpoint."""
+        """Store the validation metrics of the weights in the checkpoint."""
         figures = self.trainer.callback_metrics.items()
         checkpoint[FIGURES] = {name: float(v) for name, v in figures if name.startswith("val_")}
 
@@ -126,10 +126,10 @@ class EmotionModule(lightning.LightningModule):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, with its peak learning rate: Global-Net, then everything else.
+        """The trained parameters with their peak learning rates: Global-Net, then all others.
 
-        Parameters come in the network's order in each group: a checkpoint knows the optimiser's
-        state by position.
+        Each group is in the network's order, as a checkpoint stores the optimiser's state by
+        position.
         """
         groups: list[dict[str, Any]] = [
             {"params": [], "lr": self.config.lr_backbone},
@@ -143,7 +143,7 @@ class EmotionModule(lightning.LightningModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Stimuli are not a type that Lightning knows how to move."""
+        """Move a batch, as Lightning does not know the type of stimuli."""
         stimuli, target = batch
         return stimuli.to(device), target.to(device)
 

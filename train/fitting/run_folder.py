@@ -1,8 +1,8 @@
 """The folder that a run writes, and the conditions under which the run can be resumed.
 
-``RUN/recipe.json`` records what the run was begun with. A run is resumed from ``RUN/last.ckpt``
-only with the same recipe and photos; otherwise its card would describe one training and its weights
-come from another. A run that starts over deletes the checkpoints of the earlier one.
+``RUN/recipe.json`` records the recipe and photos of the run. A run is resumed from
+``RUN/last.ckpt`` only with the same ones; otherwise its card would describe one training and its
+weights come from another. A run that starts over deletes the checkpoints of the earlier one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from handler.values.errors import VeaError
 from train.fitting.trainer import BEST, LAST
 
 _FACTS = "recipe.json"
-# What must be equal in a run and in its resumption.
+# Facts that must be equal in a run and in its resumption.
 _MUST_AGREE = {
     "recipe": "another recipe",
     "photos": "other photos",
@@ -27,7 +27,7 @@ _OF_THE_MACHINE = ("devices", "checkpoint_every", "deterministic")
 
 
 class RunError(VeaError):
-    """The run cannot be resumed; the message is one line for people."""
+    """The run cannot be resumed. The message is one line for the user."""
 
 
 def prepare(run: Path, facts: dict[str, Any], *, resuming: bool) -> None:
@@ -68,7 +68,7 @@ def _check_same(run: Path, facts: dict[str, Any]) -> None:
 
 
 def _keep_logs(run: Path) -> None:
-    """Set the logs of the run so far aside: the logger would empty their folder."""
+    """Rename the folder of the earlier logs, which the logger would empty."""
     logs = run / "logs"
     if logs.is_dir():
         number = 1 + sum(1 for _ in run.glob("logs-*"))

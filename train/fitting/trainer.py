@@ -1,8 +1,9 @@
-"""The trainer of a run: what it writes while it runs, and what makes the run resumable.
+"""The trainer of a run: its files, and what makes the run resumable.
 
-Lightning resumes in the middle of an epoch with correct counters, but its data begin anew. Here the
-loader knows the step (`train.fitting.data.ResumableBatchSampler`), and every step has its own seed
-(`train.fitting.module`). So a resumed run ends with the weights of an uninterrupted one.
+Lightning resumes in the middle of an epoch with correct counters, but its loaders restart the
+epoch. Here the loader continues at the step (`train.fitting.data.ResumableBatchSampler`), and every
+step has its own seed (`train.fitting.module`). So a resumed run ends with the weights of an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class StepCheckpoint(Checkpoint):
-    """Saves the state within an epoch too.
+    """Checkpoints within an epoch.
 
     Args:
         place: Path of the checkpoint.
@@ -69,7 +70,7 @@ class StepCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The last step of an epoch is left to the checkpoint that follows its validation."""
+        """Save, but not after the last step of an epoch, which its validation follows."""
         within = batch_idx + 1 < trainer.num_training_batches
         if within and trainer.global_step % self.every == 0:
             trainer.save_checkpoint(self.place)
@@ -79,7 +80,7 @@ class Patience(EarlyStopping):
     """Early stopping whose decision to stop also holds in a resumed run."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Nothing is trained once patience has run out."""
+        """Stop at once if patience had already run out."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
@@ -95,7 +96,7 @@ def build_trainer(config: TrainingConfig, run: Path, *, progress_bar: bool) -> l
         callbacks.append(Patience(_JUDGED_BY, mode="max", patience=config.early_stopping))
     if config.checkpoint_every:
         callbacks.append(StepCheckpoint(run / LAST, every=config.checkpoint_every))
-    if config.keep == "best":  # before the last one, whose file must know of it
+    if config.keep == "best":  # before the last checkpoint, whose file refers to this one
         callbacks.append(
             ModelCheckpoint(
                 filename=Path(BEST).stem, monitor=_JUDGED_BY, mode="max", save_top_k=1, **one_file

@@ -1,1 +1,1 @@
-"""Recipes: everything that decides what a training run does, as YAML."""
+"""Recipes: all settings that determine the result of a training run, as YAML."""

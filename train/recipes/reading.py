@@ -1,4 +1,4 @@
-"""Plain values of recipes: a YAML file, shipped or a user's own, and its overrides."""
+"""Reading of recipes: the plain values of a YAML file, shipped or a user's own, and overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Config = TypeVar("Config")
 
 
 class RecipeError(VeaError):
-    """An invalid recipe; the message is one line for people."""
+    """A recipe is invalid. The message is one line for the user."""
 
 
 def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, A
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise wrong_settings(f"recipe '{name_or_path}'", error) from None
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe '{name_or_path}' is wrong: it is not a mapping of settings")
+        raise RecipeError(f"recipe '{name_or_path}' is wrong: expected a mapping of settings")
     for override in overrides:
         _override(values, override)
     return values
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that travel with the program."""
+    """Names of the recipes that are part of the package."""
     folder = resources.files("train") / "recipes"
     return sorted(
         p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
@@ -65,7 +65,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     steps = key.strip().split(".")
     if not equals or not all(steps):
-        raise RecipeError(f"'{override}' sets nothing: expected KEY=VALUE, as training.epochs=2")
+        raise RecipeError(
+            f"'{override}' is not an override: expected KEY=VALUE, as training.epochs=2"
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -105,6 +107,6 @@ def precision_as_text(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wrong_settings(what: str, error: Exception) -> RecipeError:
-    """The error of settings that are called ``what``, in one line."""
+    """The error of wrong settings in one line; ``what`` names them."""
     line = " ".join(str(error).split())  # PyYAML marks the place of the error on several lines
     return RecipeError(f"{what} is wrong: {line}")

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides what a training run makes, in one YAML file."""
+"""Recipes: all settings that determine the result of a training run, in one YAML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IMAGENET = {"global": "imagenet", "objects": "imagenet", "expression": "random"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole experiment.
+    """All settings of a training run.
 
     Attributes:
         name: Name of the recipe.
@@ -72,7 +72,7 @@ class Recipe:
 
     @property
     def initial(self) -> dict[str, str]:
-        """Where each of the three parts starts."""
+        """Initial weights of each of the three parts."""
         everywhere = dict.fromkeys(_PARTS, "random")
         if isinstance(self.init, dict):
             return everywhere | self.init
@@ -84,7 +84,7 @@ class Recipe:
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe that travels with the program, by name, or any YAML file, by path.
+    """Load a shipped recipe by name, or any YAML file by path.
 
     Args:
         name_or_path: Name of the recipe.

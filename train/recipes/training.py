@@ -1,4 +1,4 @@
-"""`TrainingConfig`: the part of a recipe that says how the weights are found."""
+"""`TrainingConfig`: the settings of the optimisation, a part of the recipe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Configuration of a training.
+    """Settings of the optimisation.
 
     Attributes:
         epochs: Number of passes over the training split.

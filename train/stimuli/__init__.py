@@ -1,1 +1,1 @@
-"""The cache of selected stimuli, so that each photo is looked at by the frozen networks once."""
+"""The cache of selected stimuli, so that the frozen networks run once on each photo."""

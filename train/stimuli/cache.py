@@ -1,6 +1,6 @@
 """The stimuli of photos, selected once and kept on disk.
 
-The selectors are frozen, so what they select of a photo never changes: running them once saves most
+The selectors are frozen, so the stimuli of a photo never change: selecting them once saves most
 of every epoch. A photo is known by the SHA-256 of its file, a selector by its fingerprint, weights
 included. So a data set that grew costs its new photos only, data sets and recipes share what they
 have in common, and nothing that another selector made is ever used.
@@ -90,7 +90,7 @@ class StimuliCache:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process maps the shards anew: as values they would be copied to it."""
+        """Without the mapped shards, whose content would be copied: the other process maps them."""
         return {**self.__dict__, "_open": {}}
 
     def _row(self, row: int) -> dict[str, torch.Tensor]:
@@ -159,7 +159,7 @@ def build_cache(
 
 
 def fingerprint(selector: StimuliSelector, files: SelectorFiles, *, colour: bool = True) -> str:
-    """Identifies what a selector selects: settings, weights, face files, and what is kept of it."""
+    """Fingerprint of a selector: settings, weights, face files, and whether colour is kept."""
     said = {"format": FORMAT, "colour": colour, "selector": _settings(selector, colour=colour)}
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name, tensor in sorted(selector.objects.state_dict().items()):

@@ -1,12 +1,12 @@
-"""How selected stimuli lie on disk: one folder for one selector, one file for dozens of photos.
+"""Storage of selected stimuli: one folder for a selector, one file (shard) for dozens of photos.
 
 FOLDER/cache.json            format, fingerprint and settings of the selector
 FOLDER/shards/*.safetensors  tensors stacked over photos; the header names the photos by their
                              SHA-256, and those that were refused, with the reason
 
-A shard appears whole, by renaming: a process that is killed loses the shard it was working on, and
-several may fill the same folder at once. Shards are mapped into memory, not read. What is damaged,
-or was made by another selector or format, is refused with `CacheError`.
+A shard is written atomically: a process that is killed loses only the shard that it was working on,
+and several processes may fill the same folder at once. Shards are mapped into memory. A shard that
+is damaged, or was made by another selector or format, is refused with `CacheError`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_HEADER = 100_000_000  # as the format allows
 
 
 class CacheError(VeaError):
-    """A stimuli cache that cannot be used or filled; the message is one line for people."""
+    """A stimuli cache that cannot be used or filled. The message is one line for the user."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class ShardFolder:
             refused: Reasons by SHA-256, for photos that are not in ``keys``.
         """
         names = "\n".join([*keys, *sorted(refused)])
-        # The same photos give the same name: who does another's work again replaces it by itself.
+        # The same photos give the same name, so work that is done twice is stored once.
         place = self.folder / _SHARDS / f"{hashlib.sha256(names.encode()).hexdigest()[:20]}"
         path = place.with_suffix(".safetensors")
         header = {
@@ -114,7 +114,7 @@ class ShardFolder:
         return path
 
     def open(self, path: Path) -> dict[str, torch.Tensor]:
-        """The tensors of a shard, as maps of the file: what is not looked at is not read."""
+        """The tensors of a shard, mapped into memory: only what is used is read from disk."""
         try:
             with safe_open(path, framework="pt") as shard:
                 return {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118
@@ -127,7 +127,7 @@ class ShardFolder:
         return sum(path.stat().st_size for path in files) / max(len(index.places), 1)
 
     def _header(self, path: Path) -> dict[str, Any]:
-        """The header of a shard. The file's length is checked; its tensors are not read."""
+        """The header of a shard. The length of the file is checked; its tensors are not read."""
         try:
             with path.open("rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
@@ -139,7 +139,7 @@ class ShardFolder:
             if path.stat().st_size != size:
                 raise ValueError(f"{path.stat().st_size} bytes instead of {size}")
             if any(v["shape"][0] != len(header["keys"]) for v in described.values()):
-                raise ValueError("its tensors are not of its photos")
+                raise ValueError("its tensors and its photos differ in number")
         except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
             raise self._damaged(path, error) from None
         self._check(path, header)
@@ -151,10 +151,10 @@ class ShardFolder:
             if value != expected:
                 raise CacheError(
                     f"{place} is stale: its {name} is '{value}', this selector's is "
-                    f"'{expected}': delete it, and its photos are selected anew"
+                    f"'{expected}': delete it, and its photos are selected again"
                 )
 
     def _damaged(self, path: Path, error: Exception) -> CacheError:
         return CacheError(
-            f"{path} is damaged ({error}): delete it, and its photos are selected anew"
+            f"{path} is damaged ({error}): delete it, and its photos are selected again"
         )

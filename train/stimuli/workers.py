@@ -1,4 +1,4 @@
-"""The selectors at work: photos -> shards, in this process or in several.
+"""Selection of stimuli: photos -> shards, in this process or in several.
 
 Photos are decoded and selected in small batches, and some dozens of them become a shard. A process
 of the pool has a selector of its own, built from the same settings and weights, and ends with the
@@ -31,7 +31,7 @@ from handler.values.configs import SelectorConfig
 from train.stimuli.shards import CacheError, ShardFolder
 
 SHARD_SIZE = 64  # photos; a killed process loses at most that many
-_PATIENCE = 0.5  # seconds between two looks at how far the pool is
+_PATIENCE = 0.5  # seconds between two reports of the pool's progress
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Task:
-    """Settings that every process of a pool gets."""
+    """Settings of a selection, which every process of a pool gets."""
 
     config: SelectorConfig
     files: SelectorFiles
@@ -75,7 +75,7 @@ class Task:
     device: str
 
 
-Unread = dict[str, str]  # SHA-256 as listed -> why the file could not be had this time
+Unread = dict[str, str]  # SHA-256 as listed -> reason why the file could not be read this time
 
 
 def select_all(
@@ -131,7 +131,7 @@ def _select_shard(
     task: Task,
     go_on: Callable[[int], bool],
 ) -> Unread:
-    """Make one shard. ``go_on`` hears of each batch; when it says no, what is done is kept."""
+    """Make one shard. It ends early where ``go_on``, called after each batch, returns False."""
     keys: list[str] = []
     batches: list[dict[str, torch.Tensor]] = []
     refused: dict[str, str] = {}

@@ -1,8 +1,9 @@
-"""Pre-trained weights: published files are fetched, imported, and fill the parts of a model.
+"""Pre-trained weights: published files are fetched, imported, and loaded into a model.
 
-``sources`` lists what is published, ``fetching`` gets it, ``reading`` opens foreign files safely,
-``importing`` recognises them and converts them, ``home`` keeps the results, ``initial`` fills the
-parts of a model with them, and ``packages`` knows what comes with installed packages.
+``sources`` lists the published files, ``fetching`` and ``download`` fetch them, ``reading`` opens
+foreign files safely, ``importing`` recognises and converts them, ``home`` stores the results,
+``initial`` loads them into the parts of a model, and ``packages`` finds the weights of installed
+packages.
 """
 
 from train.weights.home import WeightsError, WeightsMissing

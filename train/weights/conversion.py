@@ -1,4 +1,4 @@
-"""What every importer yields, and the one way in which they take tensors out of a foreign file."""
+"""The result of every importer, and how importers take tensors from a foreign file."""
 
 from __future__ import annotations
 

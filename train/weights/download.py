@@ -1,7 +1,7 @@
 """A download over HTTP that resumes where it was interrupted.
 
 It resumes if the server says that the file is still the same one (`If-Range`, RFC 9110, section
-13.1.5); a file that changed meanwhile is downloaded anew.
+13.1.5); a file that has changed is downloaded from its start.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _note(partial: Path) -> Path:
 
 
 def _validator(partial: Path, url: str) -> str:
-    """What identifies the version of the file that ``partial`` is the beginning of."""
+    """The validator (ETag or date) of the version of the file that ``partial`` is a part of."""
     try:
         note = json.loads(_note(partial).read_text())
         return str(note["validator"]) if note["url"] == url else ""
@@ -163,7 +163,7 @@ class _Redirects(HTTPRedirectHandler):
 def _open(request: Request) -> HTTPResponse:
     """Send a request; no schemes but http and https are known."""
     if urlsplit(request.full_url).scheme not in ("http", "https"):
-        raise WeightsError(f"{request.full_url} is no http(s) address")
+        raise WeightsError(f"{request.full_url} is not an http(s) address")
     opener = OpenerDirector()
     for handler in (
         ProxyHandler(),

@@ -24,7 +24,7 @@ RECORD = "fetched.json"
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch brought.
+    """Result of a fetch.
 
     Attributes:
         path: Path of the file.
@@ -98,7 +98,7 @@ def fetch(
 
 
 def discard(fetched: Fetched) -> None:
-    """Delete a download that is not needed any more."""
+    """Delete a download that is no longer needed."""
     if fetched.temporary:
         shutil.rmtree(fetched.path.parent, ignore_errors=True)
 
@@ -113,7 +113,7 @@ def _local(place: Path, file: str) -> Path:
 
 
 def _check(name: str, published: Published, digest: str, where: str | Path, home: Path) -> str:
-    """Compare with what is published and with what came before; record what is new.
+    """Compare a digest with the published and the recorded one; record a new one.
 
     Raises:
         WeightsError: The file is another one.
@@ -150,4 +150,4 @@ def _read_record(record: Path) -> dict[str, dict[str, str]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError):
-        raise WeightsError(f"{record} is damaged: delete it to begin anew") from None
+        raise WeightsError(f"{record} is damaged: delete it to start a new record") from None

@@ -1,4 +1,4 @@
-"""Weights files: where they lie and what they say of themselves.
+"""Weights files: their place and their header.
 
 A weights file is one safetensors file. Its metadata key ``vea`` holds JSON: the format, the kind of
 network that its tensors fill, what that network must be told (``settings``), where the weights came
@@ -35,16 +35,16 @@ RESERVED = ("random", "imagenet")
 
 
 class WeightsError(VeaError):
-    """A file of weights is not what it should be; the message is one line for people."""
+    """A weights file is invalid. The message is one line for the user."""
 
 
 class WeightsMissing(WeightsError):
-    """A file of weights is not to be had; the message says how to get it."""
+    """Weights are not installed. The message says how to get them."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a weights file says of itself.
+    """The header of a weights file.
 
     Attributes:
         kind: Kind of the network that the weights are for, one of `KINDS`.
@@ -70,14 +70,14 @@ def weights_home() -> Path:
 
 
 def check_name(name: str) -> str:
-    """``name``, if weights can be called so.
+    """Return ``name`` if it is a valid name of weights.
 
     Raises:
         WeightsError: The weights cannot be loaded.
     """
     if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise WeightsError(
-            f"weights cannot be called '{name}': expected letters, digits, '.', '_' or '-', "
+            f"'{name}' is not a valid name of weights: expected letters, digits, '.', '_' or '-', "
             f"and none of {', '.join(RESERVED)}"
         )
     return name
@@ -112,7 +112,7 @@ def find_weights(name: str) -> Path:
 
 
 def read_header(path: Path) -> Header:
-    """What the file says of itself.
+    """The header of a weights file.
 
     Raises:
         WeightsError: The file is not a weights file of this format.
@@ -139,7 +139,7 @@ def read_weights(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
 
 
 def write_weights(path: Path, header: Header, tensors: Mapping[str, torch.Tensor]) -> Path:
-    """Write a weights file, whole or not at all.
+    """Write a weights file atomically.
 
     Raises:
         WeightsError: The folder cannot be written to.
@@ -161,7 +161,7 @@ def write_weights(path: Path, header: Header, tensors: Mapping[str, torch.Tensor
 
 
 def list_weights(home: Path) -> list[tuple[Path, Header]]:
-    """The weights files in ``home`` by name, without those that are none."""
+    """The weights files in ``home`` by name, without other safetensors files."""
     found = []
     for path in sorted(home.glob(f"*{SUFFIX}")):
         try:
@@ -187,14 +187,14 @@ def file_sha256(path: Path) -> str:
 def _parse(path: Path, text: str | None) -> Header:
     if text is None:
         raise WeightsError(
-            f"{path} is a safetensors file but no weights file of this program: "
+            f"{path} is a safetensors file but not a weights file of this program: "
             "import it with `vea import-weights FILE`"
         )
     try:
         document = json.loads(text)
         found, kind, settings = document["format"], document["kind"], document.get("settings", {})
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise WeightsError(f"{path} is damaged: its metadata are no weights header") from None
+        raise WeightsError(f"{path} is damaged: its metadata hold no valid header") from None
     if found != FORMAT or kind not in KINDS or not isinstance(settings, dict):
         raise WeightsError(
             f"{path} has format {found}, kind {kind}: this program reads format {FORMAT}, "

@@ -1,6 +1,6 @@
 """`vea import-weights`: a published file becomes a weights file in the home.
 
-Content tells what a file is; its name does not matter.
+A file is recognised by its content; its name does not matter.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import came to.
+    """Result of an import.
 
     Attributes:
         path: Path of the weights file.
@@ -97,7 +97,7 @@ def import_weights(
 def _recognise(
     file: Path, checkpoint: Checkpoint, *, objects: Path | None, attributes: Path | None
 ) -> Conversion:
-    """The converter whose marks the tensors bear, applied."""
+    """Convert tensors with the converter that recognises them."""
     tensors = checkpoint.tensors
 
     def visual_genome() -> Conversion:
@@ -107,7 +107,7 @@ def _recognise(
 
     if not is_visual_genome(tensors) and (objects or attributes):
         raise WeightsError(
-            f"{file} is no Visual Genome detector: only those take --objects and --attributes"
+            f"{file} is not a Visual Genome detector: only those take --objects and --attributes"
         )
     for bears_marks, what, convert in (
         (is_visual_genome, "a Visual Genome detector", visual_genome),

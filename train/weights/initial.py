@@ -1,4 +1,4 @@
-"""Where the parts of a model start: each is filled in place from a weights file.
+"""Initial weights: each part of a model is filled in place from a weights file.
 
 ``name`` is ``random`` (the part stays as it was built), ``imagenet`` (for backbones), the name of a
 file in the weights home, or a path ending in ``.safetensors``.
@@ -52,7 +52,7 @@ def initial_backbone(backbone: Backbone, name: str) -> None:
     if backbone.classifier is not None:
         if not classifier:
             raise WeightsError(
-                f"{path} holds no classifier, by which a grid source names its cells: "
+                f"{path} holds no classifier, which a grid source needs to name its cells: "
                 "import a file that has one (`fc.weight`, `fc.bias`)"
             )
         _fill(backbone.classifier, classifier, path)
@@ -137,7 +137,7 @@ def _header(path: Path, kind: str) -> Header:
 
 
 def _fill(part: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Fill ``part``, if every tensor has its place and every place its tensor."""
+    """Load ``tensors`` into ``part``; their names and shapes must match exactly."""
     wanted = part.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
         if name not in tensors or name not in wanted:

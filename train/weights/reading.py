@@ -1,8 +1,8 @@
-"""Foreign files of tensors, opened without running anything that they ask for.
+"""Safe reading of foreign tensor files: no code in them is executed.
 
 A pickle is a program. PyTorch's files are read with ``torch.load(weights_only=True)``; plain
-pickles of NumPy arrays with an unpickler that can build arrays and containers and knows no other
-names. A file that asks for more is refused before anything of it runs.
+pickles of NumPy arrays with an unpickler that builds arrays and containers only. A file that refers
+to other names is refused before any of them is called.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SCALARS = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "floa
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a foreign file holds.
+    """Content of a foreign file.
 
     Attributes:
         tensors: Tensors by name, on the CPU.
@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The named tensors of a file; its content says what it is, not its name.
+    """The named tensors of a file, which is recognised by its content, not by its name.
 
     Raises:
         WeightsError: The file cannot be read, holds no named tensors, or refers to names that are
@@ -102,11 +102,11 @@ def _load_safetensors(path: Path) -> Checkpoint:
 
 
 class _Forbidden(pickle.UnpicklingError):
-    """A pickle asks for a name that weights do not need."""
+    """A pickle refers to a name that weights do not need."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows arrays and containers, and nothing that could run."""
+    """An unpickler that builds arrays and containers only."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The few names that pickled arrays need."""
@@ -128,7 +128,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """How protocol 2 writes bytes."""
+    """The encoding of bytes in protocol 2."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"bytes encoded as {encoding}")
     return text.encode("latin1")
@@ -147,7 +147,7 @@ def _numpy_globals() -> list[Any]:
 
 
 def _named_tensors(path: Path, content: Any) -> Checkpoint:
-    """The network's tensors out of whatever a training program wrapped them in."""
+    """The tensors of the network, without the containers that training programs add."""
     beside: list[str] = []
     while isinstance(content, Mapping):
         inner = next((k for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)

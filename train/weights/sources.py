@@ -1,8 +1,8 @@
-"""Published weights that the importers know: names, addresses, checksums.
+"""Published weights that can be imported: names, addresses, checksums.
 
-torchvision puts the first eight digits of a file's SHA-256 into its name; of the other files no
-checksum is published. What has no stable address can be fetched from a mirror (``--from``) or by
-hand.
+torchvision puts the first eight digits of a file's SHA-256 into its name; for the other files no
+checksum is published. A file without a stable address can be fetched from a mirror (``--from``) or
+downloaded by hand.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def convert_resnet(source: Mapping[str, torch.Tensor]) -> Conversion:
 
 
 def _check_nothing_else(source: Mapping[str, torch.Tensor], known: set[str]) -> None:
-    """A larger network must not pass for a smaller one with spare tensors."""
+    """Refuse unused tensors: a larger network must not pass for a smaller one."""
     for name in source:
         if name not in known and _COUNTERS not in name:
             raise NotThis(f"has '{name}', which is not part of it")

@@ -1,4 +1,4 @@
-"""The Visual Genome detector's published files, brought into one layout.
+"""Conversion of the Visual Genome detector's published files into one layout.
 
 The network is the one of Anderson et al. (CVPR 2018), Faster R-CNN with ResNet-101-C4, trained with
 Caffe. Two families of conversions are about:
@@ -152,7 +152,7 @@ def _as_airsplay(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _check_count(source: Mapping[str, torch.Tensor], bias: str, names: int, what: str) -> None:
-    """One row of the classifier is for no class at all."""
+    """Check the number of classes, which is one less than the rows of the classifier."""
     found = len(source[bias]) - 1 if bias in source else names
     if found != names:
         raise NotThis(

@@ -11,7 +11,7 @@ _OBJECTS, _ATTRIBUTES = "visual_genome_objects.txt", "visual_genome_attributes.t
 
 
 def object_names(path: Path | None = None) -> list[str]:
-    """Names of the object classes, in their order: the 1,600 published ones, or those of a file."""
+    """Names of the object classes, in order: the 1,600 published ones, or those of a file."""
     return _names(path, _OBJECTS)
 
 

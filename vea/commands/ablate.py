@@ -1,4 +1,4 @@
-"""`vea ablate`: what each part of the model is worth (the paper's Table II, Fig. 10 and 11)."""
+"""`vea ablate`: what each part of the model contributes (the paper's Table II, Fig. 10 and 11)."""
 
 from __future__ import annotations
 
@@ -32,22 +32,20 @@ def register(app: typer.Typer) -> None:
 def ablate(
     study: Annotated[StudyName, typer.Argument(help="Study: what is varied.", show_choices=True)],
     data: Annotated[
-        Path, typer.Option("--data", help="A data set in any layout that `vea data check` knows.")
+        Path, typer.Option("--data", help="Data set in any layout that `vea data check` knows.")
     ],
     recipe: Annotated[
-        str, typer.Option(help="The full model: a recipe's name, or a YAML file of your own.")
+        str, typer.Option(help="Recipe of the full model: its name, or path of a YAML file.")
     ] = "lite",
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of trainings of each row.", metavar="N")
     ] = 3,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Train this row and the reference only. May be given several times.", metavar="ROW"
-        ),
+        typer.Option(help="Train only this row and the reference. Repeatable.", metavar="ROW"),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Split on which the rows are evaluated: val or test.")
+        str, typer.Option(help="Split that the rows are evaluated on: val or test.")
     ] = "val",
     run: Annotated[
         Path | None,
@@ -67,16 +65,15 @@ def ablate(
         vea ablate lambda --data FI --seeds 5 --only 0 --only 2
 
     Backbones are FROZEN, so that a hundred trainings take hours, not days: their features are
-    computed once, and each row trains what comes after them, one layer over Global-Net's feature,
-    all of Semantic-Net, Expression-Net where the recipe begins it at random, and the response.
-    Rows compare with each other, not with models of `vea train`, which fine-tunes.
+    computed once, and each row trains only what follows them: one layer over Global-Net's feature,
+    all of Semantic-Net, Expression-Net where the recipe initialises it at random, and the response.
+    Rows can be compared with each other, but not with models of `vea train`, which fine-tunes.
 
-    Rows are judged after the last epoch; each has its paired difference from the full model, with
-    an interval. RUN/STUDY holds table.md, table.csv and plot.png. The result of
-    each training is kept in RUN/trainings and is not computed again, so an interrupted study
-    resumes.
+    Rows are evaluated after the last epoch; each has its paired difference from the full model,
+    with an interval. RUN/STUDY holds table.md, table.csv and plot.png. Each training writes a file
+    to RUN/trainings and is not repeated, so a study that was stopped resumes.
 
-    `--set` sets values of the recipe, and those of the trainings: `--set ablation.epochs=8`.
+    `--set` overrides values of the recipe and of the trainings, as in `--set ablation.epochs=8`.
     """
     from handler.values import emotions
     from train.ablation.feature_cache import build_features
@@ -94,7 +91,7 @@ def ablate(
     full = full_model(chosen)
     counts = object_counts(chosen)
     asked = build_study(study.value, full, counts)
-    asked.select(only or ())  # a row that does not exist is told before an hour of work
+    asked.select(only or ())  # an unknown row is reported before an hour of work
     folder = run or Path("runs", f"ablation-{chosen.name}")
     with progress_bars() as on_progress:
         dataset = read_dataset(
@@ -126,10 +123,10 @@ def ablate(
         folder / study.value,
         facts={
             "recipe": chosen.name,
-            "photos": f"{len(experiment.train)} to learn from, {len(experiment.judged)} of the "
-            f"split {split} to be judged on",
+            "photos": f"{len(experiment.train)} for training, {len(experiment.judged)} of the "
+            f"split {split} for evaluation",
             "seeds": seeds,
-            "trainings": f"{config.epochs} epochs, judged after the last; frozen backbones",
+            "trainings": f"{config.epochs} epochs, evaluated after the last; frozen backbones",
         },
     )
     heads, *lines = short_table(asked, rows)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from handler.stimuli.selector import StimuliSelector
     from train.stimuli.cache import SelectorFiles, StimuliCache
 
-_REASONS = 5  # shown of those for which photos were refused
+_REASONS = 5  # most frequent reasons for refused photos that are printed
 
 CacheFolder = Annotated[
     Path | None, typer.Option("--cache", help="Folder for stimuli. [default: ~/.cache/vea/stimuli]")
@@ -39,11 +39,9 @@ def register(app: typer.Typer) -> None:
 
 def cache(
     data: Annotated[
-        Path, typer.Option("--data", help="A data set in any layout that `vea data check` knows.")
+        Path, typer.Option("--data", help="Data set in any layout that `vea data check` knows.")
     ],
-    recipe: Annotated[
-        str, typer.Option(help="A recipe's name, or a YAML file of your own.")
-    ] = "lite",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")] = "lite",
     model: Annotated[
         Path | None, typer.Option(help="Use the selector of this archive instead of the recipe's.")
     ] = None,
@@ -51,11 +49,11 @@ def cache(
     workers: Workers = None,
     settings: Settings = None,
 ) -> None:
-    """Select the stimuli of a data set, once.
+    """Select the stimuli of a data set and keep them in the cache.
 
-    `vea train` does this too; here it is done beforehand, with a number of processes that is
-    limited by memory. Photos that are in the cache are not selected again, so the command can be
-    stopped and restarted, and all recipes with the same selector share the cache:
+    `vea train` does the same; this command does it beforehand, in several processes. Only photos
+    that are not in the cache are selected, so the command can be stopped and started again. All
+    recipes with the same selector use the same cache:
 
         vea cache --data FI --recipe paper --workers 8
 
@@ -106,7 +104,7 @@ def _from_recipe(
 
 @contextmanager
 def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]]:
-    """The selector of an archive, and its face files, unpacked for the while."""
+    """The selector of an archive, and its face files, unpacked into a temporary folder."""
     import tempfile
     import zipfile
 

@@ -1,4 +1,4 @@
-"""`vea models compare`: what would change if one archive took another's place?"""
+"""`vea models compare`: which predictions change if one archive replaces another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from handler.values.prediction import Prediction, Refusal
     from train.evaluation.comparison import Comparison
 
-_SHOWN = 20  # changed photos on the terminal; JSON has them all
+_SHOWN = 20  # changed photos that are printed; the JSON file has them all
 
 
 def register(group: typer.Typer) -> None:
@@ -28,13 +28,11 @@ def register(group: typer.Typer) -> None:
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="The current archive.")],
-    second: Annotated[Path, typer.Argument(help="The candidate archive.")],
+    first: Annotated[Path, typer.Argument(help="The present archive.")],
+    second: Annotated[Path, typer.Argument(help="The archive that may replace it.")],
     images: Annotated[
         Path,
-        typer.Option(
-            help="A labelled data set, a folder of photos, or an image list as for `vea score`."
-        ),
+        typer.Option(help="Labelled data set, folder of photos, or image list of `vea score`."),
     ],
     split: Annotated[
         str | None,
@@ -43,22 +41,20 @@ def compare(
     max_changed: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Exit with code 1 if a larger fraction of the predictions changes.",
+            min=0.0, max=1.0, help="Exit with code 1 if a larger fraction of the answers changes."
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the result to this JSON file too.")
+        Path | None, typer.Option("--json", help="Also write all results to this JSON file.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
 ) -> None:
-    """Compare the predictions of two archives: how many and which change, and by how much.
+    """Compare two archives: which answers change, and by how much the probabilities.
 
         vea models compare old.mar new.mar --images photos/ --max-changed 0.05
 
-    No server is needed. For a labelled data set both accuracies and the interval of their
-    difference are reported too.
+    No server is needed. On a labelled data set, the accuracies of both and the interval of their
+    difference are printed too.
     """
     from train.evaluation.comparison import compare as measure
 

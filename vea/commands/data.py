@@ -1,4 +1,4 @@
-"""`vea data check`: what a data set holds, before hours are spent on training with it."""
+"""`vea data check`: the content of a data set, checked before hours of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from handler.values.emotions import Wheel
     from train.datasets.checking import Check
 
-_FIRST = 3  # names shown of each reason
+_FIRST = 3  # names that are printed for each reason
 
 _SPLIT_SOURCES = {
     "given": "the split is the data set's own",
@@ -29,14 +29,14 @@ _SPLIT_SOURCES = {
 def register(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-    # A group of one: the name of the command must still be said.
+    # Without a callback, typer would drop the name of a group's only command.
     group.callback()(data)
     group.command("check")(check)
     app.add_typer(group, name="data")
 
 
 def data() -> None:
-    """Examine data sets: `vea data check FI`."""
+    """Check data sets, as in `vea data check FI`."""
 
 
 def check(
@@ -56,14 +56,14 @@ def check(
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the result to this JSON file too.")
+        Path | None, typer.Option("--json", help="Also write the result to this file.")
     ] = None,
 ) -> None:
     """Check a data set before training on it.
 
-    Shows its layout (FI, EmoSet, EmotionROI, Emotion6, ArtPhoto, Abstract, IAPSa, Twitter,
-    LDL, FER2013, or any folder of emotion-named folders), how many images of each emotion are in
-    each split, what is left out and why, and which photos are duplicates:
+    Prints the layout (FI, EmoSet, EmotionROI, Emotion6, ArtPhoto, Abstract, IAPSa, Twitter, LDL,
+    FER2013, or any folder of emotion-named folders), the number of images of each emotion in each
+    split, the files that are left out with the reason, and duplicate photos:
 
         vea data check FI
 
@@ -71,9 +71,9 @@ def check(
 
         vea data check FI --write-split FI
 
-    The last command writes FI/vea-split.csv (path, label, split, sha256), with which others who
-    have the photos train and evaluate on the same split. Duplicates are files with the same bytes;
-    photos that are only similar are not detected.
+    The last command writes FI/vea-split.csv (path, label, split, sha256), with which anybody who
+    has the photos trains and evaluates on the same split. Duplicates are files with the same bytes;
+    near-duplicates are not searched for.
     """
     from train.datasets import checking
     from train.datasets.layouts.fer2013 import find_fer2013, read_fer2013

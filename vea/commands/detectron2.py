@@ -1,10 +1,10 @@
 """`vea install-detectron2`: the library below the paper's object detector, in one command.
 
-detectron2 is not offered under its own name where Python packages are found. What is offered,
-`pb1-detectron2`, holds every Python file of the official release 0.6, but not the C++ sources that
-its setup wants to compile, so it cannot be installed as it is. None of that C++ is needed for a
-Faster R-CNN. This command fetches that archive, of one known content only, packs its Python files
-into a wheel, and installs the wheel into the running environment.
+detectron2 is not on the Python package index under its own name. `pb1-detectron2`, which is, holds
+every Python file of the official release 0.6, but not the C++ sources that its setup compiles, so
+it cannot be installed as it is. A Faster R-CNN needs none of that C++. This command fetches that
+archive, checks its SHA-256, packs its Python files into a wheel, and installs the wheel into the
+running environment.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from vea.terminal import out
 
 SOURCE = "pb1-detectron2==0.6"
 SOURCE_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
-# The newest pip releases refuse every archive whose metadata names a dependency by its address, as
-# this one does for an option nobody asks for. None of its dependencies is installed from here, so
-# an earlier pip fetches it, from a folder of its own: the environment keeps the pip that it has.
+# The newest releases of pip refuse an archive whose metadata names a dependency by its address, as
+# this one does for an unused extra. None of its dependencies is installed from there, so an earlier
+# pip, in a folder of its own, fetches it; the pip of the environment stays as it is.
 FETCHER = "pip==25.3"
 FETCHER_SHA256 = "9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd"
-# The suffix says that this is not quite the official release: its extension is left out.
+# The suffix marks that this is not the official release: its C++ extension is left out.
 VERSION = "0.6+vea"
 
 
@@ -48,8 +48,8 @@ def install_detectron2() -> None:
 
         vea install-detectron2
 
-    Installs into the environment that `vea` runs in, with the packages that it needs. A detectron2
-    that is there already, an official one for example, is left alone.
+    Installs into the environment that `vea` runs in, with the packages that detectron2 needs. A
+    detectron2 that is already installed, such as an official one, is not changed.
     """
     from handler.stimuli.objects.detectron2_compat import Detectron2Missing, import_detectron2
 
@@ -94,7 +94,7 @@ def requirements() -> list[str]:
         wanted = [what.strip() for what, _, when in split if "detectron2" in when]
         if wanted:
             return wanted
-    raise VeaError("this `vea` is not installed, or by an older setup.cfg: pip install -e .")
+    raise VeaError("this `vea` is not installed, or from an older setup.cfg: run pip install -e .")
 
 
 def fetch_pip(folder: Path) -> Path:
@@ -195,15 +195,13 @@ def _run(pip: Sequence[str | Path], *, doing: str) -> None:
         return
     said = done.stderr
     if "No module named pip" in said:
-        raise VeaError(f"cannot {doing}: there is no pip here: {sys.executable} -m ensurepip")
+        raise VeaError(f"cannot {doing}: pip is not installed: run {sys.executable} -m ensurepip")
     if "DO NOT MATCH THE HASHES" in said:
         raise VeaError(
-            f"cannot {doing}: the package index offers a file of other content than the known one; "
+            f"cannot {doing}: the file on the package index does not have the expected SHA-256; "
             "nothing was installed: use another index (PIP_INDEX_URL), or build the official "
             "detectron2"
         )
     errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
     reason = errors[0].removeprefix("ERROR:").strip() if errors else said.strip()[-300:]
-    raise VeaError(
-        f"cannot {doing}: {reason}; is the package index (PIP_INDEX_URL) reachable from here?"
-    )
+    raise VeaError(f"cannot {doing}: {reason}; is the package index (PIP_INDEX_URL) reachable?")

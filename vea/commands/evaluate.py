@@ -1,4 +1,4 @@
-"""`vea evaluate` and `vea cross-validate`: labelled photos -> figures."""
+"""`vea evaluate` and `vea cross-validate`: metrics on labelled photos."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Learner(StrEnum):
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", help="Folder of labelled photos in any layout that `vea data check` knows."
+        "--data", help="Folder of labelled photos, in any layout that `vea data check` knows."
     ),
 ]
 
@@ -57,34 +57,34 @@ def evaluate(
         typer.Option(help="train, val, test or all. [default: test if there is one, else val]"),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the metrics to this JSON file too.")
+        Path | None, typer.Option("--json", help="Also write the metrics to this JSON file.")
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Write the prediction for every photo to this .csv or .parquet file."),
+        typer.Option(help="Write the prediction for each photo to this .csv or .parquet file."),
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(help="Folder for metrics, predictions and three charts."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
 ) -> None:
-    """Measure an archive on labelled photos.
+    """Measure the accuracy of a model on labelled photos.
 
-    Reports the accuracy of all photos and of each emotion with 95 % intervals, polarity, easy and
-    hard errors, calibration, the confusion matrix, the speed, and the number of files that could
-    not be read:
+    Prints accuracy over all photos and for each emotion with 95 % intervals, polarity accuracy,
+    easy and hard errors, calibration, the confusion matrix, speed, and the number of files that
+    could not be read:
 
         vea evaluate model_store/vea-lite-2.0.mar --data FI --report report
 
-    Where the labels are other emotions than the archive's, or only positive and negative, the
-    polarity is evaluated.
+    On photos labelled with other emotions than the model's, or with positive and negative only,
+    the polarity accuracy is measured.
     """
     from handler.predictor import Predictor
     from train.evaluation.evaluate import check_predictions_file, write_predictions
     from train.evaluation.evaluate import evaluate as measure
 
-    # What a chart or a file needs must be there before the work begins.
+    # What a chart or a file needs is checked before the work begins.
     if json_file:
         check_folder_of(json_file)
     if predictions:
@@ -111,24 +111,23 @@ def evaluate(
 
 def cross_validate(
     data: Data,
-    recipe: Annotated[
-        str, typer.Option(help="A recipe's name, or a YAML file of your own.")
-    ] = "lite",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")] = "lite",
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     protocol: Annotated[
-        Protocol, typer.Option(help="Each emotion against all others, or all at once.")
+        Protocol,
+        typer.Option(help="one-vs-all: each emotion against all others; multiclass: all at once."),
     ] = Protocol.ONE_VS_ALL,
     learner: Annotated[
         Learner,
         typer.Option(
-            help="linear: a linear classifier on the recipe's frozen parts, in minutes; network: "
-            "the whole recipe, trained for each fold (and emotion) on one device."
+            help="linear: a linear probe on the recipe's frozen parts, in minutes; network: the "
+            "whole network of the recipe, trained for each fold (and emotion) on one device."
         ),
     ] = Learner.LINEAR,
     least: Annotated[
         int,
         typer.Option(
-            min=1, help="Smallest number of different photos with which an emotion is used."
+            min=1, help="Least number of different photos of an emotion; rarer ones are left out."
         ),
     ] = 10,
     run: Annotated[
@@ -139,17 +138,18 @@ def cross_validate(
     workers: Workers = None,
     settings: Settings = None,
 ) -> None:
-    """Measure a recipe on a small data set, by cross-validation.
+    """Measure the accuracy of a recipe on a small data set by cross-validation.
 
-    Every photo is scored by a model that was not trained on it; copies of a photo are in one fold.
-    The paper does so on ArtPhoto and IAPSa, each emotion against all others, in five folds:
+    Each photo is scored by a model that was not trained on it; duplicates are in the same fold. The
+    paper does so on ArtPhoto and IAPSa, each emotion against all others, in five folds:
 
         vea cross-validate --recipe lite --data ArtPhoto
 
         vea cross-validate --recipe paper --data ArtPhoto --learner network
 
-    One-vs-all rates are the mean of the true positive rates of the emotion and of the others:
-    chance gives 50 %. RUN/cross_validation.json and RUN/folds.csv hold everything.
+    The one-vs-all metric is the mean of the true positive rates of the emotion and of the others
+    (balanced accuracy): chance is 50 %. The results are in RUN/cross_validation.json, the folds in
+    RUN/folds.csv.
     """
     from train.crossval.protocols import cross_validate as measure
     from train.crossval.protocols import usable_photos
@@ -160,7 +160,7 @@ def cross_validate(
     chosen = load_recipe(recipe, settings or ())
     folder = run or Path("runs", f"cross-{chosen.name}")
     dataset = read_dataset(data, None)
-    # What cannot be done is told before stimuli are selected for an hour.
+    # An impossible request is refused before stimuli are selected for an hour.
     photos, _ = usable_photos(dataset.table, dataset.wheel, folds=folds, least=least)
     with progress_bars() as on_progress:
         train_and_score: TrainAndScore
@@ -200,7 +200,7 @@ def cross_validate(
     kept = result.folds.assign(image=paths)[["image", "emotion", "sha256", "fold"]]
     kept.to_csv(folder / "folds.csv", index=False)
     _show_folds(result)
-    out().print(f"the figures are in {folder}")
+    out().print(f"the metrics are in {folder}")
 
 
 def _show_folds(result: CrossValidation) -> None:

@@ -1,4 +1,4 @@
-"""`vea explain` and `vea figures`: why it says what it says, of a few photos or of many."""
+"""`vea explain` and `vea figures`: the reasons for predictions, of a few photos or of many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     images: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
     to: Annotated[
-        Path, typer.Option("--out", help="Folder for the drawings; created if it does not exist.")
+        Path, typer.Option("--out", help="Folder for the drawings, created if it does not exist.")
     ],
     model: Annotated[
         Path | None,
@@ -39,18 +39,19 @@ def explain(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list for programs instead of tables.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
 ) -> None:
-    """Explain the predictions for photos.
+    """Explain which regions, objects and faces of a photo evoke its emotion.
 
         vea explain holiday.jpg --out reasons
 
-    For each photo NAME: NAME.sheet.png has all reasons on one sheet; NAME.activation.png the class
-    activation map, NAME.objects.png the attention to each object, NAME.face.png the face that the
-    network read; NAME.json has the same as data, in the form of the server's answers.
+    For each photo NAME: NAME.sheet.png shows all reasons on one sheet, NAME.activation.png the
+    class activation map of the whole photo, NAME.objects.png the attention to each object,
+    NAME.face.png the face as the network read it; NAME.json holds the same as data, in the form of
+    the server's answer.
 
-    For a photo that cannot be read only NAME.json is written, with the reason, and the exit code is
-    1.
+    For a photo that cannot be read only NAME.json is written, with the reason, and the exit code
+    is 1.
     """
     from handler.predictor import Predictor
     from handler.values.prediction import Refusal
@@ -94,31 +95,31 @@ def figures(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", help="Folder of labelled photos in any layout that `vea data check` knows."
+            "--data", help="Folder of labelled photos, in any layout that `vea data check` knows."
         ),
     ],
     to: Annotated[
-        Path, typer.Option("--out", help="Folder for the figures; created if it does not exist.")
+        Path, typer.Option("--out", help="Folder for the figures, created if it does not exist.")
     ],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     count: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Number of photos in a figure; of failures, of easy and of hard ones each.",
+            help="Photos in each figure; in that of failures, so many easy and so many hard ones.",
         ),
     ] = 8,
-    device: Annotated[str, typer.Option(help="Device of the networks, such as cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
 ) -> None:
-    """Draw the paper's Figures 12 to 15 for an archive.
+    """Draw the paper's Figures 12 to 15 for a model.
 
-    Shows what each branch used in the correct predictions of highest confidence (class activation
-    maps, attended objects, faces), and the wrong predictions of highest confidence:
+    The first three show each branch on the correct predictions of highest confidence: class
+    activation maps, attended objects, faces. The last shows the errors of highest confidence:
 
         vea figures model_store/vea-lite-2.0.mar --data FI --out figures
 
-    Each figure is one picture (figure-12-activation.png, ...) and one JSON file that lists what is
-    on it.
+    Each figure is one picture (figure-12-activation.png, ...) and one JSON file that lists its
+    photos.
     """
     from handler.predictor import Predictor
     from train.evaluation.figures import make_figures

@@ -16,7 +16,7 @@ from vea.terminal import out, progress_bars
 
 Data = Annotated[
     Path,
-    typer.Option("--data", help="A data set in any layout that `vea data check` knows."),
+    typer.Option("--data", help="Data set in any layout that `vea data check` knows."),
 ]
 EXPRESSION = "expression"  # kind of the recipes that pre-train Expression-Net alone
 
@@ -29,9 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     data: Data,
-    recipe: Annotated[
-        str, typer.Option(help="A recipe's name, or a YAML file of your own.")
-    ] = "lite",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")] = "lite",
     run: Annotated[
         Path | None, typer.Option(help="Folder for this run. [default: runs/RECIPE]")
     ] = None,
@@ -40,8 +38,8 @@ def train(
         typer.Option(
             "--soft-labels",
             metavar="FILE",
-            help="Learn what another model says of the training photos beside their labels: its "
-            "predictions, as `vea evaluate` writes them. May be given several times.",
+            help="Distil another model: its predictions for the training photos, as `vea evaluate` "
+            "writes them, become soft targets beside the labels. Repeatable.",
         ),
     ] = None,
     cache: CacheFolder = None,
@@ -60,14 +58,14 @@ def train(
 
         vea package runs/lite/model --name vea-lite --version 2.0 --evaluation evaluation.json
 
-    A model can also learn from the predictions of other models (distillation). Compute these once:
+    A model can also be distilled from others, whose predictions are computed once:
 
         vea evaluate OTHER.mar --data FI --split train --predictions other.parquet
 
         vea train --recipe lite2 --data FI --soft-labels other.parquet
 
-    The recipe `expression` pre-trains Expression-Net on FER2013, for `init` of another recipe;
-    `expression-full` does so at the paper's width and needs a GPU:
+    The recipe `expression` pre-trains Expression-Net on the faces of FER2013, for `init` of another
+    recipe; `expression-full` does so at the paper's width and needs a GPU:
 
         vea train --recipe expression --data FER2013
 
@@ -81,7 +79,7 @@ def train(
     if read_values(recipe).get("kind") == EXPRESSION:
         if soft_labels:
             raise VeaError(
-                "--soft-labels is for recipes that predict emotions, not for pre-training on faces"
+                f"--soft-labels cannot be used with the recipe '{recipe}', which trains on faces"
             )
         _train_expression(recipe, data, run, settings or (), resume=resume)
         return
@@ -98,7 +96,7 @@ def train(
             progress_bar=sys.stdout.isatty(),
             on_progress=on_progress,
         )
-    if not is_first_process():  # with several devices each has a process: one of them speaks
+    if not is_first_process():  # with several devices each has a process: one of them prints
         return
     said = f"val accuracy {result.val_accuracy:.1%}, polarity {result.val_polarity_accuracy:.1%}; "
     if result.calibration is not None:
@@ -110,7 +108,7 @@ def train(
 def _train_expression(
     recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool
 ) -> None:
-    """Pre-train Expression-Net alone, whose only stimuli are faces."""
+    """Pre-train Expression-Net on faces."""
     from train.expression.fit import fit_expression
     from train.expression.recipe import load_expression_recipe
 
@@ -142,16 +140,16 @@ def package(
     ] = None,
     evaluation: Annotated[
         Path | None,
-        typer.Option(help="Metrics for the model card, written by `vea evaluate --json`."),
+        typer.Option(help="Metrics for the model card: a file that `vea evaluate --json` wrote."),
     ] = None,
     card: Annotated[
-        Path | None, typer.Option(help="YAML file with the texts of the model card.")
+        Path | None, typer.Option(help="YAML file with the text of the model card.")
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
 ) -> None:
     """Pack a trained model into one .mar file.
 
-    The file holds code, weights, settings and model card, and nothing but that code is executed on
+    The file holds code, weights, settings and model card; nothing but that code is executed on
     loading. The same inputs give the same bytes.
 
         vea package runs/lite/model --version 3.0 --evaluation evaluation.json
@@ -188,7 +186,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 
 def _with_text_keys(words: Any) -> Any:
-    """The same words; ``json`` writes odd values out if asked to, but never odd keys."""
+    """A copy whose keys JSON can hold: ``json`` converts values with ``default``, but no keys."""
     if isinstance(words, dict):
         return {
             key if isinstance(key, str | int | float | None) else str(key): _with_text_keys(value)

@@ -1,4 +1,4 @@
-"""`vea weights`, `vea fetch-weights`, `vea import-weights`: where networks may start from."""
+"""`vea weights`, `vea fetch-weights`, `vea import-weights`: initial weights of networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Home = Annotated[
     Path | None,
     typer.Option("--to", help="Folder for the weights. [default: the weights home]"),
 ]
-# What `init` of a recipe calls the part that a kind of weights is for.
+# Kind of weights -> name of the part that they fill, as in `init` of a recipe.
 _PARTS = {
     "visual_genome": "objects",
     "coco": "objects",
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def weights() -> None:
-    """List the installed pre-trained weights, and those that can be fetched.
+    """List the pre-trained weights that are installed, and those that can be fetched.
 
     They are in $VEA_WEIGHTS, or in ~/.cache/vea/weights; recipes refer to them by name (`init`).
 
@@ -65,7 +65,7 @@ def fetch_weights(
     name: Annotated[str, typer.Argument(help="Name of the weights, as `vea weights` lists it.")],
     place: Annotated[
         str | None,
-        typer.Option("--from", help="A mirror: an http(s) address, or a folder with the file."),
+        typer.Option("--from", help="Mirror: an http(s) address, or a folder with the file."),
     ] = None,
     to: Home = None,
 ) -> None:
@@ -102,9 +102,7 @@ def import_weights(
     file: Annotated[Path, typer.Argument(help="A published file of weights.")],
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the weights in recipes. [default: the usual one for such a file]"
-        ),
+        typer.Option(help="Name of the weights in recipes. [default: from the kind of the file]"),
     ] = None,
     to: Home = None,
     objects: Annotated[
@@ -118,10 +116,10 @@ def import_weights(
 ) -> None:
     """Convert a published file of weights, so that recipes can start from it.
 
-    Supported are the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
+    Supported files: the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
     torchvision's fasterrcnn_resnet50_fpn_v2 and ResNet-18, -50 and -101, and the FER2013
-    ResNet-18 (PrivateTest_model_resnet18.t7). A file is recognised by its
-    content; no code in it is executed.
+    ResNet-18 (PrivateTest_model_resnet18.t7). A file is recognised by its content; no code in it is
+    executed.
 
         vea import-weights faster_rcnn_from_caffe_attr.pkl
 

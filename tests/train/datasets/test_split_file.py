@@ -119,7 +119,7 @@ def test_it_is_a_layout_of_its_own(tmp_path, pictures, text, labels):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("name,emotion\n1.jpg,awe\n", "is no split"),
+        ("name,emotion\n1.jpg,awe\n", "is not a split file"),
         ("path,label,split\n1.jpg,awe,holdout\n", "line 2: unknown split 'holdout'"),
         ("path,label,split\n1.jpg,love,train\n", "line 2: 'love' is not an emotion"),
         ("", "cannot read"),

@@ -2,7 +2,7 @@
 
 ``testImages_abstract/abstract_NNNN.jpg`` and ``ABSTRACT_groundTruth.csv``, whose header and file
 names stand in single quotes. The emotion with the most votes is the label; the 52 paintings on
-which people did not agree on one are left out, as everybody does, which leaves 228.
+which people did not agree on one are left out, as in the literature, which leaves 228.
 """
 
 from __future__ import annotations

@@ -72,9 +72,9 @@ class FerTable:
 
 
 def find_fer2013(root: Path) -> Path | None:
-    """What of ``root`` holds FER2013: a CSV or HDF5 file, or a folder of usage folders.
+    """The part of ``root`` that holds FER2013: a CSV or HDF5 file, or a folder of usage folders.
 
-    Nothing but names, the first line of CSV files and the size of one image is looked at.
+    Only names, the first line of CSV files and the size of one image are read.
     """
     root = Path(root)
     if root.is_file():
@@ -216,7 +216,7 @@ def _table(
 
 
 def _face_of(pixels: Any) -> np.ndarray | None:
-    """2304 numbers in a string -> 48x48, or None if they are something else."""
+    """2304 numbers in a string -> 48x48, or None if the string is invalid."""
     try:
         values = bytes(map(int, str(pixels).split()))  # each of 0 to 255, or it raises
     except ValueError:

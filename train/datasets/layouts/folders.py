@@ -54,7 +54,7 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
 
 
 def read_folders(root: Path, wheel: Wheel, *, seed: int = 18) -> DatasetTable:
-    """Read emotion-named folders, and no other layout; `reading.read_dataset` knows them all.
+    """Read emotion-named folders, and no other layout; `reading.read_dataset` reads all.
 
     Args:
         root: Folder of the emotion folders, or of split folders that hold them.
@@ -96,7 +96,7 @@ def _places(root: Path) -> dict[str, Path]:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Folders that are named like splits and hold emotions: a mere name would hide the others."""
+    """Folders that are named like splits and hold emotion folders."""
     if not root.is_dir():
         return {}
     named = [p for p in sorted(root.iterdir()) if split_name(p.name)]

@@ -60,7 +60,7 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
 
 
 def _take_split_folders(listing: Listing) -> None:
-    """A table for all photos, which lie in ``train/`` and ``test/``: the folders are the split."""
+    """Take the split from the folders ``train/`` and ``test/`` of a table's photos."""
     folders = [row.path.relative_to(listing.root).parts[0] for row in listing.rows]
     if {"train", "test"} <= set(folders):
         listing.rows = [
@@ -70,7 +70,7 @@ def _take_split_folders(listing: Listing) -> None:
 
 
 def _votes(path: Path) -> list[tuple[str, str, list[float | None]]]:
-    """Of each line: its place in the file, the image's name, votes in the wheel's order."""
+    """Line number, name of the image, and votes in the wheel's order, for each line."""
     if path.suffix.lower() == ".csv":
         return [
             (f"{path.name}, line {line}", name, _in_wheel_order(record))
