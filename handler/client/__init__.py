@@ -1,10 +1,10 @@
-"""Questions to a running service, over HTTP.
+"""HTTP client of a running service.
 
     with Client("http://127.0.0.1:8080", model="vea-lite", key_file=path) as client:
         answer = client.predict(image)
 
-What is sent, what is sent again and what is given up is decided once, in `exchange`; `Client` and
-`AsyncClient` only carry it out. Nothing that runs inside a server imports this package.
+Requests, retries and errors are decided once, in `exchange`, without IO; `Client` and `AsyncClient`
+perform the IO. No code that runs inside a server imports this package.
 """
 
 from handler.client.asynchronous import AsyncClient

@@ -1,4 +1,4 @@
-"""A service's JSON document -> `Prediction` and `ModelIdentity`: the way back of ``to_dict``."""
+"""JSON document of a service -> `Prediction` and `ModelIdentity`: the inverse of ``to_dict``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from handler.values.prediction import AttendedObject, Face, ModelIdentity, Predi
 
 
 def model_of(answer: Answer) -> ModelIdentity:
-    """Which archive made a prediction."""
+    """Identity of the archive that made a prediction."""
     model = answer["model"]
     return ModelIdentity(model["name"], model["version"], model["digest"])
 
 
 def prediction_of(answer: Answer) -> Prediction:
-    """The prediction in an answer; objects and activation only if they were asked for.
+    """The prediction in an answer; it has objects and activation only if they were requested.
 
     Raises:
-        EndpointError: the answer is of another form than this program's.
+        EndpointError: The answer does not have the schema of this version.
     """
     try:
         polarity, face, size = answer["polarity"], answer["face"], answer["image_size"]
@@ -46,8 +46,8 @@ def prediction_of(answer: Answer) -> Prediction:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EndpointError(
-            f"the service answers in another form than this program knows ({error!r}): "
-            "are both of the same version?"
+            f"the answer of the service does not have the expected schema ({error!r}): "
+            "do the service and this program have the same version?"
         ) from None
 
 

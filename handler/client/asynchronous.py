@@ -10,24 +10,25 @@ from typing import Self
 
 import httpx2
 
-from handler.client.connections import arguments, failure_of, reply_of, settings
+from handler.client.base import BaseClient
+from handler.client.connections import client_kwargs, failure_of, reply_of, request_kwargs
 from handler.client.errors import Refused
 from handler.client.exchange import Answer
-from handler.client.options import Configured, probe_image
-from handler.client.steps import Ask, Reply, Result, Steps
+from handler.client.flow import Flow, Reply, Request, Result
+from handler.values.probe_image import probe_image
 
 
-class AsyncClient(Configured[httpx2.AsyncClient]):
-    """Asks one service about one model; its arguments are those of `Configured`."""
+class AsyncClient(BaseClient[httpx2.AsyncClient]):
+    """Asynchronous client for one model of one service; its arguments are those of `BaseClient`."""
 
     async def predict(self, image: bytes, *, explain: bool = False) -> Answer:
-        """As `Client.predict`."""
+        """See `Client.predict`."""
         return await self._run(self._exchange.predict(image, explain=explain))
 
     async def predict_many(
         self, images: Iterable[bytes] | AsyncIterable[bytes], *, explain: bool = False
     ) -> AsyncIterator[Answer | Refused]:
-        """As `Client.predict_many`; the images may come from an asynchronous iterable."""
+        """See `Client.predict_many`; the images may come from an asynchronous iterable."""
 
         async def answer(image: bytes) -> Answer | Refused:
             try:
@@ -49,7 +50,7 @@ class AsyncClient(Configured[httpx2.AsyncClient]):
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def ready(self) -> bool:
-        """As `Client.ready`."""
+        """See `Client.ready`."""
         return await self._run(self._exchange.ready(probe_image()))
 
     async def close(self) -> None:
@@ -66,32 +67,32 @@ class AsyncClient(Configured[httpx2.AsyncClient]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close."""
+        """Close the connections."""
         await self.close()
 
-    def _open(self, connections: int) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(**settings(connections))
+    def _open(self, max_connections: int) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(**client_kwargs(max_connections))
 
-    async def _run(self, steps: Steps[Result]) -> Result:
+    async def _run(self, flow: Flow[Result]) -> Result:
         reply: Reply | None = None
         try:
             while True:
                 try:
-                    step = steps.send(reply)
+                    step = flow.send(reply)
                 except StopIteration as end:
                     result: Result = end.value
                     return result
-                if isinstance(step, Ask):
+                if isinstance(step, Request):
                     reply = await self._send(step)
                 else:
                     await asyncio.sleep(step.seconds)
                     reply = None
         finally:
-            steps.close()  # a cancelled call must not keep what its steps hold
+            flow.close()  # a cancelled call must release what its flow holds
 
-    async def _send(self, ask: Ask) -> Reply:
+    async def _send(self, request: Request) -> Reply:
         try:
-            return reply_of(await self._http.request(**arguments(ask)))
+            return reply_of(await self._http.request(**request_kwargs(request)))
         except httpx2.TransportError as error:
             return failure_of(error)
 

@@ -1,4 +1,4 @@
-"""What a client tells its caller when there is no prediction."""
+"""Errors of the client: why there is no prediction."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from handler.values.errors import VeaError
 
 
 class Refused(VeaError):
-    """The service will not score this image, however often it is sent.
+    """The service refuses this image; repeating the request does not help.
 
     Attributes:
         status: HTTP status, 4xx.
-        reason: one line.
+        reason: Explanation in one line.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -23,11 +23,12 @@ class Refused(VeaError):
 
 
 class EndpointError(VeaError):
-    """Nothing can be asked of this endpoint as it is: wrong address, model, key or server.
+    """The endpoint cannot be used as configured: wrong address, model, key or server.
 
-    Sending again does not help; the message says what to change.
+    Repeating the request does not help; the message says what to change.
 
     Attributes:
+        message: Explanation in one line.
         status: HTTP status of the answer; 0 if there was none.
     """
 
@@ -41,23 +42,23 @@ class EndpointError(VeaError):
 
 
 class Unavailable(VeaError):
-    """No answer in the time or the number of tries allowed; later there may be one.
+    """No answer within the allowed time or number of tries; a later call may succeed.
 
     Attributes:
-        where: the address that was asked.
-        reason: what the last try came to, one line.
-        tries: requests sent.
-        broke: whether the service broke down on this very request every time, so that the request
-            may be the cause; else it was busy or away.
+        where: Address of the service.
+        reason: Outcome of the last try, in one line.
+        tries: Number of requests sent.
+        server_error: Whether the service failed on this very request at every try, so that the
+            request may be the cause; otherwise the service was busy or absent.
     """
 
-    def __init__(self, where: str, reason: str, tries: int, broke: bool = False) -> None:
-        super().__init__(where, reason, tries, broke)
+    def __init__(self, where: str, reason: str, tries: int, server_error: bool = False) -> None:
+        super().__init__(where, reason, tries, server_error)
         self.where = where
         self.reason = reason
         self.tries = tries
-        self.broke = broke
+        self.server_error = server_error
 
     def __str__(self) -> str:
-        times = "once" if self.tries == 1 else f"{self.tries} times"
-        return f"no answer from {self.where}, asked {times}: {self.reason}"
+        times = "1 try" if self.tries == 1 else f"{self.tries} tries"
+        return f"no answer from {self.where} after {times}: {self.reason}"

@@ -1,9 +1,9 @@
-"""When a request is sent again, and when no more.
+"""When a request is repeated, and when the client gives up.
 
-A busy or absent service is asked until the time is up: waiting costs it nothing. A service that
-broke down while it had our request is asked a few times only, for the request may be the cause.
-Waits are drawn between zero and a limit that doubles ("full jitter"), so that the clients of a
-service that comes back do not all arrive in one moment.
+A busy or absent service is asked until the deadline, because the requests cost it nothing. A
+service that failed while it processed the request is asked only a few times, because the request
+may be the cause. Delays are exponential with full jitter, so that the clients of a service that
+restarts do not all return at the same moment.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How patient a client is.
+    """Limits on the retries of one call.
 
     Attributes:
-        deadline: seconds for a whole call, waits and all tries included.
-        breakdowns: how often the service may break down on one request.
-        first: seconds, the longest first wait.
-        longest: seconds, the longest wait of all.
-        draw: a number from 0 to 1 each time.
+        deadline: Seconds allowed for a call, including all tries and delays.
+        max_server_errors: Number of tries on which the service may fail while it processes the
+            request.
+        base_delay: Upper bound of the first delay, in seconds; it doubles with every try.
+        max_delay: Upper bound of every delay, in seconds.
+        jitter: Function that draws a number from 0 to 1, the fraction of the bound to wait.
     """
 
     deadline: float = 120.0
-    breakdowns: int = 4
-    first: float = 0.1
-    longest: float = 5.0
-    draw: Callable[[], float] = random.random
+    max_server_errors: int = 4
+    base_delay: float = 0.1
+    max_delay: float = 5.0
+    jitter: Callable[[], float] = random.random
 
-    def wait(self, tries: int, asked: float | None = None) -> float:
+    def wait(self, tries: int, requested: float | None = None) -> float:
         """Seconds until the next try.
 
         Args:
-            tries: made so far, at least 1.
-            asked: seconds that the server asked for (``Retry-After``); never less than these.
+            tries: Number of tries so far, at least 1.
+            requested: Minimum delay in seconds that the server requested (``Retry-After``).
         """
-        limit = min(self.longest, self.first * 2 ** min(tries - 1, 30))
-        return self.draw() * limit + (asked or 0.0)
+        bound = min(self.max_delay, self.base_delay * 2 ** min(tries - 1, 30))
+        return self.jitter() * bound + (requested or 0.0)
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a header ``Retry-After`` (RFC 9110, 10.2.3) asks for; None if it is not one."""
+    """Seconds in a ``Retry-After`` header (RFC 9110, 10.2.3); None if the value is not valid."""
     if value is None:
         return None
     value = value.strip()

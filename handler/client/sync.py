@@ -11,48 +11,49 @@ from typing import Self
 
 import httpx2
 
-from handler.client.connections import arguments, failure_of, reply_of, settings
+from handler.client.base import BaseClient
+from handler.client.connections import client_kwargs, failure_of, reply_of, request_kwargs
 from handler.client.errors import Refused
 from handler.client.exchange import Answer
-from handler.client.options import Configured, probe_image
-from handler.client.steps import Ask, Reply, Result, Steps
+from handler.client.flow import Flow, Reply, Request, Result
+from handler.values.probe_image import probe_image
 
 
-class Client(Configured[httpx2.Client]):
-    """Asks one service about one model; its arguments are those of `Configured`."""
+class Client(BaseClient[httpx2.Client]):
+    """Blocking client for one model of one service; its arguments are those of `BaseClient`."""
 
     def predict(self, image: bytes, *, explain: bool = False) -> Answer:
         """Score one encoded image.
 
         Args:
-            image: the file's bytes.
-            explain: ask for the attended objects and the activation map too.
+            image: Bytes of an image file.
+            explain: Whether the answer includes the attended objects and the activation map.
 
         Returns:
-            The service's JSON document, the model's name, version and digest in it.
+            JSON document of the service, with name, version and digest of the model.
 
         Raises:
-            Refused: the service will not score this image.
-            Unavailable: no answer in the allowed time.
-            EndpointError: wrong address, model or key.
+            Refused: The service refuses this image.
+            Unavailable: There is no answer within the allowed time.
+            EndpointError: The address, the model or the key is wrong.
         """
         return self._run(self._exchange.predict(image, explain=explain))
 
     def predict_many(
         self, images: Iterable[bytes], *, explain: bool = False
     ) -> Iterator[Answer | Refused]:
-        """Score images, several at a time.
+        """Score images concurrently.
 
         Args:
-            images: any number; read as they are needed, and few are held.
-            explain: as for `predict`.
+            images: Encoded images, any number; they are read when needed, and few are in memory.
+            explain: Whether the answers include the attended objects and the activation map.
 
         Yields:
-            One answer for each image, in the same order; a refused one gets its `Refused`.
+            One answer for each image, in the same order; `Refused` for an image that is refused.
 
         Raises:
-            Unavailable: as `predict`; the answers before it have been given.
-            EndpointError: likewise.
+            Unavailable: There is no answer for an image; all earlier answers have been yielded.
+            EndpointError: The address, the model or the key is wrong.
         """
 
         def answer(image: bytes) -> Answer | Refused:
@@ -75,10 +76,10 @@ class Client(Configured[httpx2.Client]):
                     future.cancel()
 
     def ready(self) -> bool:
-        """Whether a real prediction is made right now; no retries.
+        """Whether the service makes a real prediction right now, without retries.
 
         Raises:
-            EndpointError: there are no keys to ask with.
+            EndpointError: There is no key to send.
         """
         return self._run(self._exchange.ready(probe_image()))
 
@@ -96,37 +97,42 @@ class Client(Configured[httpx2.Client]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close."""
+        """Close the connections."""
         self.close()
 
-    def _open(self, connections: int) -> httpx2.Client:
-        return httpx2.Client(**settings(connections))
+    def _open(self, max_connections: int) -> httpx2.Client:
+        return httpx2.Client(**client_kwargs(max_connections))
 
-    def _run(self, steps: Steps[Result]) -> Result:
-        return drive(steps, self._http)
+    def _run(self, flow: Flow[Result]) -> Result:
+        return run_sync(flow, self._http)
 
 
-def drive(steps: Steps[Result], http: httpx2.Client) -> Result:
-    """Carry out what the shared logic asks for, with the connections of ``http``."""
+def run_sync(flow: Flow[Result], http: httpx2.Client) -> Result:
+    """Run a flow to its end and return its result.
+
+    Args:
+        flow: Flow that has not been started.
+        http: HTTP client that sends the requests.
+    """
     reply: Reply | None = None
     try:
         while True:
             try:
-                step = steps.send(reply)
+                step = flow.send(reply)
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            if isinstance(step, Ask):
+            if isinstance(step, Request):
                 reply = _send(step, http)
             else:
                 time.sleep(step.seconds)
                 reply = None
     finally:
-        steps.close()  # an interrupted call must not keep what its steps hold
+        flow.close()  # an interrupted call must release what its flow holds
 
 
-def _send(ask: Ask, http: httpx2.Client) -> Reply:
+def _send(request: Request, http: httpx2.Client) -> Reply:
     try:
-        return reply_of(http.request(**arguments(ask)))
+        return reply_of(http.request(**request_kwargs(request)))
     except httpx2.TransportError as error:
         return failure_of(error)

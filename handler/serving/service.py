@@ -48,7 +48,7 @@ class VisualEmotionService:
             threads=threads,
             half=bool(own.get("half", False)),
         )
-        warm_up(predictor, largest=int(properties.get("batch_size") or 1))
+        warm_up(predictor, max_batch=int(properties.get("batch_size") or 1))
         self.answerer = Answerer(predictor)
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from handler.client import Client, Refused, RetryPolicy, Unavailable
 from handler.client.answers import model_of, prediction_of
-from handler.client.options import probe_image
 from handler.values.emotions import Wheel, wheel_of
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import EMPTY, ModelIdentity, Prediction, Refusal
+from handler.values.probe_image import probe_image
 from jobs.values.job import EndpointSettings
 from jobs.values.tasks import Failure
 
@@ -81,7 +81,9 @@ class Endpoint:
         model, wheel = self.identify()
         with (
             self._client(RetryPolicy(deadline=self._settings.patience)) as client,
-            self._client(RetryPolicy(deadline=self._settings.patience, breakdowns=_ALONE)) as alone,
+            self._client(
+                RetryPolicy(deadline=self._settings.patience, max_server_errors=_ALONE)
+            ) as alone,
         ):
             scores = EndpointScores(
                 self, client, alone, model, wheel, concurrency=self._settings.concurrency
@@ -180,7 +182,7 @@ class EndpointScores:
         try:
             return asked.answer.result()
         except Unavailable as error:
-            if not error.broke:
+            if not error.server_error:
                 raise
         return self._ask_alone(asked.data)
 
@@ -203,7 +205,7 @@ class EndpointScores:
         try:
             return self._read(self._alone, data)
         except Unavailable as error:
-            if not error.broke:
+            if not error.server_error:
                 raise
             self._alone.predict(probe_image())  # or it is the service that is broken
             return _KILLED

@@ -142,13 +142,13 @@ def test_a_request_that_hangs_once_is_answered_in_the_end(
 def test_a_request_that_always_hangs_is_given_up_and_others_are_answered(
     server: TorchServe, client: Client
 ) -> None:
-    policy = RetryPolicy(breakdowns=2)
+    policy = RetryPolicy(max_server_errors=2)
     with server.client.patient(policy=policy) as impatient:
 
         def hang() -> str:
             with pytest.raises(Unavailable, match="asked 2 times") as given_up:
                 impatient.predict(IMAGE + HANG)
-            assert given_up.value.broke
+            assert given_up.value.server_error
             return given_up.value.reason
 
         reason, *others = all_at_once([hang, *[partial(client.predict, IMAGE)] * 3])
@@ -160,11 +160,11 @@ def test_an_image_on_which_the_handler_raises_is_given_up_with_the_servers_words
     server: TorchServe, client: Client
 ) -> None:
     with (
-        server.client.patient(policy=RetryPolicy(breakdowns=2)) as impatient,
+        server.client.patient(policy=RetryPolicy(max_server_errors=2)) as impatient,
         pytest.raises(Unavailable) as given_up,
     ):
         impatient.predict(IMAGE + RAISE)
-    assert given_up.value.broke
+    assert given_up.value.server_error
     assert "prediction failed" in given_up.value.reason.lower()
 
 
@@ -276,12 +276,12 @@ def test_malformed_json_and_nothing_at_all_are_refused_with_a_reason(
 def test_an_answer_too_large_for_torchserve_is_given_up_and_others_are_answered(
     server: TorchServe, client: Client
 ) -> None:
-    with server.client.patient(policy=RetryPolicy(breakdowns=2)) as impatient:
+    with server.client.patient(policy=RetryPolicy(max_server_errors=2)) as impatient:
 
         def want_too_much() -> str:
             with pytest.raises(Unavailable) as given_up:
                 impatient.predict(IMAGE + LARGE)
-            assert given_up.value.broke
+            assert given_up.value.server_error
             return given_up.value.reason
 
         _, *others = all_at_once([want_too_much, *[partial(client.predict, IMAGE)] * 3])

@@ -15,11 +15,11 @@ from urllib.parse import quote
 import httpx2
 
 import handler.client
-from handler.client.connections import settings
+from handler.client.connections import client_kwargs
 from handler.client.errors import EndpointError
+from handler.client.flow import Request, send
 from handler.client.keys import KeyFile, Purpose
-from handler.client.steps import Ask, send
-from handler.client.sync import drive
+from handler.client.sync import run_sync
 from vea.serving.workplace import HOST, Ports, ServingError
 
 
@@ -49,7 +49,7 @@ class Client:
             for purpose in self._urls
         }
         # No connection outlives its answer: nobody would close it.
-        self._http = httpx2.Client(**settings(None))
+        self._http = httpx2.Client(**client_kwargs(None))
 
     def patient(self, **options: Any) -> handler.client.Client:
         """A client for predictions, which sends again what may have been lost.
@@ -104,7 +104,7 @@ class Client:
             ServingError: there is no key file, or the server gives no new key.
         """
         try:
-            return drive(self._keys[service].current(), self._http)
+            return run_sync(self._keys[service].current(), self._http)
         except EndpointError as error:
             raise ServingError(str(error)) from None
 
@@ -130,8 +130,8 @@ class Client:
         sent = dict(headers or {})
         if "Authorization" not in sent:
             sent["Authorization"] = f"Bearer {self.token(service)}"
-        question = Ask(method, f"{self._urls[service]}{path}", timeout, sent, body)
-        reply = drive(send(question), self._http)
+        request = Request(method, f"{self._urls[service]}{path}", timeout, sent, body)
+        reply = run_sync(send(request), self._http)
         if reply.timed_out:
             raise TimeoutError(reply.failure)
         if reply.status == 0:

@@ -9,7 +9,6 @@ program can find and stop it later, and so that nothing of it outlives a stop.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -23,10 +22,10 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
-from PIL import Image
 
 from handler.archive.files import read_card
 from handler.atomic_files import atomic_write
+from handler.values.probe_image import probe_image
 from vea.serving.capacity import Capacity
 from vea.serving.client import Client
 from vea.serving.history import History
@@ -251,7 +250,7 @@ class TorchServe:
     def _wait_until_it_answers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         log = ServerLog(self.workplace.log)
-        image = _tiny_image()
+        image = probe_image()
         while time.monotonic() < deadline:
             if self._has_ended():
                 raise self._failure("TorchServe ended before it answered")
@@ -314,9 +313,3 @@ def _launch(workplace: Workplace, environment: dict[str, str]) -> subprocess.Pop
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def _tiny_image() -> bytes:
-    encoded = io.BytesIO()
-    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(encoded, "PNG")
-    return encoded.getvalue()

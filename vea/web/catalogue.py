@@ -7,14 +7,12 @@ it and the list are kept for a short while, for however many people ask.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from PIL import Image
-
+from handler.values.probe_image import probe_image
 from vea.web.bodies import RAW, Body
 from vea.web.errors import GatewayError
 from vea.web.upstream import Upstream
@@ -51,7 +49,7 @@ class Catalogue:
         self._upstream = upstream
         self._models = Kept(self._list, _LIST_SECONDS)
         self._ready = Kept(self._try_all, _READY_SECONDS)
-        self._probe = Body(_tiny_image(), RAW)
+        self._probe = Body(probe_image(), RAW)
 
     async def models(self) -> list[dict[str, Any]]:
         """Of each model its name, default version, and of each version digest and card's summary.
@@ -124,9 +122,3 @@ class Catalogue:
             return {key: str(card[key]) for key in _SUMMARY if card.get(key)}
         except (TypeError, KeyError, ValueError, AttributeError):
             return {}
-
-
-def _tiny_image() -> bytes:
-    encoded = io.BytesIO()
-    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(encoded, "PNG")
-    return encoded.getvalue()

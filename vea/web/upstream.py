@@ -17,17 +17,17 @@ from typing import Any, Protocol
 import httpx2
 
 from handler.client import connections
-from handler.client.exchange import is_about_the_key, is_breakdown, is_passing, kind_of
+from handler.client.exchange import is_key_error, is_server_error, is_transient, kind_of
+from handler.client.flow import Reply, Request
 from handler.client.keys import Purpose
 from handler.client.retry import RetryPolicy, retry_after
-from handler.client.steps import Ask, Reply
 from vea.serving.server import TorchServe
 from vea.serving.workplace import HOST, ServingError
 from vea.web.bodies import Body
 from vea.web.errors import GatewayError, busy
 
 # An image on which three workers died will kill the fourth. The deadline is each request's own.
-_PATIENCE = RetryPolicy(breakdowns=3, longest=2.0)
+_RETRIES = RetryPolicy(max_server_errors=3, max_delay=2.0)
 _PROBLEMS = {  # by TorchServe's status, 0 where it gave no answer: ours, and what we say
     0: (502, "the server of the models cannot be reached"),
     404: (404, "there is no such model, or no such version of it; see /models"),
@@ -48,7 +48,7 @@ class Upstream(Protocol):
     """A server of models; TorchServe's place is here."""
 
     async def predict(self, path: str, body: Body, *, explain: bool, seconds: float) -> Answer:
-        """Ask a model.
+        """Request a model.
 
         Args:
             path: of the model.
@@ -82,7 +82,7 @@ class TorchServeUpstream:
         self._find = find
         self._server: TorchServe | None = None
         self._finding = asyncio.Lock()
-        self._http = httpx2.AsyncClient(**connections.settings(most))
+        self._http = httpx2.AsyncClient(**connections.client_kwargs(most))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -92,7 +92,7 @@ class TorchServeUpstream:
         """See `Upstream.predict`."""
         until = time.monotonic() + seconds
         headers = {"Content-Type": body.content_type} | ({"X-Explain": "true"} if explain else {})
-        tries = breakdowns = 0
+        tries = server_errors = 0
         while True:
             reply = await self._send("POST", path, "inference", until, headers, body.content)
             if _is_of_the_model(reply):
@@ -100,12 +100,12 @@ class TorchServeUpstream:
             if reply.timed_out:
                 raise _too_late(seconds)
             # A server that has just been started anew has new keys; they are read each time.
-            if not (is_passing(reply) or is_about_the_key(reply)):
+            if not (is_transient(reply) or is_key_error(reply)):
                 raise _problem(reply)
             tries += 1
-            breakdowns += is_breakdown(reply)
-            wait = _PATIENCE.wait(tries, retry_after(reply.headers.get("retry-after")))
-            if breakdowns == _PATIENCE.breakdowns or time.monotonic() + wait > until:
+            server_errors += is_server_error(reply)
+            wait = _RETRIES.wait(tries, retry_after(reply.headers.get("retry-after")))
+            if server_errors == _RETRIES.max_server_errors or time.monotonic() + wait > until:
                 raise _problem(reply)
             await asyncio.sleep(wait)
 
@@ -139,11 +139,11 @@ class TorchServeUpstream:
             return Reply(0, failure=str(error))
         left = max(until - time.monotonic(), 0.01)
         keyed = {**(headers or {}), "Authorization": f"Bearer {token}"}
-        ask = Ask(method, f"http://{HOST}:{port}{path}", left, keyed, body)
+        request = Request(method, f"http://{HOST}:{port}{path}", left, keyed, body)
         try:
             # httpx2 counts its timeouts anew with every piece it reads.
             async with asyncio.timeout(left):
-                response = await self._http.request(**connections.arguments(ask))
+                response = await self._http.request(**connections.request_kwargs(request))
             return connections.reply_of(response)
         except (TimeoutError, httpx2.TimeoutException):
             return Reply(0, failure="the server of the models is slow", timed_out=True)
@@ -170,7 +170,7 @@ def _is_of_the_model(reply: Reply) -> bool:
 
 def _problem(reply: Reply) -> GatewayError:
     """What to say to a client where no model answered."""
-    if is_about_the_key(reply):
+    if is_key_error(reply):
         return GatewayError(502, "the server of the models refused the gateway's key")
     if reply.status in (503, 507):
         return busy("the model is busy; try again in a moment")

@@ -19,7 +19,7 @@ DIED = Said(500, {"code": 500, "type": "InternalServerException", "message": "Wo
 RAISED = Said(503, {"code": 503, "type": "InternalServerException", "message": "Prediction failed"})
 NO_KEY = Said(400, {"code": 400, "type": "InvalidKeyException", "message": "Token incorrect"})
 CUT_OFF = Said(0)
-QUICK = RetryPolicy(deadline=20.0, first=0.001, longest=0.002)
+QUICK = RetryPolicy(deadline=20.0, base_delay=0.001, max_delay=0.002)
 
 Predict = Callable[..., Any]
 
@@ -73,23 +73,23 @@ def test_what_is_said_about_the_image_is_final(predict: Predict, status: int) ->
 
 
 def test_a_busy_service_is_asked_until_the_time_is_up(predict: Predict) -> None:
-    policy = RetryPolicy(deadline=0.5, first=0.01, longest=0.02)
+    policy = RetryPolicy(deadline=0.5, base_delay=0.01, max_delay=0.02)
     began = time.monotonic()
     with scripted(BUSY) as service, pytest.raises(Unavailable, match="no worker") as given_up:
         predict(service.url, b"image", policy=policy)
     assert time.monotonic() - began < 2.5
     assert given_up.value.tries == len(service.heard) > 5
-    assert not given_up.value.broke
+    assert not given_up.value.server_error
 
 
 @pytest.mark.parametrize("failure", [DIED, RAISED])
 def test_a_service_that_breaks_down_is_asked_a_few_times_only(
     predict: Predict, failure: Said
 ) -> None:
-    policy = RetryPolicy(breakdowns=3, first=0.001)
+    policy = RetryPolicy(max_server_errors=3, base_delay=0.001)
     with scripted(BUSY, failure) as service, pytest.raises(Unavailable) as given_up:
         predict(service.url, b"image", policy=policy)
-    assert given_up.value.broke
+    assert given_up.value.server_error
     assert len(service.heard) == 4
 
 
@@ -102,7 +102,7 @@ def test_a_server_that_does_not_answer_is_left_after_the_timeout(predict: Predic
 
     with scripted(answer=hang) as service:
         try:
-            policy = RetryPolicy(breakdowns=2, first=0.001)
+            policy = RetryPolicy(max_server_errors=2, base_delay=0.001)
             with pytest.raises(Unavailable, match="in time"):
                 predict(service.url, b"image", policy=policy, timeout=0.2)
         finally:
@@ -113,7 +113,7 @@ def test_a_server_that_does_not_answer_is_left_after_the_timeout(predict: Predic
 def test_no_server_at_all_is_unavailable(predict: Predict) -> None:
     with scripted(Said()) as service:
         pass
-    policy = RetryPolicy(deadline=0.2, first=0.01)
+    policy = RetryPolicy(deadline=0.2, base_delay=0.01)
     with pytest.raises(Unavailable, match="no connection"):
         predict(service.url, b"image", policy=policy)
 

@@ -120,7 +120,7 @@ def test_a_server_that_refuses_every_key_is_not_asked_for_ever(torchserve: Torch
     with (
         scripted(answer=refuse) as service,
         client_of(service.url, torchserve) as client,
-        pytest.raises(EndpointError, match="does not take the key") as error,
+        pytest.raises(EndpointError, match="does not accept the key") as error,
     ):
         client.predict(b"image")
     assert len(service.heard) < 10
