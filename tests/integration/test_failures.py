@@ -188,7 +188,7 @@ def test_a_bad_key_is_named_at_once_and_never_printed(
 ) -> None:
     with (
         Client(url_of(server), model="tiny", key=key) as wrong,
-        pytest.raises(EndpointError, match="does not take the key") as refusal,
+        pytest.raises(EndpointError, match="does not accept the key") as refusal,
     ):
         wrong.predict(IMAGE)
     assert "secret" not in str(refusal.value)
