@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from vea.main import build_app
 
@@ -137,3 +138,11 @@ def test_every_command_has_help_that_teaches():
     for command in build_app().registered_commands:
         assert command.callback.__doc__.strip()
         assert "vea " in command.callback.__doc__, f"{command.name} shows no example"
+
+
+def test_the_demo_says_what_it_lacks_before_it_begins(tmp_path, monkeypatch):
+    for name in ("ts", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    done = CliRunner().invoke(build_app(), ["demo", "--to", str(tmp_path / "out")])
+    assert str(done.exception) == "not installed: pyarrow, ts: pip install 'vea[demo]'"
+    assert not (tmp_path / "out").exists()

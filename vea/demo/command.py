@@ -7,6 +7,7 @@ started is stopped again, and what it made stays in one folder.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vea.demo.embedded_s3 import S3Server
 
 _BUCKET = "demo"
+_NEEDED = ("boto3", "pyarrow", "jinja2", "httpx2", "ts", "psutil")
 _TOLERANCE = 1e-4  # between the two ways of scoring, on each probability
 
 
@@ -52,6 +54,7 @@ def demo(
 
     vea demo
     """
+    _require_parts()
     from handler.predictor import Predictor
     from vea.demo.page import make_card, write_page
     from vea.store import newest_archive
@@ -90,6 +93,20 @@ def demo(
     console.print(f"page:    {page.resolve()}")
     console.print(f"parquet: {(to / 'predictions').resolve()}")
     console.print(f"everything that was started is stopped; {time.monotonic() - began:.0f} s")
+
+
+def _require_parts() -> None:
+    """See that nothing is missing, before the first minute of work.
+
+    Raises:
+        DemoError: A package is not installed.
+        EmbeddedS3Error: The program of the S3 server is not installed.
+    """
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise DemoError(f"not installed: {', '.join(missing)}: pip install 'vea[demo]'")
+    from vea.demo.embedded_s3 import find_program
+
+    find_program()
 
 
 def _photos() -> dict[str, bytes]:
