@@ -75,7 +75,7 @@ def test_a_body_over_the_limit_is_refused_in_words(server: TorchServe, client: C
     body = b"\xff\xd8\xff" + bytes(30 * 1024 * 1024)
     status, answer = ask(server, body)
     assert (status, answer) == (413, {}), "TorchServe itself says nothing"
-    with pytest.raises(Refused, match="31457283 bytes, more than the service takes") as refusal:
+    with pytest.raises(Refused, match="31457283 bytes, more than the service accepts") as refusal:
         client.predict(body)
     assert refusal.value.status == 413
 
@@ -146,7 +146,7 @@ def test_a_request_that_always_hangs_is_given_up_and_others_are_answered(
     with server.client.patient(policy=policy) as impatient:
 
         def hang() -> str:
-            with pytest.raises(Unavailable, match="asked 2 times") as given_up:
+            with pytest.raises(Unavailable, match="after 2 tries") as given_up:
                 impatient.predict(IMAGE + HANG)
             assert given_up.value.server_error
             return given_up.value.reason

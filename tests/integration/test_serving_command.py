@@ -105,7 +105,7 @@ def test_a_detached_server_answers_the_printed_line_and_stops_whole(
 
 def test_a_foreground_server_ends_with_its_command(state: Path) -> None:
     ports = Ports.choose()
-    code = "import typer; from vea import serve; typer.run(serve.serve)"
+    code = "import typer; from vea.commands import serve; typer.run(serve.serve)"
     arguments = [
         *(str(shipped_archive()), "--state", str(state), "--port", str(ports.inference)),
         *("--management-port", str(ports.management), "--metrics-port", str(ports.metrics)),
