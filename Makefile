@@ -1,15 +1,25 @@
 # Two commands: `make demo` and `make test`. Both install into .venv first, once.
+# `make test-fast` starts no servers; `make test-long` runs what `make test` leaves out.
 PYTHON ?= python3
 VENV ?= .venv
 # The theme announces its successor at every build, which the variable silences.
 SITE = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-.PHONY: demo test check docs docs-check detectron2 clean
+# Two tests at a time, each with one thread: more threads than cores wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: demo test test-fast test-long check docs docs-check detectron2 clean
 demo: $(VENV)/installed
 	$(VENV)/bin/vea demo
 
 test: check docs-check detectron2
-	$(VENV)/bin/python -m pytest
+	$(PYTEST) -m "not long"
+
+test-fast: $(VENV)/installed
+	$(PYTEST) -m "not integration and not long"
+
+test-long: detectron2
+	$(PYTEST) -m long
 
 # Style and types alone.
 check: $(VENV)/installed

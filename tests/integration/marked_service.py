@@ -15,6 +15,9 @@ HANG = b"#vea-test hang"  # longer than any limit
 HANG_ONCE = b"#vea-test once hang"  # likewise, but only the first time
 RAISE = b"#vea-test raise"
 LARGE = b"#vea-test large"  # an answer of 7 MB
+# Of its server, small enough to hit. A worker that is new must be through with its first batch
+# within the limit, on a busy machine too.
+QUEUE, BATCH, LIMIT = 6, 4, 10
 
 
 class MarkedService(VisualEmotionService):

@@ -9,6 +9,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.program import vea
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = "VEA_TEST_STARTED_BY"  # what a process starts inherits it
 
@@ -57,12 +59,6 @@ def test_the_demo_scores_serves_agrees_and_leaves_nothing_running(tmp_path):
 @pytest.mark.integration
 def test_the_demo_does_not_empty_a_folder_that_is_not_its_own(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = subprocess.run(
-        [sys.executable, "-m", "vea.main", "demo", "--to", str(tmp_path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = vea("demo", "--to", tmp_path, cwd=REPOSITORY)
     assert done.returncode == 1
     assert (tmp_path / "thesis.txt").exists()

@@ -23,7 +23,6 @@ import psutil
 import pytest
 from torchserve_server import drawn_images
 
-from train.package import package
 from vea.serving.server import TorchServe
 from vea.serving.workplace import Workplace
 
@@ -79,8 +78,8 @@ class Intruder:
 
 
 @pytest.fixture(scope="module")
-def archive(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return package(tiny_model, tmp_path_factory.mktemp("mar"), name="tiny", version="0.1", card={})
+def archive(tiny_archive: Path) -> Path:
+    return tiny_archive
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     state = tmp_path_factory.mktemp("exposure") / "state"
     state.mkdir(mode=0o755)  # as another program may have made it
     state.chmod(0o755)
-    with TorchServe.running(archive, state) as running:
+    with TorchServe.running(archive, state, workers=1) as running:
         yield running
 
 
@@ -187,7 +186,7 @@ def test_without_our_settings_the_management_key_does_load_code(
         return "\n".join([*kept, f"allowed_urls=file://{self.models}/.*"]) + "\n"
 
     monkeypatch.setattr(Workplace, "_properties", without)
-    with TorchServe.running(archive, tmp_path / "state") as server:
+    with TorchServe.running(archive, tmp_path / "state", workers=1) as server:
         up = "/".join([".."] * len(server.workplace.models.parts[1:]))
         outside = f"file://{server.workplace.models}/{up}{intruder.archive}"
         answers = []

@@ -17,36 +17,21 @@ from typing import Any
 
 import psutil
 import pytest
-from marked_service import HANG, HANG_ONCE, LARGE, PAUSE, RAISE
-from torchserve_server import all_at_once, ask, drawn_images, with_other_file
+from marked_service import BATCH, HANG, HANG_ONCE, LARGE, PAUSE, RAISE
+from torchserve_server import all_at_once, ask, drawn_images
 
 from handler.client import Client, EndpointError, Refused, RetryPolicy, Unavailable
-from train.package import default_serving, package
 from vea.serving.server import TorchServe
 from vea.serving.workplace import Workplace
 
 pytestmark = pytest.mark.integration
 
-# A worker that is new must be through with its first batch within the limit, on a busy machine too.
-QUEUE, BATCH, LIMIT = 6, 4, 10
 IMAGE = drawn_images(1)[0]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TorchServe]:
-    folder = tmp_path_factory.mktemp("failures")
-    serving = {
-        **default_serving(),
-        "batchSize": BATCH,
-        "jobQueueSize": QUEUE,
-        "responseTimeout": LIMIT,
-        "startupTimeout": 120,
-    }
-    packed = package(tiny_model, folder, name="tiny", version="0.1", card={}, serving=serving)
-    code = Path(__file__).with_name("marked_service.py").read_text()
-    marked = with_other_file(packed, folder / "marked.mar", name="service.py", content=code)
-    with TorchServe.running(marked, folder / "state") as running:
-        yield running
+@pytest.fixture
+def server(marked_server: TorchServe) -> TorchServe:
+    return marked_server
 
 
 @pytest.fixture
@@ -209,14 +194,13 @@ def test_a_key_about_to_expire_is_renewed_before_it_is_sent(
 
 
 def test_a_key_that_has_expired_is_replaced_if_it_can_be(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = Workplace._properties
     monkeypatch.setattr(
         Workplace, "_properties", lambda *given: f"{written(*given)}token_expiration_min=0.05\n"
     )
-    packed = package(tiny_model, tmp_path, name="tiny", version="0.1", card={})
-    with TorchServe.running(packed, tmp_path / "state") as server:
+    with TorchServe.running(tiny_archive, tmp_path / "state", workers=1) as server:
         entry = json.loads(server.workplace.keys.read_text())["inference"]
         expires = datetime.fromisoformat(entry["expiration time"])
         while datetime.now(UTC) <= expires:

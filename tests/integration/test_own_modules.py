@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from tests.shipped import ARCHIVE, REPOSITORY
+from vea.serving.workplace import Ports
 
-pytestmark = pytest.mark.integration
+# One Ray at a time on this machine: `--ray auto` takes whichever runs.
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture
@@ -65,11 +67,15 @@ def test_days_are_filled_in(vea, folder):
 
 def test_a_service_answers(vea, folder):
     state, key = folder / "state", folder / "state" / "key_file.json"
-    ports = ("--port", "18480", "--management-port", "18481", "--metrics-port", "18482")
+    chosen = Ports.choose()
+    ports = (
+        *("--port", chosen.inference, "--management-port", chosen.management),
+        *("--metrics-port", chosen.metrics),
+    )
     vea("serve", "--detach", "--state", state, *ports)
     try:
         score = ("score", "list.txt", "--out", "served", "--endpoint-key-file", key, "--json")
-        scored = json.loads(vea(*score, "--endpoint", "http://127.0.0.1:18480"))
+        scored = json.loads(vea(*score, "--endpoint", f"http://127.0.0.1:{chosen.inference}"))
         assert scored["ok"] == 1
     finally:
         vea("serve", "--stop", "--state", state)

@@ -7,10 +7,7 @@ nothing is learned; everything else is as a user would do it. Skips without dete
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +23,10 @@ from handler.archive.loading import load_archive
 from handler.predictor import Predictor
 from handler.values.emotions import MIKELS
 from handler.values.prediction import Prediction
+from tests.program import vea
 from vea.serving.server import TorchServe
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 PHOTOS = Path(__file__).resolve().parents[2] / "vea" / "photos"
 OBJECTS = [f"thing {number}" for number in range(20)]
@@ -57,20 +55,9 @@ class Workshop:
         return self.root / "store" / "vea-paper-0.1.mar"
 
     def vea(self, *arguments: object) -> str:
-        """Run a command in a process of its own, as a user does."""
-        environment = {
-            **os.environ,
-            "VEA_WEIGHTS": str(self.root / "weights"),
-            "COLUMNS": "200",
-        }
-        ended = subprocess.run(
-            [sys.executable, "-m", "vea.main", *map(str, arguments)],
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """What a command that succeeds prints."""
+        environment = {"VEA_WEIGHTS": str(self.root / "weights"), "COLUMNS": "200"}
+        ended = vea(*arguments, cwd=self.root, env=environment)
         assert ended.returncode == 0, f"vea {arguments}: {ended.stdout}{ended.stderr}"
         return ended.stdout
 

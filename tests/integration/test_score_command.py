@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from handler.values.errors import VeaError
+from tests.program import vea
 from tests.shipped import ARCHIVE
 from vea.main import build_app
 
@@ -26,12 +27,6 @@ def command(*arguments):
     return [sys.executable, "-m", "vea.main", "score", *map(str, arguments)]
 
 
-def vea(*arguments):
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
-
-
 @pytest.fixture
 def listed(tmp_path):
     Image.new("RGB", (32, 24), "orange").save(tmp_path / "a.jpg")
@@ -42,11 +37,14 @@ def listed(tmp_path):
 def test_processes_score_and_every_option_reaches_them(listed, tmp_path):
     metrics = tmp_path / "vea.prom"
     listed.rename(tmp_path / "2026.csv")
-    ended = vea(
+    arguments = (
         *(str(listed).replace("list", "{yyyy}"), "--date", "2026-11-23"),
         *("--out", tmp_path / "out" / "dt={date}" / "model={model_name}-{model_version}"),
         *("--model", ARCHIVE, "--keep", "id", "--boxes", "--chunk-size", "1", "--workers", "2"),
         *("--metrics-file", metrics, "--json"),
+    )
+    ended = subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout)
@@ -66,7 +64,7 @@ def test_processes_score_and_every_option_reaches_them(listed, tmp_path):
 
 
 def test_what_the_user_can_mend_is_one_line(tmp_path):
-    ended = vea(tmp_path / "none.txt", "--out", tmp_path / "out", "--model", ARCHIVE)
+    ended = vea("score", tmp_path / "none.txt", "--out", tmp_path / "out", "--model", ARCHIVE)
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr == f"vea: there is no list of images at {tmp_path / 'none.txt'}\n"
@@ -75,7 +73,8 @@ def test_what_the_user_can_mend_is_one_line(tmp_path):
 def test_too_many_failures_exit_with_3_and_json_says_how_far_it_came(listed, tmp_path):
     metrics = tmp_path / "vea.prom"
     ended = vea(
-        *(listed, "--out", tmp_path / "out", "--model", ARCHIVE, "--workers", "0", "--json"),
+        *("score", listed, "--out", tmp_path / "out"),
+        *("--model", ARCHIVE, "--workers", "0", "--json"),
         *("--max-error-rate", "0.4", "--metrics-file", metrics),
     )
     assert ended.returncode == 3

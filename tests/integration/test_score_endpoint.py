@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas
 import pytest
 import typer
 from marked_service import PAUSE, RAISE
-from torchserve_server import drawn_images, with_other_file
+from torchserve_server import drawn_images
 from typer.testing import CliRunner
 
 from handler.values.errors import VeaError
@@ -32,18 +31,14 @@ SAME = 1e-4  # the order of additions depends on the batch
 IMAGES = drawn_images(12)
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    folder = tmp_path_factory.mktemp("archive")
-    packed = package(tiny_model, folder, name="tiny", version="0.1", card={})
-    code = Path(__file__).with_name("marked_service.py").read_text()
-    return with_other_file(packed, folder / "marked.mar", name="service.py", content=code)
+@pytest.fixture
+def archive(marked_archive: Path) -> Path:
+    return marked_archive
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterator[TorchServe]:
-    with TorchServe.running(archive, tmp_path_factory.mktemp("endpoint")) as running:
-        yield running
+@pytest.fixture
+def server(marked_server: TorchServe) -> TorchServe:
+    return marked_server
 
 
 @pytest.fixture
@@ -138,7 +133,7 @@ def test_a_service_that_goes_away_ends_the_job_and_blames_no_image(
 ) -> None:
     for number in range(2, len(IMAGES)):  # slowly, so that the end comes in the middle
         (tmp_path / f"{number}.img").write_bytes(IMAGES[number] + PAUSE)
-    with TorchServe.running(archive, tmp_path / "state") as server:
+    with TorchServe.running(archive, tmp_path / "state", workers=1) as server:
         job = ScoreJob(
             str(listed),
             str(tmp_path / "out"),

@@ -10,7 +10,7 @@ from other_versions import other_version
 from tests.trials.serving_load import trial
 from train.package import package
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 def test_forty_seconds_of_mixed_traffic_lose_nothing_and_tell_nothing_wrong(

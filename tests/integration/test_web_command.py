@@ -15,7 +15,6 @@ import pytest
 from gateway_server import send
 from torchserve_server import REPOSITORY, drawn_images
 
-from train.package import package
 from vea.serving.server import TorchServe
 
 pytestmark = pytest.mark.integration
@@ -61,10 +60,11 @@ def test_it_uses_the_server_that_runs_and_leaves_it_running(tiny_server: TorchSe
     assert tiny_server.predict(drawn_images(1)[0])[0] == 200
 
 
-def test_it_starts_a_server_where_none_runs_and_stops_it(tmp_path: Path, tiny_model: Path) -> None:
-    archive = package(tiny_model, tmp_path, name="tiny", version="0.1", card={})
+def test_it_starts_a_server_where_none_runs_and_stops_it(
+    tmp_path: Path, tiny_archive: Path
+) -> None:
     state = tmp_path / "state"
-    process, address = start(str(archive), "--state", str(state))
+    process, address = start(str(tiny_archive), "--state", str(state))
     try:
         assert send(address, "GET", "/readyz")[0] == 200
         running = TorchServe.attach(state)

@@ -183,6 +183,7 @@ def test_a_stretch_that_ends_before_it_begins_is_refused(folder):
         backfill("--from", "2026-11-21", "--to", "2026-11-20")
 
 
+@pytest.mark.integration
 def test_real_days_are_scored_and_passed_over_the_next_time(tmp_path, monkeypatch, jpeg):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -295,6 +295,7 @@ def test_airflow_scores_the_day_that_is_over_and_then_reports(monkeypatch):
     assert "--date {{ data_interval_start | ds }} " in tasks["score"].bash_command
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not shutil.which("flock"), reason="there is no flock")
 def test_the_line_of_the_crontab_scores_and_reports_as_it_stands(tmp_path, jpeg, tiny_model):
     # In UTC, as the crontab says.

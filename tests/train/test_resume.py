@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,41 +125,67 @@ print("ANSWERS " + json.dumps(answers))
 
 # Ten pictures in batches of three: three steps an epoch, nine in all, with a record every two.
 KILLED = [
-    ("on_train_batch_start", 0),
-    ("on_train_batch_start", 1),
-    ("on_train_batch_start", 2),
     ("on_train_batch_start", 5),
-    ("on_train_batch_start", 7),
-    ("on_validation_start", 3),
     ("on_validation_end", 6),
-    ("on_train_epoch_end", 6),
-    ("on_train_end", None),
-    ("save", 1),
     ("save", 3),
     ("model", None),
 ]
-HARDER = [KILLED[i] for i in (3, 4, 6, 8, 10)]
+KILLED_ELSEWHERE = [
+    ("on_train_batch_start", 0),
+    ("on_train_batch_start", 1),
+    ("on_train_batch_start", 2),
+    ("on_train_batch_start", 7),
+    ("on_validation_start", 3),
+    ("on_train_epoch_end", 6),
+    ("on_train_end", None),
+    ("save", 1),
+]
+HARDER = KILLED[:1]
+HARDER_ELSEWHERE = [*KILLED[1:3], ("on_train_batch_start", 7), ("on_train_end", None)]
 ALL = {"keep": "best", "ema": 0.5, "early_stopping": 2, "optimizer": "adam", "schedule": "step"}
 ALL |= {"step_epochs": 1, "label_smoothing": 0.1, "mixup": 0.5, "epochs": 6}
 STAGES = {"freeze_stages": 2, "epochs": 2}
+
+
+Cases = list[tuple[object, ...]]
 
 
 @pytest.fixture(scope="module")
 def answers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Digests of the weights that each run came to, interrupted or not."""
     lite = {"global_backbone": "tf_efficientnet_lite0"}
-    cases: list[tuple[object, ...]] = [("plain", {}, {}, None, None)]
-    cases += [(f"plain {place} {step}", {}, {}, place, step) for place, step in KILLED]
-    cases += [("all", ALL, {}, None, None)]
-    cases += [(f"all {place} {step}", ALL, {}, place, step) for place, step in HARDER]
+    cases = killed_runs(KILLED, HARDER)
     cases += [("stages", STAGES, lite, None, None)]
     cases += [("stages mid", STAGES, lite, "on_train_batch_start", 5)]
     cases += [("workers", {"workers": 1}, {}, "on_train_batch_start", 5)]
     cases += [("other seed of the step", {"batch_size": 5}, {}, None, None)]
+    return run(cases, data, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def more_answers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Those of the runs that are killed at any other place."""
+    cases = killed_runs(KILLED_ELSEWHERE, HARDER_ELSEWHERE)
+    return run(cases, data, tmp_path_factory.mktemp("runs"))
+
+
+def killed_runs(
+    plain: Sequence[tuple[str, int | None]], harder: Sequence[tuple[str, int | None]]
+) -> Cases:
+    """Runs with few settings and with many, each to its end and killed at each place."""
+    return [
+        ("plain", {}, {}, None, None),
+        *((f"plain {place} {step}", {}, {}, place, step) for place, step in plain),
+        ("all", ALL, {}, None, None),
+        *((f"all {place} {step}", ALL, {}, place, step) for place, step in harder),
+    ]
+
+
+def run(cases: Cases, data: Path, root: Path) -> dict[str, Any]:
     program = subprocess.run(
         [
             *(sys.executable, "-c", _PROGRAM, str(data)),
-            *(str(tmp_path_factory.mktemp("runs")), json.dumps(cases)),
+            *(str(root), json.dumps(cases)),
         ],
         capture_output=True,
         text=True,
@@ -177,11 +204,27 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert answers[f"plain {place} {step}"] == answers["plain"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("place", "step"), KILLED_ELSEWHERE)
+def test_so_does_one_killed_at_any_other_place(
+    more_answers: dict[str, Any], place: str, step: int | None
+) -> None:
+    assert more_answers[f"plain {place} {step}"] == more_answers["plain"]
+
+
 @pytest.mark.parametrize(("place", "step"), HARDER)
 def test_so_does_one_with_averaged_weights_early_stopping_and_the_best_epoch(
     answers: dict[str, Any], place: str, step: int | None
 ) -> None:
     assert answers[f"all {place} {step}"] == answers["all"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("place", "step"), HARDER_ELSEWHERE)
+def test_so_does_such_a_one_killed_at_any_other_place(
+    more_answers: dict[str, Any], place: str, step: int | None
+) -> None:
+    assert more_answers[f"all {place} {step}"] == more_answers["all"]
 
 
 def test_frozen_stages_stay_frozen_in_the_middle_of_an_epoch(answers: dict[str, Any]) -> None:

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.program import vea
 from vea.main import build_app
 
 
-def vea(*arguments, cwd=None):
-    """Runs the program as a user does: in a process of its own."""
+def vea_in_a_process(*arguments, cwd=None):
+    """Runs the program as a user does."""
     command = [sys.executable, "-m", "vea.main", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -26,7 +27,7 @@ def photos(tmp_path_factory, photo, encode):
 
 
 def test_help_names_every_command():
-    shown = vea("--help")
+    shown = vea_in_a_process("--help")
     assert shown.returncode == 0
     commands = (
         *("demo", "predict", "explain", "data", "cache", "train", "package"),
@@ -127,6 +128,12 @@ def test_mistakes_get_one_line_and_exit_code_1(tmp_path, arguments, said):
     complaints = [line for line in shown.stderr.splitlines() if line.startswith("vea: ")]
     assert len(complaints) == 1
     assert shown.stderr.strip().endswith(complaints[0]), "and nothing follows it"
+
+
+def test_a_process_ends_with_the_line_and_the_exit_code_too(tmp_path):
+    arguments = ("serve", "absent.mar")
+    shown, said = vea_in_a_process(*arguments, cwd=tmp_path), vea(*arguments, cwd=tmp_path)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (1, said.stdout, said.stderr)
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path):

@@ -15,6 +15,8 @@ from caches import Build, alike
 
 from train.stimuli.shards import CacheError
 
+pytestmark = pytest.mark.integration
+
 # Builds a cache as a program of its own: model folder, photos, cache root, workers.
 _PROGRAM = """
 import sys, hashlib
