@@ -5,8 +5,8 @@ VENV ?= .venv
 # The theme announces its successor at every build, which the variable silences.
 SITE = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-# Two tests at a time, each with one thread: more threads than cores wait for one another.
-PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two files at a time, with one thread each: more threads than cores wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-long check docs docs-check detectron2 clean
 demo: $(VENV)/installed

@@ -34,24 +34,11 @@ TINY_SELECTOR = SelectorConfig(
 
 PhotoFactory = Callable[..., Image.Image]
 Encoder = Callable[..., bytes]
-# Servers that are too dear to be started in every process of a run.
-SHARED = ("tiny_server", "marked_server", "s3_server")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares a server, else what shares a file, in one process; the longest first.
-
-    So that `pytest -n 2 --dist loadgroup` makes each fixture once, and ends in both processes at
-    about the same time.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        fixtures = getattr(item, "fixturenames", ())
-        shared = [name for name in SHARED if name in fixtures]
-        group = shared[0] if shared else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    """What starts servers comes first: so two processes of tests end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("integration") is None)
 
 

@@ -1,10 +1,8 @@
-"""Servers that several modules of tests share: each takes seconds to start.
-
-All tests of one server run in one process: `SHARED` in the conftest of all tests names them.
-"""
+"""Servers that several modules of tests share: each takes seconds to start."""
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +57,12 @@ def marked_server(
     """A real TorchServe with it, which answers again after each test."""
     with TorchServe.running(marked_archive, tmp_path_factory.mktemp("serve")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def only_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cluster at a time on this machine, since `--ray auto` takes any that runs."""
+    base = tmp_path_factory.getbasetemp()
+    with (base.parent / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

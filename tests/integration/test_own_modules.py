@@ -10,8 +10,7 @@ import pytest
 from tests.shipped import ARCHIVE, REPOSITORY
 from vea.serving.workplace import Ports
 
-# One Ray at a time on this machine: `--ray auto` takes whichever runs.
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -52,10 +51,14 @@ def test_a_photo_is_predicted_with_the_shipped_model(vea):
     assert answer["model"]["name"] == "vea-lite"
 
 
-@pytest.mark.parametrize("where", [("--workers", "1"), ("--ray", "auto", "--workers", "1")])
-def test_a_list_is_scored(vea, where):
-    score = ("score", "list.txt", "--out", "out", "--model", ARCHIVE, "--json", *where)
+def test_a_list_is_scored(vea):
+    score = ("score", "list.txt", "--out", "out", "--model", ARCHIVE, "--json", "--workers", "1")
     assert json.loads(vea(*score))["ok"] == 1
+
+
+def test_a_list_is_scored_with_ray(vea, only_ray):
+    score = ("score", "list.txt", "--out", "out", "--model", ARCHIVE, "--json", "--workers", "1")
+    assert json.loads(vea(*score, "--ray", "auto"))["ok"] == 1
 
 
 def test_days_are_filled_in(vea, folder):
