@@ -123,6 +123,7 @@ def _run_archiver(staging: Path, packed: Path, *, name: str, version: str) -> No
         *("--handler", str(staging / "service.py")),
         *("--config-file", str(staging / _SERVING)),
         *("--extra-files", str(extras)),
+        *("--archive-format", "zip-store"),  # it is packed anew without compression anyway
         *("--export-path", str(packed)),
     ]
     environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
