@@ -425,6 +425,7 @@ def test_the_smallest_proposal_is_measured_in_the_picture_as_decoded(
 # --- without detectron2 -------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_without_detectron2_only_this_source_is_unavailable() -> None:
     program = """
 import sys

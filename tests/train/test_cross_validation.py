@@ -315,6 +315,7 @@ def test_a_fold_is_trained_on_one_device_however_many_the_recipe_has(
         network(dataset.table, dataset.table, MIKELS)
 
 
+@pytest.mark.integration
 def test_the_whole_network_is_trained_for_each_fold_and_leaves_nothing_behind(dataset, tmp_path):
     network = FittedNetwork(RECIPE, tmp_path / "run", cache_root=tmp_path / "cache")
     rows = dataset.table.assign(label=(dataset.table["label"] != MIKELS.index("fear")).astype(int))

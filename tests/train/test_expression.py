@@ -55,6 +55,7 @@ def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.integration
 def test_the_trunk_learns_to_tell_expressions(trained: Path) -> None:
     evaluation = json.loads((trained / "evaluation.json").read_text())
     assert evaluation["faces"] == 4 * len(EXPRESSIONS)
@@ -64,6 +65,7 @@ def test_the_trunk_learns_to_tell_expressions(trained: Path) -> None:
     assert rows.sum(axis=1).tolist() == [4] * len(EXPRESSIONS)
 
 
+@pytest.mark.integration
 def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(trained: Path) -> None:
     file = trained / "face-resnet.safetensors"
     with safe_open(file, "pt") as opened:
@@ -74,6 +76,7 @@ def test_what_is_kept_is_the_trunk_alone_and_says_what_it_is(trained: Path) -> N
     trunk.load_state_dict(load_file(file))  # strict: no more and no less
 
 
+@pytest.mark.integration
 def test_the_schooled_trunk_is_the_one_that_was_measured(trained: Path, faces: Path) -> None:
     state = torch.load(trained / "last.ckpt", weights_only=True)["state_dict"]
     module = ExpressionModule(SMALL).eval()
@@ -88,6 +91,7 @@ def test_the_schooled_trunk_is_the_one_that_was_measured(trained: Path, faces: P
     )
 
 
+@pytest.mark.integration
 def test_statistics_of_the_norms_are_those_of_whole_faces(trained: Path, faces: Path) -> None:
     stem = load_file(trained / "face-resnet.safetensors")
     pixels, _ = read_fer2013(faces).split("Training")
@@ -96,12 +100,14 @@ def test_statistics_of_the_norms_are_those_of_whole_faces(trained: Path, faces: 
     torch.testing.assert_close(stem["0.1.running_mean"], seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.integration
 def test_a_finished_run_that_is_resumed_only_measures(trained: Path, faces: Path) -> None:
     before = (trained / "face-resnet.safetensors").read_bytes()
     fit_expression(SMALL, faces, trained, resume=True, progress_bar=False)
     assert (trained / "face-resnet.safetensors").read_bytes() == before
 
 
+@pytest.mark.integration
 def test_a_run_stopped_between_epochs_ends_as_one_that_was_not(
     trained: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +135,7 @@ def copied(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "run")
 
 
+@pytest.mark.integration
 def test_another_recipe_or_other_faces_cannot_go_on_with_a_run(
     copied: Path, faces: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +152,7 @@ def test_another_recipe_or_other_faces_cannot_go_on_with_a_run(
         fit_expression(SMALL, faces, copied, resume=True, progress_bar=False)
 
 
+@pytest.mark.integration
 def test_a_run_that_starts_over_leaves_nothing_of_the_last_one_to_go_on_from(
     copied: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from train.recipes.training import TrainingConfig
 from train.stimuli.cache import CacheError
 from train.weights.home import Header, write_weights
 
+pytestmark = pytest.mark.integration
+
 LITE = "tf_efficientnet_lite0"
 RECIPE = Recipe(
     name="tiny",

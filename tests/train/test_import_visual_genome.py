@@ -111,6 +111,7 @@ def detect_plainly(
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "layout"), [("airsplay", plain.AIRSPLAY), ("milvlg", plain.MILVLG)]
 )

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 # Runs `fit` in forked processes, some of which kill themselves: one import of torch for all.
 # Every case is (name, training settings, network settings, place to be killed at, step).
 _PROGRAM = """

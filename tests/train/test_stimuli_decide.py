@@ -31,6 +31,8 @@ from train.ablation.network import MeanObjects
 from train.crossval.linear_probe import fit_linear
 from train.fitting.losses import HierarchicalCrossEntropy
 
+pytestmark = pytest.mark.integration
+
 SEMANTIC = SemanticConfig(hidden=32, attention=16, steps=3, attention_feed="previous")
 SIZE = 16  # F of the made-up objects
 

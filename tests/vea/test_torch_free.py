@@ -54,6 +54,7 @@ for name in {(*VALUES, *JOBS, *PROGRAM)}:
     assert heavy_modules(code) == []
 
 
+@pytest.mark.integration
 def test_a_module_that_computes_is_noticed():
     assert "torch" in heavy_modules("import handler.predictor")
 
@@ -66,6 +67,7 @@ def test_commands_that_compute_nothing_import_no_torch(arguments, tmp_path):
     assert heavy_modules(run, *arguments, cwd=tmp_path) == []
 
 
+@pytest.mark.integration
 def test_a_finished_run_is_looked_at_and_reported_without_torch(tmp_path, photo, encode):
     (tmp_path / "one.jpg").write_bytes(encode(photo(1), "JPEG"))
     (tmp_path / "list.txt").write_text("one.jpg\n")
