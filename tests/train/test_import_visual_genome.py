@@ -28,6 +28,8 @@ from train.weights.home import read_weights
 from train.weights.importing import Imported, import_weights
 from train.weights.vocabulary import attribute_names, object_names
 
+pytestmark = pytest.mark.integration
+
 KEPT, PROPOSALS, SEEN = 10, 16, (131, 173)
 STORED_ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 
@@ -111,7 +113,6 @@ def detect_plainly(
     )
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "layout"), [("airsplay", plain.AIRSPLAY), ("milvlg", plain.MILVLG)]
 )
