@@ -1,8 +1,7 @@
-"""What a batch cost and came to: seconds of each stage, images, faces, refusals.
+"""Metrics of one batch: seconds of each stage, images, faces, refusals.
 
-`Predictor` and `Answerer` note into a `Measures` where the stages are; a server reads it when the
-batch is done and tells its monitoring. Where nobody measures there is no `Measures`, and `stage`
-does nothing.
+`Predictor` and `Responder` record into a `BatchMetrics`; the server reads it after the batch and
+reports it to its monitoring. Without a `BatchMetrics`, `stage` does nothing.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from contextlib import contextmanager
 
 from handler.values.prediction import REFUSAL_KINDS
 
-# Reasons are sentences with figures in them; monitoring needs a few fixed words.
+# Reasons are sentences with figures in them; monitoring needs a small, fixed set of labels.
 _KINDS = {**REFUSAL_KINDS, 400: "bad-request", 500: "failed", 507: "out-of-memory"}
 
 
-class Measures:
-    """Of one batch.
+class BatchMetrics:
+    """Metrics of one batch.
 
     Attributes:
-        seconds: of each stage by the clock: ``decode``, ``select``, ``network`` and ``whole``.
-        images: that were sent, in all requests of the batch.
-        faces: images in which a face was found.
-        refusals: images and requests refused, by reason.
-        received: bytes of the images.
+        seconds: Wall time of each stage: ``decode``, ``select``, ``network`` and ``whole``.
+        images: Number of images in all requests of the batch.
+        faces: Number of images in which a face was found.
+        refusals: Number of refused images and requests, by reason.
+        received: Bytes of the images.
     """
 
     def __init__(self) -> None:
@@ -37,22 +36,22 @@ class Measures:
         self.refusals: Counter[str] = Counter()
 
     def add(self, stage: str, seconds: float) -> None:
-        """Note that a stage took so long."""
+        """Record the duration of a stage."""
         self.seconds[stage] += seconds
 
     def refused(self, code: int) -> None:
-        """Note a refusal with this status."""
+        """Record a refusal with this HTTP status."""
         self.refusals[_KINDS.get(code, "other")] += 1
 
 
 @contextmanager
-def stage(measures: Measures | None, name: str) -> Iterator[None]:
-    """Measure a stage, if anybody measures."""
-    if measures is None:
+def stage(metrics: BatchMetrics | None, name: str) -> Iterator[None]:
+    """Record the duration of the block as stage ``name``; do nothing if ``metrics`` is None."""
+    if metrics is None:
         yield
         return
     began = time.perf_counter()
     try:
         yield
     finally:
-        measures.add(name, time.perf_counter() - began)
+        metrics.add(name, time.perf_counter() - began)

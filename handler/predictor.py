@@ -1,9 +1,9 @@
 """`Predictor`: the one way to score images.
 
-Evaluation, TorchServe, the command line and the explanations all call `Predictor.predict`, so they
-cannot disagree. Batch jobs call the two halves that it is made of, `Predictor.decode` in threads
-and `Predictor.predict_decoded`. An image that cannot be read becomes a `Refusal` in its place; its
-neighbours do not notice.
+Evaluation, TorchServe, the command line and the explanations all call `Predictor.predict`, so their
+results agree. Batch jobs call its two halves, `Predictor.decode` in threads and
+`Predictor.predict_decoded`. An image that cannot be decoded yields a `Refusal` in its place and
+does not affect the other images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from handler.archive.loading import LoadedArchive, load_archive
-from handler.batch_metrics import Measures, stage
+from handler.batch_metrics import BatchMetrics, stage
 from handler.folding import fold_batch_norms
 from handler.images import ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
@@ -34,11 +34,12 @@ class Predictor:
     """Scores images with one archive.
 
     Args:
-        archive: loaded.
-        device: where the networks run; faces are always found on the CPU.
-        batch_size: images a forward pass; by default what suits the device and the object source.
-        limits: what an image may cost.
-        half: networks compute in half precision where the device is a GPU.
+        archive: Loaded archive.
+        device: Device of the networks; faces are always found on the CPU.
+        batch_size: Number of images in a forward pass; by default the best for the device and the
+            object source.
+        limits: Limits on the size of an image.
+        half: Whether the networks compute in half precision on a GPU.
     """
 
     def __init__(
@@ -78,17 +79,17 @@ class Predictor:
         """Read an archive (folder or ``.mar``).
 
         Args:
-            path: The archive; the one that comes with the program if not given.
-            device: where the networks run.
-            batch_size: images a forward pass.
-            threads: that search for faces; as many as there are processors if not given.
-            half: networks compute in half precision where the device is a GPU.
+            path: Path of the archive; by default the archive that is shipped with the program.
+            device: Device of the networks.
+            batch_size: Number of images in a forward pass.
+            threads: Number of threads that search for faces; one per processor by default.
+            half: Whether the networks compute in half precision on a GPU.
 
         Raises:
-            ArchiveError: there is no archive of this format at ``path``.
+            ArchiveError: There is no archive of this format at ``path``.
         """
         if path is None:
-            # Only where the program is installed: a served archive has no other beside it.
+            # Imported on demand: this package exists only where the program is installed.
             from model_store import shipped_archive  # noqa: PLC0415
 
             path = shipped_archive()
@@ -100,29 +101,29 @@ class Predictor:
         images: Sequence[bytes],
         *,
         explain: bool = False,
-        measures: Measures | None = None,
+        metrics: BatchMetrics | None = None,
     ) -> list[Prediction | Refusal]:
         """Score encoded images.
 
         Args:
-            images: encoded, any number.
-            explain: fill `Prediction.activation` and `Face.crop`, too.
-            measures: takes the seconds of the stages.
+            images: Encoded images, any number.
+            explain: Whether to fill `Prediction.activation` and `Face.crop`.
+            metrics: Receives the duration of each stage.
 
         Returns:
             One answer for each image, in the same order.
         """
-        decoded = self._decoded(images, measures)
-        return self.predict_decoded(decoded, explain=explain, measures=measures)
+        decoded = self._decoded(images, metrics)
+        return self.predict_decoded(decoded, explain=explain, metrics=metrics)
 
     def decode(self, data: bytes) -> torch.Tensor | Refusal:
-        """The first half of `predict`, safe to call in several threads at a time.
+        """The first half of `predict`; thread-safe.
 
         Args:
-            data: an encoded image.
+            data: Encoded image.
 
         Returns:
-            Its pixels, uint8 of shape 3xHxW, or why there are none.
+            Pixels, uint8 of shape 3xHxW, or the reason why the image is refused.
         """
         try:
             return decode(data, self.limits)
@@ -134,17 +135,17 @@ class Predictor:
         images: Iterable[torch.Tensor | Refusal],
         *,
         explain: bool = False,
-        measures: Measures | None = None,
+        metrics: BatchMetrics | None = None,
     ) -> list[Prediction | Refusal]:
         """The second half of `predict`.
 
         Args:
-            images: what `decode` gave, any number; no more than a batch of them is held.
-            explain: as for `predict`.
-            measures: as for `predict`.
+            images: Results of `decode`, any number; at most one batch of them is in memory.
+            explain: Whether to fill `Prediction.activation` and `Face.crop`.
+            metrics: Receives the duration of each stage.
 
         Returns:
-            One answer for each image, in the same order; refusals are handed on.
+            One answer for each image, in the same order; refusals are passed through.
         """
         answers: list[Prediction | Refusal | None] = []
         pending: list[tuple[int, torch.Tensor]] = []
@@ -152,21 +153,21 @@ class Predictor:
             answers.append(image if isinstance(image, Refusal) else None)
             if isinstance(image, torch.Tensor):
                 pending.append((position, image))
-            # A batch of small pictures, or of one that is as large as a picture may be: so memory
-            # does not depend on what strangers send.
+            # A batch ends early when its pixels reach the limit of one image, so that memory is
+            # bounded whatever clients send.
             pixels = sum(one.shape[-1] * one.shape[-2] for _, one in pending)
             if len(pending) == self.batch_size or pixels >= self.limits.max_pixels:
-                self._score(pending, answers, explain, measures)
+                self._score(pending, answers, explain, metrics)
                 pending.clear()
         if pending:
-            self._score(pending, answers, explain, measures)
+            self._score(pending, answers, explain, metrics)
         return [answer for answer in answers if answer is not None]
 
     def _decoded(
-        self, images: Sequence[bytes], measures: Measures | None
+        self, images: Sequence[bytes], metrics: BatchMetrics | None
     ) -> Iterator[torch.Tensor | Refusal]:
         def decode_one(data: bytes) -> torch.Tensor | Refusal:
-            with stage(measures, "decode"):
+            with stage(metrics, "decode"):
                 return self.decode(data)
 
         # Lazily: decoded pictures are the largest thing in memory.
@@ -177,13 +178,13 @@ class Predictor:
         batch: Sequence[tuple[int, torch.Tensor]],
         answers: list[Prediction | Refusal | None],
         explain: bool,
-        measures: Measures | None,
+        metrics: BatchMetrics | None,
     ) -> None:
         images = [image for _, image in batch]
         with torch.inference_mode():
-            with self._precision(), stage(measures, "select"):
+            with self._precision(), stage(metrics, "select"):
                 stimuli = self.selector.select(images).to(self.device)
-            with self._precision(), stage(measures, "network"):
+            with self._precision(), stage(metrics, "network"):
                 response = self.network(stimuli)
             predictions = self._read(images, stimuli, response, explain)
         for (position, _), prediction in zip(batch, predictions, strict=True):
@@ -284,7 +285,7 @@ def _faces(stimuli: Stimuli, *, crops: bool) -> list[Face | None]:
 
 
 def _seen(image: torch.Tensor, config: SelectorConfig) -> Box:
-    """The part of an image (3xHxW) that `fit_colour` lets Global-Net see: xyxy, pixels."""
+    """The part of an image (3xHxW) that `fit_colour` passes to Global-Net: xyxy, pixels."""
     height, width = image.shape[-2:]
     if config.fit == "squash":
         return (0.0, 0.0, float(width), float(height))

@@ -1,1 +1,1 @@
-"""The TorchServe handler: what a request may look like, how it is answered, what is measured."""
+"""The TorchServe handler: parsing requests, building responses, reporting metrics."""

@@ -1,8 +1,8 @@
-"""Requests that were read -> answers: the server's half of `Predictor`, without any server in it.
+"""Parsed requests -> answers, with `Predictor` and independent of any server.
 
-Every request of a batch gets a status and a JSON document of its own. What fails one image fails
-that image: if the batch cannot be scored as a whole, its images are scored one by one. No answer
-grows beyond what a server can carry: objects and heat maps are capped, and then its bytes.
+Every request of a batch gets a status and a JSON document of its own. If a batch cannot be scored
+as a whole, its images are scored one by one, so that an error affects one image only. The size of
+an answer is limited: first its objects and heat maps, then its bytes.
 """
 
 from __future__ import annotations
@@ -13,82 +13,101 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from handler.batch_metrics import Measures, stage
+from handler.batch_metrics import BatchMetrics, stage
 from handler.images import pixels_of
 from handler.predictor import Predictor
-from handler.serving.requests import Asked
+from handler.serving.requests import InferenceRequest
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal
 
-MAX_OBJECTS = 100  # the most attended ones
+MAX_OBJECTS = 100  # in an answer for an image; the most attended ones are kept
 MAX_SIDE = 64  # rows and columns of a heat map
-# Pixels of all images of one request: five megabytes can hold 32 pictures of 64 million each.
+# Pixels of all images of one request: five megabytes can hold 32 pictures of 64 million pixels.
 MAX_PIXELS = 4 * ImageLimits().max_pixels
-MAX_BYTES = 4_000_000  # TorchServe's worker dies of one answer of 6.5 MB
+MAX_BYTES = 4_000_000  # an answer of 6.5 MB kills TorchServe's worker
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one client gets: HTTP status and a JSON document."""
+    """Answer to one request.
+
+    Attributes:
+        status: HTTP status.
+        body: Encoded JSON document.
+    """
 
     status: int
     body: bytes
 
 
-class Answerer:
-    """Answers batches of requests with one predictor."""
+class Responder:
+    """Answers batches of requests with one predictor.
 
-    def __init__(self, predictor: Predictor, *, max_bytes: int = MAX_BYTES) -> None:
+    Args:
+        predictor: Predictor that scores the images.
+        max_bytes: Size limit of an answer, in bytes.
+        max_pixels: Limit on the pixels of all images of one request.
+    """
+
+    def __init__(
+        self, predictor: Predictor, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.predictor = predictor
         self.max_bytes = max_bytes
+        self.max_pixels = max_pixels
 
     def answer(
-        self, requests: Sequence[Asked | Refusal], measures: Measures | None = None
+        self, requests: Sequence[InferenceRequest | Refusal], metrics: BatchMetrics | None = None
     ) -> list[Answer]:
         """One answer for each request, in order.
 
         Args:
-            requests: as `handler.serving.requests.read_request` gives them.
-            measures: takes what the batch cost and came to.
+            requests: Results of `handler.serving.requests.read_request`.
+            metrics: Receives the metrics of the batch.
         """
-        measures = measures or Measures()
-        requests = [_affordable(request) for request in requests]
+        metrics = metrics or BatchMetrics()
+        requests = [_limited(request, self.max_pixels) for request in requests]
         images = [
             image
             for request in requests
-            if isinstance(request, Asked)
+            if isinstance(request, InferenceRequest)
             for image in request.images
             if isinstance(image, bytes)
         ]
-        explain = any(isinstance(request, Asked) and request.explain for request in requests)
-        with stage(measures, "whole"):
-            scored = iter(self._score(images, explain, measures))
+        explain = any(
+            isinstance(request, InferenceRequest) and request.explain for request in requests
+        )
+        with stage(metrics, "whole"):
+            scored = iter(self._score(images, explain, metrics))
             answers = []
             for request in requests:
                 if isinstance(request, Refusal):
-                    measures.refused(request.code)
+                    metrics.refused(request.code)
                     answers.append(_refused(request))
                     continue
-                said = [
+                results = [
                     next(scored) if isinstance(image, bytes) else image for image in request.images
                 ]
-                _count(measures, request, said)
-                answers.append(self._document(request, said, measures))
+                _record(metrics, request, results)
+                answers.append(self._document(request, results, metrics))
         return answers
 
     def _document(
-        self, request: Asked, said: Sequence[Prediction | Refusal], measures: Measures
+        self,
+        request: InferenceRequest,
+        results: Sequence[Prediction | Refusal],
+        metrics: BatchMetrics,
     ) -> Answer:
-        if not request.many and isinstance(said[0], Refusal):
-            return _refused(said[0])
+        if not request.many and isinstance(results[0], Refusal):
+            return _refused(results[0])
         model = self.predictor.model
         documents = [
             one.to_dict()
             if isinstance(one, Refusal)
             else capped(one).to_dict(model, explain=request.explain)
-            for one in said
+            for one in results
         ]
         document: dict[str, Any] = {"predictions": documents} if request.many else documents[0]
         body = json.dumps(document).encode()
@@ -96,44 +115,50 @@ class Answerer:
             refusal = Refusal(
                 413,
                 f"the answer would have {len(body)} bytes, more than {self.max_bytes}; "
-                "ask for fewer images at a time, or without explanations",
+                "send fewer images at a time, or do not request explanations",
             )
-            measures.refused(refusal.code)
+            metrics.refused(refusal.code)
             return _refused(refusal)
         return Answer(200, body)
 
     def _score(
-        self, images: Sequence[bytes], explain: bool, measures: Measures
+        self, images: Sequence[bytes], explain: bool, metrics: BatchMetrics
     ) -> list[Prediction | Refusal]:
         try:
-            return self.predictor.predict(images, explain=explain, measures=measures)
+            return self.predictor.predict(images, explain=explain, metrics=metrics)
         except Exception as error:
             if len(images) <= 1:
                 return [_failure(error) for _ in images]
-            # One of them did it: the others shall not pay, and the server shall not restart.
-            _log.warning("a batch of %d failed (%s); one by one", len(images), _line(error))
-        return [one for image in images for one in self._score([image], explain, measures)]
+            # One image caused it; the others must be answered, and the server must not restart.
+            _log.warning(
+                "a batch of %d failed (%s); its images are scored one by one",
+                len(images),
+                _line(error),
+            )
+        return [one for image in images for one in self._score([image], explain, metrics)]
 
 
-def _affordable(request: Asked | Refusal) -> Asked | Refusal:
-    """The request without the images that make it too much work for one."""
+def _limited(request: InferenceRequest | Refusal, max_pixels: int) -> InferenceRequest | Refusal:
+    """The request without the images that exceed the pixel limit of one request."""
     if isinstance(request, Refusal) or not request.many:
         return request
     spent = 0
     images: list[bytes | Refusal] = []
     for image in request.images:
         pixels = pixels_of(image) if isinstance(image, bytes) else 0
-        if spent + pixels <= MAX_PIXELS:
+        if spent + pixels <= max_pixels:
             spent += pixels
             images.append(image)
             continue
-        reason = f"with this image the request has more than {MAX_PIXELS} pixels: send it by itself"
+        reason = (
+            f"with this image the request has more than {max_pixels} pixels; send it separately"
+        )
         images.append(Refusal(413, reason))
     return replace(request, images=tuple(images))
 
 
 def capped(prediction: Prediction) -> Prediction:
-    """The same with its most attended objects only, and a heat map that is not too fine."""
+    """The prediction with at most `MAX_OBJECTS` objects and `MAX_SIDE` x `MAX_SIDE` map cells."""
     activation = prediction.activation
     if activation is not None and max(len(activation), len(activation[0])) > MAX_SIDE:
         activation = _coarser(activation)
@@ -144,7 +169,7 @@ def capped(prediction: Prediction) -> Prediction:
 
 
 def _coarser(grid: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-    """Each cell of the result is the mean of a block of cells."""
+    """A smaller grid; each of its cells is the mean of a block of cells."""
     rows, columns = len(grid), len(grid[0])
     tall, wide = -(-rows // MAX_SIDE), -(-columns // MAX_SIDE)
     return tuple(
@@ -160,14 +185,16 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _count(measures: Measures, request: Asked, said: Sequence[Prediction | Refusal]) -> None:
-    measures.images += len(said)
-    measures.received += sum(len(image) for image in request.images if isinstance(image, bytes))
-    for one in said:
+def _record(
+    metrics: BatchMetrics, request: InferenceRequest, results: Sequence[Prediction | Refusal]
+) -> None:
+    metrics.images += len(results)
+    metrics.received += sum(len(image) for image in request.images if isinstance(image, bytes))
+    for one in results:
         if isinstance(one, Refusal):
-            measures.refused(one.code)
+            metrics.refused(one.code)
         elif one.face_count:
-            measures.faces += 1
+            metrics.faces += 1
 
 
 def _refused(refusal: Refusal) -> Answer:
@@ -175,7 +202,7 @@ def _refused(refusal: Refusal) -> Answer:
 
 
 def _failure(error: Exception) -> Refusal:
-    # torch reports a lack of memory as a RuntimeError.
+    # torch raises RuntimeError when memory is exhausted.
     if isinstance(error, MemoryError) or "alloc" in str(error) or "out of memory" in str(error):
         _log.warning("no memory for an image: %s", _line(error))
         return Refusal(507, "there is not enough memory for this image; try again later")

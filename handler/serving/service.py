@@ -1,16 +1,16 @@
-"""The TorchServe handler: TorchServe's rows -> `Answerer` -> TorchServe's responses, nothing else.
+"""The TorchServe handler: rows of TorchServe -> `Responder` -> responses of TorchServe.
 
-What a request may look like is in `handler.serving.requests`, how it is answered in
-`handler.serving.answers`: neither knows TorchServe. Every item of a dynamic batch gets an answer
-and a status of its own. Reasons come with the answer on ``/explanations/MODEL``, or on
-``/predictions/MODEL`` with the header ``X-Explain: true``. TorchServe loads the one class that this
-file defines.
+`handler.serving.requests` parses requests and `handler.serving.answers` answers them; neither
+depends on TorchServe. Every item of a dynamic batch gets an answer and a status of its own. Answers
+include explanations on ``/explanations/MODEL``, and on ``/predictions/MODEL`` with the header
+``X-Explain: true``. TorchServe loads the only class that this file defines.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,23 @@ from typing import Any
 import torch
 
 import handler
-from handler.batch_metrics import Measures
+from handler.batch_metrics import BatchMetrics
 from handler.predictor import Predictor
 from handler.serving import torchserve_metrics
-from handler.serving.answers import Answer, Answerer
-from handler.serving.requests import Asked, read_request, says_yes
+from handler.serving.answers import Answer, Responder
+from handler.serving.requests import InferenceRequest, parse_bool, read_request
 from handler.serving.warm_up import warm_up
 from handler.values.prediction import Refusal
 
 
 class VisualEmotionService:
-    """One worker's handler."""
+    """Handler of one worker."""
 
     def __init__(self) -> None:
-        self.answerer: Answerer | None = None
+        self.responder: Responder | None = None
 
     def initialize(self, context: Any) -> None:
-        """Load the archive that TorchServe has unpacked, and score with it once."""
+        """Load the archive that TorchServe has unpacked, and warm it up."""
         settings = context.model_yaml_config or {}
         own = settings.get("handler") or {}
         threads = int(own.get("threads") or _threads(settings))
@@ -49,53 +49,53 @@ class VisualEmotionService:
             half=bool(own.get("half", False)),
         )
         warm_up(predictor, max_batch=int(properties.get("batch_size") or 1))
-        self.answerer = Answerer(predictor)
+        self.responder = Responder(predictor)
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.
 
         Args:
-            rows: of each request, its body (field ``body``) or the parts of its form.
-            context: TorchServe's; takes the status and the content type of each answer.
+            rows: For each request, its body (field ``body``) or the parts of its form.
+            context: Context of TorchServe; it receives status and content type of each answer.
 
         Returns:
             One JSON document for each row, in order.
         """
-        answerer = self.answerer
-        assert answerer is not None
-        measures = Measures()
-        # BaseHandler asks the first request for all of them; here each speaks for itself.
+        responder = self.responder
+        assert responder is not None
+        batch = BatchMetrics()
+        # BaseHandler reads the headers of the first request only; here each request has its own.
         headers = [context.get_all_request_header(i) for i in range(len(rows))]
-        described = ["describe" in _wishes(one) for one in headers]
+        described = ["describe" in _flags(one) for one in headers]
         requests = [
-            _asked(row, one)
+            _read(row, one)
             for row, one, card in zip(rows, headers, described, strict=True)
             if not card
         ]
-        answered = iter(answerer.answer(requests, measures))
+        answered = iter(responder.answer(requests, batch))
         answers = [self._card() if card else next(answered) for card in described]
         for i, answer in enumerate(answers):
-            # There is no default content type.
+            # TorchServe sets no default content type.
             context.set_response_content_type(i, "application/json")
             if answer.status != HTTPStatus.OK:
                 phrase = HTTPStatus(answer.status).phrase
                 context.set_response_status(code=answer.status, phrase=phrase, idx=i)
-        torchserve_metrics.report(measures, requests=len(rows), metrics=context.metrics)
+        torchserve_metrics.report(batch, requests=len(rows), store=context.metrics)
         return [answer.body for answer in answers]
 
     def _card(self) -> Answer:
         return Answer(HTTPStatus.OK, json.dumps(self.describe_handle()).encode())
 
     def describe_handle(self) -> dict[str, Any]:
-        """The model card, and which code serves the model, for the management API."""
-        assert self.answerer is not None
+        """The model card and the version of the serving code, for the management API."""
+        assert self.responder is not None
         folder = Path(handler.__file__).resolve().parent
         code = {"version": handler.__version__, "folder": str(folder)}
-        return {"card": self.answerer.predictor.card, "code": code}
+        return {"card": self.responder.predictor.card, "code": code}
 
 
-def _asked(row: dict[str, Any], headers: dict[str, Any]) -> Asked | Refusal:
-    # The content types of the parts stand among the headers, in dicts.
+def _read(row: dict[str, Any], headers: dict[str, Any]) -> InferenceRequest | Refusal:
+    # TorchServe puts the content types of the parts among the headers, in dicts.
     kinds = {
         name: value["content-type"]
         for name, value in headers.items()
@@ -106,25 +106,25 @@ def _asked(row: dict[str, Any], headers: dict[str, Any]) -> Asked | Refusal:
         for name, value in headers.items()
         if name.lower() == "content-length" and isinstance(value, str) and value.isdecimal()
     ]
-    asked = read_request(row, kinds, length=lengths[0] if lengths else None)
-    if isinstance(asked, Asked) and "explain" in _wishes(headers):
-        return Asked(asked.images, explain=True, many=asked.many)
-    return asked
+    request = read_request(row, kinds, length=lengths[0] if lengths else None)
+    if isinstance(request, InferenceRequest) and "explain" in _flags(headers):
+        return replace(request, explain=True)
+    return request
 
 
-def _wishes(headers: dict[str, Any]) -> set[str]:
-    """Names, in lower case and without ``x-``, of the request's headers that say yes."""
-    # TorchServe itself sets `explain` to say which path was asked, over a client's header of
-    # exactly that name: hence X-Explain. Other names keep the client's case.
-    return {name.lower().removeprefix("x-") for name, value in headers.items() if says_yes(value)}
+def _flags(headers: dict[str, Any]) -> set[str]:
+    """Names of the request's headers that are true, in lower case and without ``x-``."""
+    # TorchServe itself sets `explain` to tell the two paths apart and overwrites a client's header
+    # of that name: hence X-Explain. Other names keep the client's case.
+    return {name.lower().removeprefix("x-") for name, value in headers.items() if parse_bool(value)}
 
 
 def _threads(settings: dict[str, Any]) -> int:
-    """Threads of a worker.
+    """Number of threads of a worker.
 
-    Workers times threads should be the number of cores: more of them fight for the cache. Who
-    starts the workers says it with OMP_NUM_THREADS; else TorchServe's own rule holds, a worker for
-    each core.
+    Workers times threads should equal the number of cores: more threads compete for the cache. The
+    process that starts the workers sets OMP_NUM_THREADS; without it, TorchServe's default of one
+    worker per core is assumed.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:

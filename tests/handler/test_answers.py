@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from handler.batch_metrics import Measures
+from handler.batch_metrics import BatchMetrics
 from handler.predictor import Predictor
-from handler.serving.answers import MAX_BYTES, MAX_OBJECTS, MAX_SIDE, Answerer, capped
-from handler.serving.requests import MAX_IMAGES, Asked
+from handler.serving.answers import MAX_BYTES, MAX_OBJECTS, MAX_SIDE, Responder, capped
+from handler.serving.requests import MAX_IMAGES, InferenceRequest
 from handler.values.prediction import AttendedObject, Prediction, Refusal
 
 TORCHSERVE_LIMIT = 6_553_500
@@ -63,9 +63,9 @@ class Fixed:
 def test_an_unforeseen_error_fails_its_image_and_no_other(
     predictor: Predictor, images: list[bytes], error: Exception, status: int
 ) -> None:
-    answerer = Answerer(Poisoned(predictor, images[1], error))
-    requests = [Asked((image,)) for image in images[:3]]
-    answers = answerer.answer([*requests, Asked(tuple(images[1:3]), many=True)])
+    responder = Responder(Poisoned(predictor, images[1], error))
+    requests = [InferenceRequest((image,)) for image in images[:3]]
+    answers = responder.answer([*requests, InferenceRequest(tuple(images[1:3]), many=True)])
     assert [answer.status for answer in answers] == [200, status, 200, 200]
     said = json.loads(answers[1].body)["error"]
     assert said["code"] == status
@@ -78,14 +78,19 @@ def test_an_unforeseen_error_fails_its_image_and_no_other(
 def test_those_who_ask_get_reasons_and_the_others_none(
     predictor: Predictor, images: list[bytes]
 ) -> None:
-    requests = [Asked((image,), explain=bool(i % 2)) for i, image in enumerate(images)]
-    documents = [json.loads(one.body) for one in Answerer(predictor).answer(requests)]
+    requests = [InferenceRequest((image,), explain=bool(i % 2)) for i, image in enumerate(images)]
+    documents = [json.loads(one.body) for one in Responder(predictor).answer(requests)]
     assert ["activation" in document for document in documents] == [False, True, False, True]
 
 
 def test_refused_requests_keep_their_places(predictor: Predictor, images: list[bytes]) -> None:
-    requests = [Refusal(400, "no"), Asked((images[0],)), Asked((b"text",)), Asked((images[1],))]
-    answers = Answerer(predictor).answer(requests)
+    requests = [
+        Refusal(400, "no"),
+        InferenceRequest((images[0],)),
+        InferenceRequest((b"text",)),
+        InferenceRequest((images[1],)),
+    ]
+    answers = Responder(predictor).answer(requests)
     assert [answer.status for answer in answers] == [400, 200, 415, 200]
     expected = predictor.predict([images[1]])[0]
     found = json.loads(answers[3].body)
@@ -103,9 +108,9 @@ def test_the_largest_answer_that_there_can_be_is_within_the_servers_limit(
     predictor: Predictor, images: list[bytes]
 ) -> None:
     (prediction,) = predictor.predict(images[:1], explain=True)
-    answerer = Answerer(Fixed(predictor, monstrous(prediction)))
-    most = Asked((b"x",) * MAX_IMAGES, explain=True, many=True)
-    (answer,) = answerer.answer([most])
+    responder = Responder(Fixed(predictor, monstrous(prediction)))
+    most = InferenceRequest((b"x",) * MAX_IMAGES, explain=True, many=True)
+    (answer,) = responder.answer([most])
     assert answer.status == 200
     assert len(json.loads(answer.body)["predictions"]) == MAX_IMAGES
     assert TORCHSERVE_LIMIT / 4 < len(answer.body) <= MAX_BYTES < TORCHSERVE_LIMIT
@@ -114,8 +119,10 @@ def test_the_largest_answer_that_there_can_be_is_within_the_servers_limit(
 def test_an_answer_beyond_the_limit_is_refused_not_sent(
     predictor: Predictor, images: list[bytes]
 ) -> None:
-    answerer = Answerer(predictor, max_bytes=1000)
-    answers = answerer.answer([Asked((images[0],)), Asked(tuple(images), many=True)])
+    responder = Responder(predictor, max_bytes=1000)
+    answers = responder.answer(
+        [InferenceRequest((images[0],)), InferenceRequest(tuple(images), many=True)]
+    )
     assert [answer.status for answer in answers] == [200, 413]
     assert "fewer images" in json.loads(answers[1].body)["error"]["reason"]
 
@@ -136,22 +143,25 @@ def test_capping_keeps_the_most_attended_objects_and_the_mean_of_the_heat(
 def test_a_batch_is_measured_where_its_stages_are(
     predictor: Predictor, images: list[bytes]
 ) -> None:
-    measures = Measures()
-    requests = [Asked(tuple(images[:3]), many=True), Asked((b"text",)), Refusal(400, "no")]
-    Answerer(predictor).answer(requests, measures)
-    assert set(measures.seconds) == {"decode", "select", "network", "whole"}
-    assert all(seconds > 0 for seconds in measures.seconds.values())
-    assert measures.images == 4
-    assert measures.received == sum(map(len, images[:3])) + 4
-    assert measures.refusals == {"not-an-image": 1, "bad-request": 1}
+    metrics = BatchMetrics()
+    requests = [
+        InferenceRequest(tuple(images[:3]), many=True),
+        InferenceRequest((b"text",)),
+        Refusal(400, "no"),
+    ]
+    Responder(predictor).answer(requests, metrics)
+    assert set(metrics.seconds) == {"decode", "select", "network", "whole"}
+    assert all(seconds > 0 for seconds in metrics.seconds.values())
+    assert metrics.images == 4
+    assert metrics.received == sum(map(len, images[:3])) + 4
+    assert metrics.refusals == {"not-an-image": 1, "bad-request": 1}
 
 
 def test_one_request_cannot_ask_for_more_pixels_than_the_limit(
-    monkeypatch: pytest.MonkeyPatch, predictor: Predictor, images: list[bytes]
+    predictor: Predictor, images: list[bytes]
 ) -> None:
-    monkeypatch.setattr("handler.serving.answers.MAX_PIXELS", 2 * 96 * 64)
-    (answer, alone) = Answerer(predictor).answer(
-        [Asked(tuple(images), many=True), Asked(images[:1])]
+    (answer, alone) = Responder(predictor, max_pixels=2 * 96 * 64).answer(
+        [InferenceRequest(tuple(images), many=True), InferenceRequest(images[:1])]
     )
     codes = [one.get("error", {}).get("code") for one in json.loads(answer.body)["predictions"]]
     assert codes == [None, None, 413, 413]

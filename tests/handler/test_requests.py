@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.serving.requests import MAX_IMAGES, Asked, read_request
+from handler.serving.requests import MAX_IMAGES, InferenceRequest, read_request
 from handler.values.prediction import Refusal
 
 JSON = {"body": "application/json"}
 
 
-def read_json(document: object) -> Asked | Refusal:
+def read_json(document: object) -> InferenceRequest | Refusal:
     return read_request({"body": bytearray(json.dumps(document).encode())}, JSON)
 
 
@@ -26,29 +26,29 @@ def in_base64(image: bytes) -> str:
 def test_a_raw_body_is_the_image_whatever_it_is_called() -> None:
     for kind in ("application/octet-stream", "image/jpeg", "text/plain"):
         asked = read_request({"body": bytearray(b"pixels")}, {"body": kind})
-        assert asked == Asked((b"pixels",))
+        assert asked == InferenceRequest((b"pixels",))
 
 
 @given(image=st.binary(min_size=1, max_size=300), explain=st.booleans())
 def test_base64_gives_the_image_back(image: bytes, explain: bool) -> None:
     asked = read_json({"image": in_base64(image), "explain": explain})
-    assert asked == Asked((image,), explain)
+    assert asked == InferenceRequest((image,), explain)
 
 
 @given(images=st.lists(st.binary(max_size=50), min_size=1, max_size=MAX_IMAGES))
 def test_many_images_keep_their_order(images: list[bytes]) -> None:
-    assert read_json({"images": [in_base64(one) for one in images]}) == Asked(
+    assert read_json({"images": [in_base64(one) for one in images]}) == InferenceRequest(
         tuple(images), many=True
     )
 
 
 def test_json_that_the_server_has_parsed_is_read_as_well() -> None:
-    assert read_request({"body": {"image": "aGVsbG8="}}) == Asked((b"hello",))
+    assert read_request({"body": {"image": "aGVsbG8="}}) == InferenceRequest((b"hello",))
 
 
 def test_base64_may_have_line_breaks_or_be_a_data_url() -> None:
     for text in ("aGVs\r\nbG8=\n", "data:image/png;base64,aGVsbG8="):
-        assert read_json({"image": text}) == Asked((b"hello",))
+        assert read_json({"image": text}) == InferenceRequest((b"hello",))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_base64_may_have_line_breaks_or_be_a_data_url() -> None:
 )
 def test_what_is_no_base64_is_the_affair_of_its_image_alone(text: object) -> None:
     asked = read_json({"images": ["aGVsbG8=", text]})
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, InferenceRequest)
     assert asked.images[0] == b"hello"
     assert isinstance(asked.images[1], Refusal)
     assert asked.images[1].code == 400
@@ -110,7 +110,7 @@ def test_hostile_json_is_refused_without_being_parsed_to_its_end(body: bytes) ->
 
 @given(body=st.binary(max_size=200))
 def test_any_bytes_called_json_are_read_or_refused(body: bytes) -> None:
-    assert isinstance(read_request({"body": bytearray(body)}, JSON), Asked | Refusal)
+    assert isinstance(read_request({"body": bytearray(body)}, JSON), InferenceRequest | Refusal)
 
 
 def test_rows_without_content_are_refused() -> None:
@@ -122,7 +122,7 @@ def test_rows_without_content_are_refused() -> None:
 
 def test_text_that_the_server_has_read_is_refused() -> None:
     asked = read_request({"body": "a sunset"}, {"body": "text/plain"})
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, InferenceRequest)
     (refusal,) = asked.images
     assert isinstance(refusal, Refusal)
     assert refusal.code == 415
@@ -130,13 +130,13 @@ def test_text_that_the_server_has_read_is_refused() -> None:
 
 def test_the_files_of_a_form_are_its_images_and_explain_is_none() -> None:
     parts = {"b": bytearray(b"1"), "explain": bytearray(b"true"), "a": bytearray(b"2")}
-    assert read_request(parts) == Asked((b"1", b"2"), explain=True, many=True)
-    assert read_request({"a": b"1", "explain": b"no"}) == Asked((b"1",))
+    assert read_request(parts) == InferenceRequest((b"1", b"2"), explain=True, many=True)
+    assert read_request({"a": b"1", "explain": b"no"}) == InferenceRequest((b"1",))
     assert isinstance(read_request({"a": b"1", "explain": b"perhaps"}), Refusal)
     assert isinstance(read_request({"explain": b"true"}), Refusal)
 
 
 def test_a_form_that_lost_a_file_on_the_way_is_refused() -> None:
     parts = {"photo": b"x" * 5000}
-    assert isinstance(read_request(parts, length=5300), Asked)
+    assert isinstance(read_request(parts, length=5300), InferenceRequest)
     assert isinstance(read_request(parts, length=10300), Refusal)

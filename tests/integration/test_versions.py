@@ -254,8 +254,8 @@ BROKEN = {
         "class Service(handler.serving.service.VisualEmotionService):\n"
         "    def initialize(self, context):\n"
         "        super().initialize(context)\n"
-        "        model = self.answerer.predictor.model\n"
-        "        self.answerer.predictor.model = dataclasses.replace(model, digest='0' * 64)\n",
+        "        model = self.responder.predictor.model\n"
+        "        self.responder.predictor.model = dataclasses.replace(model, digest='0' * 64)\n",
         "with the digest 000",
     ),
 }
