@@ -44,7 +44,7 @@ class OnRay:
     Args:
         address: of the cluster: ``host:port``, ``ray://…``, or ``auto`` for the one that this
             machine belongs to, or this machine alone if it belongs to none.
-        workers: at most so many actors; as many as there is room for if not given.
+        workers: Maximum number of actors; by default as many as the cluster has room for.
         gpus_per_worker: that each actor takes; may be a fraction.
     """
 
@@ -68,7 +68,7 @@ class OnRay:
     ) -> Generator[PartReport]:
         """As `jobs.engines.base.Engine.run`; images are told of by whole chunks."""
         with _connected(self._address) as ray:
-            pool = _Actors(ray, worker, most=self._workers, gpus=self._gpus)
+            pool = _Actors(ray, worker, max_workers=self._workers, gpus=self._gpus)
             yield from dispatch(pool, todo, on_images=on_images, on_poison=on_poison, stop=stop)
 
 
@@ -200,9 +200,9 @@ def _answer(action: Callable[[], object]) -> object:
 class _Actors:
     """`jobs.engines.dispatch.WorkerPool` that are Ray actors."""
 
-    def __init__(self, ray: Any, worker: Worker, *, most: int | None, gpus: float) -> None:
+    def __init__(self, ray: Any, worker: Worker, *, max_workers: int | None, gpus: float) -> None:
         self._ray = ray
-        self._most = most
+        self._max_workers = max_workers
         self._need = {"CPU": float(worker.job.threads), **({"GPU": gpus} if gpus else {})}
         self._class = ray.remote(_Actor).options(
             num_cpus=self._need["CPU"],
@@ -221,8 +221,8 @@ class _Actors:
 
     def capacity(self) -> int:
         """As asked for, or what the machines of the cluster have room for by now."""
-        if self._most is not None:
-            return self._most
+        if self._max_workers is not None:
+            return self._max_workers
         if time.monotonic() - self._looked >= _LOOK:
             self._looked = time.monotonic()
             there = self._ray.cluster_resources()

@@ -50,16 +50,16 @@ class Streak:
 
     Args:
         kind: of `ObjectUnavailable` that counts.
-        most: this many are one too many.
+        limit: Number of images in succession that is too many.
         passing_over: kinds that say nothing, neither for nor against.
         from_the_start: an image that ends otherwise ends the counting too, for good.
     """
 
     def __init__(
-        self, kind: str, most: int, *, passing_over: Collection[str], from_the_start: bool = False
+        self, kind: str, limit: int, *, passing_over: Collection[str], from_the_start: bool = False
     ) -> None:
         self._kind = kind
-        self._most = most
+        self._limit = limit
         self._passing_over = frozenset(passing_over)
         self._from_the_start = from_the_start
         self._over = False
@@ -77,7 +77,7 @@ class Streak:
                 return False
             if kind == self._kind:
                 self._count += 1
-                return self._count >= self._most
+                return self._count >= self._limit
             self._count = 0
             self._over = self._from_the_start
             return False

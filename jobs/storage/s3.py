@@ -246,11 +246,11 @@ def bare_etag(header: str | None) -> str | None:
     return header.removeprefix("W/").strip('"') if header else None
 
 
-def refuse_large(size: int, most: int) -> None:
-    """Raise `ObjectUnavailable` if an object of ``size`` bytes is larger than ``most``."""
-    if size > most:
+def refuse_large(size: int, max_bytes: int) -> None:
+    """Raise `ObjectUnavailable` if an object of ``size`` bytes is larger than ``max_bytes``."""
+    if size > max_bytes:
         raise ObjectUnavailable(
-            "too-large", f"the object has {size} bytes; at most {most} are accepted"
+            "too-large", f"the object has {size} bytes; at most {max_bytes} are accepted"
         )
 
 

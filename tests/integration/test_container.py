@@ -31,7 +31,7 @@ from packaging.utils import canonicalize_name
 from torchserve_server import REPOSITORY, drawn_images
 
 from train.package import package
-from vea.serving.workplace import STATE_VARIABLE
+from vea.serving.server_directory import STATE_VARIABLE
 from vea.web.keys import new_key
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ import pytest
 from torchserve_server import drawn_images
 
 from vea.serving.server import TorchServe
-from vea.serving.workplace import Workplace
+from vea.serving.server_directory import ServerDirectory
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +102,7 @@ def key(server: TorchServe, name: str) -> dict[str, str]:
         return {}
     if name == "wrong":
         return {"Authorization": "Bearer wrong"}
-    return {"Authorization": f"Bearer {json.loads(server.workplace.keys.read_text())[name]['key']}"}
+    return {"Authorization": f"Bearer {json.loads(server.directory.keys.read_text())[name]['key']}"}
 
 
 def request(
@@ -119,7 +119,7 @@ def request(
 
 def addresses_of_a_workflow(server: TorchServe, intruder: Intruder) -> list[str]:
     """Every spelling under which the server could find the intruder."""
-    store = server.workplace.models
+    store = server.directory.models
     inside = intruder.write(store / "inside.war")
     up = "/".join([".."] * len(store.parts[1:]))
     return [
@@ -165,7 +165,7 @@ def test_no_key_loads_code_through_the_workflow_endpoint(
                 status, text = request(port, "POST", path, key(server, name))
                 assert status in (400, 404, 405), (address, text)
     assert not intruder.ran(within=WAITED)
-    assert list(server.workplace.models.glob("intruder*")) == []
+    assert list(server.directory.models.glob("intruder*")) == []
     assert server.predict(drawn_images(1)[0])[0] == 200
 
 
@@ -175,9 +175,9 @@ def test_without_our_settings_the_management_key_does_load_code(
 ) -> None:
     # What the test above would see if it saw nothing because it looks in the wrong place; and the
     # way from outside the store: the server copies the file before it refuses its path.
-    ours = Workplace._properties
+    ours = ServerDirectory._properties
 
-    def without(self: Workplace, *rest: Any) -> str:
+    def without(self: ServerDirectory, *rest: Any) -> str:
         kept = [
             line
             for line in ours(self, *rest).splitlines()
@@ -185,10 +185,10 @@ def test_without_our_settings_the_management_key_does_load_code(
         ]
         return "\n".join([*kept, f"allowed_urls=file://{self.models}/.*"]) + "\n"
 
-    monkeypatch.setattr(Workplace, "_properties", without)
+    monkeypatch.setattr(ServerDirectory, "_properties", without)
     with TorchServe.running(archive, tmp_path / "state", workers=1) as server:
-        up = "/".join([".."] * len(server.workplace.models.parts[1:]))
-        outside = f"file://{server.workplace.models}/{up}{intruder.archive}"
+        up = "/".join([".."] * len(server.directory.models.parts[1:]))
+        outside = f"file://{server.directory.models}/{up}{intruder.archive}"
         answers = []
         for name in KEYS:
             assert not intruder.trace.exists()
@@ -207,7 +207,7 @@ def test_a_model_from_outside_the_models_folder_is_refused(
 ) -> None:
     stranger = tmp_path / "stranger.mar"
     shutil.copy(archive, stranger)
-    store = server.workplace.models
+    store = server.directory.models
     steps = len(store.parts[1:])
     before = sorted(store.iterdir())
     for address in (
@@ -250,7 +250,7 @@ def test_grpc_registers_no_model_from_outside_the_models_folder(
 ) -> None:
     stranger = tmp_path / "stranger.mar"
     shutil.copy(archive, stranger)
-    store = server.workplace.models
+    store = server.directory.models
     up = "/".join([".."] * len(store.parts[1:]))
     before = sorted(store.iterdir())
     method = "org.pytorch.serve.grpc.management.ManagementAPIsService/RegisterModel"
@@ -291,7 +291,7 @@ def call_grpc(
 
 @pytest.mark.threat("T9")
 def test_other_users_of_the_machine_cannot_look_into_the_folder(server: TorchServe) -> None:
-    place = server.workplace
+    place = server.directory
     assert stat.S_IMODE(place.state.stat().st_mode) == 0o700
     assert stat.S_IMODE(place.keys.stat().st_mode) == 0o600
     # The worker takes orders from its socket without a key: nobody else may reach it.
@@ -301,7 +301,7 @@ def test_other_users_of_the_machine_cannot_look_into_the_folder(server: TorchSer
 
 @pytest.mark.threat("T9")
 def test_no_process_shows_a_key_in_its_arguments(server: TorchServe) -> None:
-    keys = [entry["key"] for entry in json.loads(server.workplace.keys.read_text()).values()]
+    keys = [entry["key"] for entry in json.loads(server.directory.keys.read_text()).values()]
     shown = " ".join(word for process in server.processes() for word in process.cmdline())
     assert "ts.model_server" in shown or "model-server.jar" in shown
     assert not any(secret in shown for secret in keys)
@@ -309,13 +309,13 @@ def test_no_process_shows_a_key_in_its_arguments(server: TorchServe) -> None:
 
 @pytest.mark.threat("T9")
 def test_the_log_holds_no_key(server: TorchServe) -> None:
-    keys = [entry["key"] for entry in json.loads(server.workplace.keys.read_text()).values()]
+    keys = [entry["key"] for entry in json.loads(server.directory.keys.read_text()).values()]
     for name in KEYS:
         request(server.ports.inference, "POST", server.client.path, key(server, name), b"no image")
         request(server.ports.management, "GET", "/models", key(server, name))
     server.client.ask("GET", "/token?type=inference", headers=key(server, "API"))
-    logs = sorted(server.workplace.state.glob("*.log"))
-    assert {server.workplace.log, server.workplace.access_log} <= set(logs)
+    logs = sorted(server.directory.state.glob("*.log"))
+    assert {server.directory.log, server.directory.access_log} <= set(logs)
     text = "".join(log.read_text() for log in logs)
     assert server.client.path in text
     assert not any(secret in text for secret in keys)

@@ -22,7 +22,6 @@ from torchserve_server import all_at_once, ask, drawn_images
 
 from handler.client import Client, EndpointError, Refused, RetryPolicy, Unavailable
 from vea.serving.server import TorchServe
-from vea.serving.workplace import Workplace
 
 pytestmark = pytest.mark.integration
 
@@ -154,7 +153,7 @@ def test_an_image_on_which_the_handler_raises_is_given_up_with_the_servers_words
 
 
 def test_a_missing_model_or_version_is_named_at_once(server: TorchServe, client: Client) -> None:
-    keys = server.workplace.keys
+    keys = server.directory.keys
     with (
         Client(url_of(server), model="nobody", key_file=keys) as wrong,
         pytest.raises(EndpointError, match="Model not found: nobody"),
@@ -182,7 +181,7 @@ def test_a_bad_key_is_named_at_once_and_never_printed(
 def test_a_key_about_to_expire_is_renewed_before_it_is_sent(
     server: TorchServe, client: Client
 ) -> None:
-    keys = server.workplace.keys
+    keys = server.directory.keys
     before = json.loads(keys.read_text())
     soon = (datetime.now(UTC) + timedelta(seconds=30)).isoformat().replace("+00:00", "Z")
     before["inference"]["expiration time"] = soon
@@ -194,14 +193,11 @@ def test_a_key_about_to_expire_is_renewed_before_it_is_sent(
 
 
 def test_a_key_that_has_expired_is_replaced_if_it_can_be(
-    tmp_path: Path, tiny_archive: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_archive: Path
 ) -> None:
-    written = Workplace._properties
-    monkeypatch.setattr(
-        Workplace, "_properties", lambda *given: f"{written(*given)}token_expiration_min=0.05\n"
-    )
-    with TorchServe.running(tiny_archive, tmp_path / "state", workers=1) as server:
-        entry = json.loads(server.workplace.keys.read_text())["inference"]
+    soon = {"token_expiration_min": "0.05"}
+    with TorchServe.running(tiny_archive, tmp_path / "state", workers=1, properties=soon) as server:
+        entry = json.loads(server.directory.keys.read_text())["inference"]
         expires = datetime.fromisoformat(entry["expiration time"])
         while datetime.now(UTC) <= expires:
             time.sleep(0.1)
@@ -223,7 +219,7 @@ def test_keys_renewed_by_others_all_the_time_lose_no_request(
     def rotate() -> None:
         nonlocal rotations
         while not over.is_set():
-            master = json.loads(server.workplace.keys.read_text())["API"]["key"]
+            master = json.loads(server.directory.keys.read_text())["API"]["key"]
             status, _ = server.client.ask(
                 "GET",
                 "/token?type=inference",

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.shipped import ARCHIVE, REPOSITORY
-from vea.serving.workplace import Ports
+from vea.serving.ports import Ports
 
 pytestmark = pytest.mark.integration
 

@@ -65,7 +65,7 @@ def listed(tmp_path: Path) -> Path:
 
 
 def endpoint_of(server: TorchServe, **other: Any) -> EndpointSettings:
-    keys = server.workplace.keys
+    keys = server.directory.keys
     url = f"http://127.0.0.1:{server.ports.inference}"
     return EndpointSettings(url, "tiny", key_file=keys, **other)
 
@@ -89,7 +89,7 @@ def test_rows_are_those_of_the_archive_and_so_is_the_run(
     service = ("--endpoint", url, "--endpoint-model", "tiny", "--boxes")
     there = vea(
         *(listed, "--out", tmp_path / "there", *service),
-        *("--endpoint-key-file", server.workplace.keys),
+        *("--endpoint-key-file", server.directory.keys),
     )
     assert (here.exit_code, there.exit_code) == (0, 0), there.output
     ours, theirs = rows(tmp_path / "here"), rows(tmp_path / "there")

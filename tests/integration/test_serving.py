@@ -239,9 +239,9 @@ def test_an_expired_key_is_replaced_and_the_old_one_is_void(
     server: TorchServe, image: bytes
 ) -> None:
     old = server.client.token()
-    keys = json.loads(server.workplace.keys.read_text())
+    keys = json.loads(server.directory.keys.read_text())
     keys["inference"]["expiration time"] = "2020-01-01T00:00:00.123456789Z"
-    server.workplace.keys.write_text(json.dumps(keys))
+    server.directory.keys.write_text(json.dumps(keys))
     assert server.client.token() != old
     assert_still_answers(server, image)
     assert ask(server, image, {"Authorization": f"Bearer {old}"})[0] in REFUSED
@@ -291,7 +291,7 @@ def test_the_explanations_path_explains(server: TorchServe, image: bytes) -> Non
 
 def test_the_worker_runs_the_code_of_the_archive_not_of_the_checkout(server: TorchServe) -> None:
     told = server.client.describe()
-    assert told["code"]["folder"].startswith(str(server.workplace.scratch))
+    assert told["code"]["folder"].startswith(str(server.directory.scratch))
     assert told["card"]["model"]["name"] == server.model == "vea-lite"
 
 
@@ -342,7 +342,7 @@ def test_the_access_log_has_a_line_for_each_request_and_no_secrets(
     path = f"{server.client.path}?name=private-holiday.jpg&key={key}"
     status, _ = server.client.ask("POST", path, body=b"no image")
     assert status == 415
-    log = server.workplace.access_log
+    log = server.directory.access_log
     wait_until(lambda: f'"POST {server.client.path} HTTP/1.1" 415' in log.read_text())
     text = log.read_text()
     assert "private-holiday" not in text

@@ -27,8 +27,10 @@ from handler.predictor import Predictor
 from handler.values.errors import ArchiveError
 from handler.values.prediction import Prediction
 from vea.commands import serve
+from vea.serving.errors import ServingError
+from vea.serving.ports import Ports
 from vea.serving.server import TorchServe
-from vea.serving.workplace import STATE_VARIABLE, Ports, ServingError
+from vea.serving.server_directory import STATE_VARIABLE
 
 pytestmark = pytest.mark.integration
 

@@ -29,11 +29,12 @@ from handler.values.errors import ArchiveError
 from handler.values.prediction import Prediction
 from train.package import package
 from vea.main import build_app
+from vea.serving.errors import ServingError
 from vea.serving.history import History
+from vea.serving.ports import Ports
 from vea.serving.server import TorchServe
 from vea.serving.verification import digest_of
 from vea.serving.versions import Versions
-from vea.serving.workplace import Ports, ServingError
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +75,7 @@ def images() -> list[bytes]:
 
 
 def vea(server: TorchServe, *arguments: object) -> Result:
-    options = ["--state", str(server.workplace.state)]
+    options = ["--state", str(server.directory.state)]
     result = CliRunner().invoke(build_app(), ["models", *map(str, arguments), *options])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -96,7 +97,7 @@ def manage(server: TorchServe, method: str, path: str, **options: Any) -> tuple[
 
 
 def unpacked(server: TorchServe) -> list[str | None]:
-    folder = server.workplace.scratch / "models"
+    folder = server.directory.scratch / "models"
     return sorted(digest_of(path) or "none" for path in folder.iterdir())
 
 
@@ -182,7 +183,7 @@ def test_the_list_says_what_is_served_and_a_removed_version_leaves_nothing(
         assert digest[:12] in shown
     assert "vea models rollback" in promoted
     assert json.loads(vea(server, "show", "2.0", "--json").stdout)["digest"] == digests["2.0"]
-    attached = TorchServe.attach(server.workplace.state)
+    attached = TorchServe.attach(server.directory.state)
     assert attached is not None
     assert attached.version == "2.0"
 
@@ -193,7 +194,7 @@ def test_the_list_says_what_is_served_and_a_removed_version_leaves_nothing(
     vea(server, "rollback")
     vea(server, "remove", "2.0")
     assert set(listed(server)) == {"1.0"}
-    assert [file.name for file in server.workplace.models.iterdir()] == ["tiny-1.0.mar"]
+    assert [file.name for file in server.directory.models.iterdir()] == ["tiny-1.0.mar"]
     assert unpacked(server) == [digests["1.0"]]
     with pytest.raises(ServingError, match="nothing to roll back to"):
         vea(server, "rollback")
@@ -222,7 +223,7 @@ def test_what_is_not_the_wanted_archive_never_reaches_torchserve(
         with pytest.raises(error, match=said):
             vea(server, "promote", archive, *options)
     assert set(listed(server)) == {"1.0"}
-    assert len(list(server.workplace.models.iterdir())) == 1
+    assert len(list(server.directory.models.iterdir())) == 1
 
 
 def unzip(archive: Path, folder: Path) -> Path:
@@ -262,7 +263,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_version_that_fails_its_rehearsal_is_taken_away_and_the_old_one_answers_on(
+def test_a_version_that_fails_its_smoke_test_is_removed_and_the_old_one_answers_on(
     server: TorchServe, store: Path, images: list[bytes], tmp_path: Path, kind: str
 ) -> None:
     code, said = BROKEN[kind]
@@ -276,7 +277,7 @@ def test_a_version_that_fails_its_rehearsal_is_taken_away_and_the_old_one_answer
         vea(server, "promote", broken)
     assert set(answers) == {(200, "1.0")}
     assert set(listed(server)) == {"1.0"}
-    assert len(list(server.workplace.models.iterdir())) == 1
+    assert len(list(server.directory.models.iterdir())) == 1
     assert unpacked(server) == [digest_of(store / "tiny-1.0.mar")]
 
 
@@ -294,7 +295,7 @@ def die(*args, **options):
 if when == "copied":
     Management.register = die
 elif when == "loaded":
-    versions.rehearse = die
+    versions.smoke_test = die
 elif when == "switched":
     History.record = die
 versions.Versions(TorchServe.attach(Path(state))).promote(Path(archive))
@@ -305,7 +306,7 @@ versions.Versions(TorchServe.attach(Path(state))).promote(Path(archive))
 def test_after_a_kill_in_the_middle_the_same_command_goes_on(
     server: TorchServe, store: Path, images: list[bytes], when: str
 ) -> None:
-    state = server.workplace.state
+    state = server.directory.state
     killed = subprocess.run(
         [sys.executable, "-c", PROMOTE, str(state), str(store / "tiny-2.0.mar"), when],
         check=False,
@@ -351,7 +352,7 @@ def test_only_one_command_at_a_time_changes_versions(server: TorchServe, store: 
 
 
 def test_nothing_is_registered_without_the_management_key(server: TorchServe, store: Path) -> None:
-    shutil.copy(store / "tiny-2.0.mar", server.workplace.models / "planted.mar")
+    shutil.copy(store / "tiny-2.0.mar", server.directory.models / "planted.mar")
     try:
         inference = server.client.token("inference")
         for key in ("", "Bearer wrong", f"Bearer {inference}"):
@@ -365,13 +366,13 @@ def test_nothing_is_registered_without_the_management_key(server: TorchServe, st
                 assert status in REFUSED, (method, path, key)
         assert set(listed(server)) == {"1.0"}
     finally:
-        (server.workplace.models / "planted.mar").unlink()
+        (server.directory.models / "planted.mar").unlink()
 
 
 def test_archives_elsewhere_cannot_be_registered_even_with_the_key(
     server: TorchServe, store: Path
 ) -> None:
-    models = server.workplace.models
+    models = server.directory.models
     planted = models.parent / "planted.mar"
     shutil.copy(store / "tiny-2.0.mar", planted)
     try:

@@ -26,7 +26,7 @@ def server(tiny_server: TorchServe) -> TorchServe:
 
 @pytest.fixture(scope="module")
 def base(server: TorchServe) -> Iterator[str]:
-    with gateway(server.workplace.state) as address:
+    with gateway(server.directory.state) as address:
         yield address
 
 
@@ -36,7 +36,7 @@ def image() -> bytes:
 
 
 def secrets_of(server: TorchServe) -> list[str]:
-    keys = json.loads(server.workplace.keys.read_text())
+    keys = json.loads(server.directory.keys.read_text())
     return [entry["key"] for entry in keys.values()]
 
 
@@ -190,7 +190,7 @@ def test_with_keys_predictions_want_one_of_them(
 ) -> None:
     key, line = new_key("phone")
     (tmp_path / "keys").write_text(line + "\n")
-    with gateway(server.workplace.state, keys=KeyRing(tmp_path / "keys")) as guarded:
+    with gateway(server.directory.state, keys=KeyRing(tmp_path / "keys")) as guarded:
         for path in ("/predictions/tiny", "/explanations/tiny/0.1"):
             assert send(guarded, "POST", path, image, RAW)[0] == 401
             wrong = {**RAW, "Authorization": f"Bearer {secrets_of(server)[0]}"}

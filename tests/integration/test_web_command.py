@@ -49,7 +49,7 @@ def end(process: subprocess.Popen[str], number: int) -> str:
 
 
 def test_it_uses_the_server_that_runs_and_leaves_it_running(tiny_server: TorchServe) -> None:
-    process, address = start("--state", str(tiny_server.workplace.state))
+    process, address = start("--state", str(tiny_server.directory.state))
     try:
         status, answer, _ = send(address, "POST", "/predictions/tiny", drawn_images(1)[0], RAW)
         assert (status, answer["model"]["name"]) == (200, "tiny")

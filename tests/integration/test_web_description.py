@@ -37,7 +37,7 @@ def test_schemathesis_finds_nothing_that_the_description_does_not_say(
     tiny_server: TorchServe, tmp_path: Path
 ) -> None:
     (tmp_path / "schemathesis.toml").write_text(_SETTINGS)
-    with gateway(tiny_server.workplace.state) as base:
+    with gateway(tiny_server.directory.state) as base:
         command = [
             *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", "schemathesis.toml", "run", f"{base}/openapi.json"),
@@ -92,7 +92,7 @@ def test_every_route_is_described_and_nothing_else_is(keyed: bool, tmp_path: Pat
 
 
 def test_files_that_are_described_exist_and_no_others(tiny_server: TorchServe) -> None:
-    with gateway(tiny_server.workplace.state) as base:
+    with gateway(tiny_server.directory.state) as base:
         _, description, _ = send(base, "GET", "/openapi.json")
         for path in ("/assets/{file}", "/samples/{file}"):
             (parameter,) = description["paths"][path]["parameters"]

@@ -48,7 +48,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def base(tiny_server: TorchServe) -> Iterator[str]:
-    with gateway(tiny_server.workplace.state) as address:
+    with gateway(tiny_server.directory.state) as address:
         yield address
 
 
@@ -300,7 +300,7 @@ def test_no_key_of_torchserve_reaches_the_browser(visit: Visit, tiny_server: Tor
     visit.answered()
     upload(visit, b"broken")
     visit.page.wait_for_selector("[role=alert]:not(:empty)")
-    keys = json.loads(tiny_server.workplace.keys.read_text())
+    keys = json.loads(tiny_server.directory.keys.read_text())
     seen = [visit.page.content()]
     for response in visit.received:
         seen.append(repr(response.headers))
@@ -316,7 +316,7 @@ def test_a_gateway_with_keys_asks_for_one_and_goes_on(
 ) -> None:
     key, line = new_key("guest")
     (tmp_path / "keys").write_text(line)
-    with gateway(tiny_server.workplace.state, keys=KeyRing(tmp_path / "keys")) as guarded:
+    with gateway(tiny_server.directory.state, keys=KeyRing(tmp_path / "keys")) as guarded:
         context = browser.new_context()
         page = context.new_page()
         page.goto(guarded + "/")

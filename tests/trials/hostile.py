@@ -161,7 +161,7 @@ def main() -> None:
         problems = verdict(before, after, outcome)
         if still != 200:
             problems.append(f"a good photo then got {still}")
-        log = server.workplace.log.stat().st_size
+        log = server.directory.log.stat().st_size
     report: dict[str, Any] = {
         "requests": len(requests),
         "statuses": dict(sorted(outcome.statuses.items())),

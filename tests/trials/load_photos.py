@@ -11,7 +11,7 @@ from PIL import Image
 
 from handler.predictor import Predictor
 from handler.values.prediction import Prediction
-from vea.serving.rehearsal import bundled_photos
+from vea.serving.smoke_test import bundled_photos
 
 SAME = 1e-4
 _BROKEN = "broken.jpg"

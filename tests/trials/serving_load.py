@@ -182,7 +182,7 @@ class Traffic:
         return Client(
             f"http://127.0.0.1:{self.server.ports.inference}",
             model=self.server.model,
-            key_file=self.server.workplace.keys,
+            key_file=self.server.directory.keys,
         )
 
 

@@ -17,7 +17,7 @@ from handler.values.errors import ArchiveError, VeaError
 from handler.values.prediction import Prediction, Refusal
 from train.package import package
 from vea.main import build_app
-from vea.serving.rehearsal import bundled_photos
+from vea.serving.smoke_test import bundled_photos
 
 
 def vea(*arguments: object) -> Result:

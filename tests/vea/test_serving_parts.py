@@ -11,9 +11,11 @@ import pytest
 
 from tests.shipped import ARCHIVE
 from vea.serving.capacity import Capacity
+from vea.serving.errors import ServingError
 from vea.serving.java import JavaMissing, find_java_home
 from vea.serving.log import ServerLog
-from vea.serving.workplace import Ports, ServingError, Workplace
+from vea.serving.ports import Ports
+from vea.serving.server_directory import ServerDirectory
 
 
 def fake_java(folder: Path, version: str) -> Path:
@@ -79,21 +81,30 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     archive = tmp_path / "a.mar"
     archive.write_bytes(b"")
     with pytest.raises(ServingError, match="holds other files"):
-        Workplace.at(tmp_path).prepare(archive, "a", Ports.choose())
+        ServerDirectory.at(tmp_path).prepare(archive, "a", Ports.choose())
     assert precious.is_dir()
+
+
+def test_a_later_write_into_the_archive_does_not_change_what_is_served(tmp_path: Path) -> None:
+    archive = tmp_path / "a.mar"
+    archive.write_bytes(b"first")
+    directory = ServerDirectory.at(tmp_path / "state").prepare(archive, "a", Ports.choose())
+    with archive.open("r+b") as file:  # in place, as a copy over the file does
+        file.write(b"other")
+    assert (directory.models / "a.mar").read_bytes() == b"first"
 
 
 def test_a_path_too_long_for_a_socket_moves_the_sockets_elsewhere(tmp_path: Path) -> None:
     archive = tmp_path / "a.mar"
     archive.write_bytes(b"archive")
-    workplace = Workplace.at(tmp_path / ("long" * 25)).prepare(archive, "a", Ports.choose())
+    directory = ServerDirectory.at(tmp_path / ("long" * 25)).prepare(archive, "a", Ports.choose())
     try:
-        assert len(str(workplace.scratch)) < 80
-        assert workplace.scratch.is_dir()
-        assert (workplace.models / "a.mar").read_bytes() == b"archive"
+        assert len(str(directory.scratch)) < 80
+        assert directory.scratch.is_dir()
+        assert (directory.models / "a.mar").read_bytes() == b"archive"
     finally:
-        workplace.clear()
-    assert not workplace.scratch.exists()
+        directory.clear()
+    assert not directory.scratch.exists()
 
 
 def test_the_checkout_leaves_the_workers_path_and_other_folders_stay(
@@ -103,7 +114,7 @@ def test_the_checkout_leaves_the_workers_path_and_other_folders_stay(
     (checkout / "handler").mkdir(parents=True)
     other.mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(checkout), "", ".", str(other)]))
-    environment = Workplace.at(tmp_path / "state").environment(tmp_path)
+    environment = ServerDirectory.at(tmp_path / "state").environment(tmp_path)
     assert environment["PYTHONPATH"] == str(other)
 
 
@@ -152,13 +163,15 @@ def test_the_store_has_the_settings_that_the_command_writes(tmp_path: Path) -> N
     archive = tmp_path / ARCHIVE.name
     archive.write_bytes(b"")
     ports = Ports(8080, 8081, 8082, 7070, 7071)
-    workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports, workers=3)
+    directory = ServerDirectory.at(tmp_path / "state").prepare(
+        archive, "vea-lite", ports, workers=3
+    )
     stored = Path(__file__).resolve().parents[2] / "model_store" / "config.properties"
     theirs, ours = (
         dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-        for path in (stored, workplace.settings)
+        for path in (stored, directory.settings)
     )
-    assert ours.pop("allowed_urls") == f"file://{workplace.models}/[A-Za-z0-9._-]+[.]mar"
+    assert ours.pop("allowed_urls") == f"file://{directory.models}/[A-Za-z0-9._-]+[.]mar"
     assert theirs.pop("allowed_urls") == "file:///nowhere"
     assert ours.pop("default_workers_per_model") == "3"  # the machine's affair
     # `vea models` adds versions to a server that `vea serve` started, and to no other.
@@ -202,8 +215,10 @@ def test_the_front_end_has_room_for_its_queue_where_there_is_memory(
     archive = tmp_path / ARCHIVE.name
     archive.write_bytes(b"")
     ports = Ports(8080, 8081, 8082, 7070, 7071)
-    workplace = Workplace.at(tmp_path / "state").prepare(archive, "vea-lite", ports, heap=found)
-    assert f"-Xmx{heap}m" in workplace.settings.read_text()
+    directory = ServerDirectory.at(tmp_path / "state").prepare(
+        archive, "vea-lite", ports, heap=found
+    )
+    assert f"-Xmx{heap}m" in directory.settings.read_text()
 
 
 def test_in_a_container_its_own_limits_count(tmp_path: Path) -> None:

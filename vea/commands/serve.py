@@ -62,9 +62,9 @@ def serve(
     It listens on 127.0.0.1 only and answers only requests that carry its key. Without --detach it
     runs until Ctrl-C.
     """
+    from vea.serving.ports import Ports
     from vea.serving.server import TorchServe
     from vea.serving.verification import verify
-    from vea.serving.workplace import Ports
     from vea.store import newest_archive
 
     folder = (state or default_state()).expanduser().resolve()
@@ -97,14 +97,15 @@ def serve(
 def _promoted(folder: Path) -> Path | None:
     """What this server is to go on with; None if nobody ever promoted anything on it."""
     from handler.values.errors import ArchiveError
+    from vea.serving.errors import ServingError
     from vea.serving.history import History
+    from vea.serving.server_directory import ServerDirectory
     from vea.serving.verification import verify
-    from vea.serving.workplace import ServingError, Workplace
 
     event = History(folder).promoted()
     if event is None:
         return None
-    kept = Workplace.at(folder).models / event.file
+    kept = ServerDirectory.at(folder).models / event.file
     try:
         verify(kept, digest=event.digest)
     except ArchiveError as error:
@@ -124,8 +125,8 @@ def default_state() -> Path:
 
 def running_server(folder: Path) -> TorchServe:
     """The server in a state folder. Raises: ServingError: there is none."""
+    from vea.serving.errors import ServingError
     from vea.serving.server import TorchServe
-    from vea.serving.workplace import ServingError
 
     server = TorchServe.attach(folder)
     if server is None:
@@ -145,7 +146,7 @@ def _stop(folder: Path) -> None:
 
 
 def _explanation(server: TorchServe, option: str, *, detach: bool) -> str:
-    ports, place = server.ports, server.workplace
+    ports, place = server.ports, server.directory
     call = f"curl -H 'Authorization: Bearer {server.client.token()}'"
     end = f"vea serve --stop{option}" if detach else f"Ctrl-C, or vea serve --stop{option}"
     return f"""\
@@ -167,12 +168,12 @@ def _watch(server: TorchServe) -> None:
     Raises:
         ServingError: it died; not if `vea serve --stop` ended it.
     """
-    from vea.serving.workplace import ServingError
+    from vea.serving.errors import ServingError
 
     while server.processes():
         time.sleep(1.0)
-    if server.workplace.record.exists():
-        raise ServingError(f"TorchServe ended by itself; {server.workplace.log} says why")
+    if server.directory.record.exists():
+        raise ServingError(f"TorchServe ended by itself; {server.directory.log} says why")
 
 
 @contextmanager

@@ -50,12 +50,18 @@ def web(
         str | None,
         typer.Option(metavar="NAME", help="Print a new API key and its line, and end."),
     ] = None,
-    most_waiting: Annotated[
-        int, typer.Option(min=1, help="Requests that wait for a model at a time; more get 503.")
+    max_waiting: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Maximum number of requests that wait for a model; further ones get 503."
+        ),
     ] = 64,
     seconds: Annotated[
-        float, typer.Option(min=1.0, help="Until a model must have answered.")
+        float, typer.Option(min=1.0, help="Timeout of a model's answer, in seconds.")
     ] = 60.0,
+    old_max_waiting: Annotated[
+        int | None, typer.Option("--most-waiting", min=1, hidden=True)
+    ] = None,  # the name of --max-waiting in earlier versions
 ) -> None:
     """Serve a page to try a model, and predictions without TorchServe's keys.
 
@@ -84,7 +90,7 @@ def web(
     with signals_as_interrupt():
         try:
             with _torchserve(folder, archive):
-                _run(folder, keys, host, port, most_waiting, seconds)
+                _run(folder, keys, host, port, old_max_waiting or max_waiting, seconds)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
 
@@ -100,8 +106,8 @@ def _is_loopback(host: str) -> bool:
 
 @contextmanager
 def _torchserve(folder: Path, archive: Path | None) -> Iterator[TorchServe]:
+    from vea.serving.errors import ServingError
     from vea.serving.server import TorchServe
-    from vea.serving.workplace import ServingError
     from vea.store import newest_archive
 
     running = TorchServe.attach(folder)
@@ -133,7 +139,7 @@ def _ending_with(server: TorchServe) -> Iterator[None]:
     Raises:
         ServingError: that happened.
     """
-    from vea.serving.workplace import ServingError
+    from vea.serving.errors import ServingError
 
     over, gone = threading.Event(), threading.Event()
 
@@ -150,7 +156,7 @@ def _ending_with(server: TorchServe) -> Iterator[None]:
     except KeyboardInterrupt:
         if gone.is_set():
             raise ServingError(
-                f"TorchServe ended by itself; {server.workplace.log} says why"
+                f"TorchServe ended by itself; {server.directory.log} says why"
             ) from None
         raise
     finally:
@@ -158,16 +164,16 @@ def _ending_with(server: TorchServe) -> Iterator[None]:
 
 
 def _run(
-    folder: Path, keys: KeyRing | None, host: str, port: int, most_waiting: int, seconds: float
+    folder: Path, keys: KeyRing | None, host: str, port: int, max_waiting: int, seconds: float
 ) -> None:
+    from vea.serving.errors import ServingError
     from vea.serving.server import TorchServe
-    from vea.serving.workplace import ServingError
     from vea.web.application import Limits, build
     from vea.web.server import listen, serve
     from vea.web.upstream import TorchServeUpstream
 
-    limits = Limits(body=_body_limit(folder), asking=most_waiting, answer=seconds)
-    upstream = TorchServeUpstream(lambda: TorchServe.attach(folder), most=most_waiting)
+    limits = Limits(body=_body_limit(folder), asking=max_waiting, answer=seconds)
+    upstream = TorchServeUpstream(lambda: TorchServe.attach(folder), max_connections=max_waiting)
     app = build(upstream, keys=keys, limits=limits)
     try:
         listener = listen(host, port)
@@ -184,10 +190,10 @@ def _run(
 
 def _body_limit(folder: Path) -> int:
     """What the running TorchServe takes; more would only be refused later."""
-    from vea.serving.workplace import Workplace
+    from vea.serving.server_directory import ServerDirectory
     from vea.web.application import Limits
 
-    for line in Workplace.at(folder).settings.read_text().splitlines():
+    for line in ServerDirectory.at(folder).settings.read_text().splitlines():
         name, _, value = line.partition("=")
         if name == "max_request_size":
             return int(value)

@@ -20,7 +20,8 @@ from handler.client.errors import EndpointError
 from handler.client.flow import Request, send
 from handler.client.keys import KeyFile, Purpose
 from handler.client.sync import run_sync
-from vea.serving.workplace import HOST, Ports, ServingError
+from vea.serving.errors import ServingError
+from vea.serving.ports import HOST, Ports
 
 
 class Client:

@@ -1,6 +1,6 @@
 """TorchServe's management API for one model: which versions there are, and changing that.
 
-Only archives that lie in the server's own models folder can be named; see `vea.serving.workplace`.
+Only archives in the server's own model store can be named; see `vea.serving.torchserve_settings`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from vea.serving.client import Client
-from vea.serving.workplace import ServingError
+from vea.serving.errors import ServingError
 
 _POLL = 0.2  # seconds
 _LOADING = 300.0  # seconds that a version may take to load

@@ -11,16 +11,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from handler.atomic_files import atomic_write
+from vea.serving.errors import ServingError
+from vea.serving.server_directory import ServerDirectory
 from vea.serving.verification import VerifiedArchive, digest_of, verify
-from vea.serving.workplace import ServingError, Workplace
 
 
 class ModelFiles:
     """What lies in a server's models folder and in its scratch folder."""
 
-    def __init__(self, workplace: Workplace) -> None:
-        self.folder = workplace.models
-        self.unpacked = workplace.scratch / "models"
+    def __init__(self, directory: ServerDirectory) -> None:
+        self.folder = directory.models
+        self.unpacked = directory.scratch / "models"
 
     def keep(self, archive: VerifiedArchive) -> VerifiedArchive:
         """Copy an archive into the folder, and verify the copy.

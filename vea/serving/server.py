@@ -10,14 +10,13 @@ program can find and stop it later, and so that nothing of it outlives a stop.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -28,45 +27,48 @@ from handler.atomic_files import atomic_write
 from handler.values.probe_image import probe_image
 from vea.serving.capacity import Capacity
 from vea.serving.client import Client
+from vea.serving.errors import ServingError
 from vea.serving.history import History
 from vea.serving.java import find_java_home
 from vea.serving.log import ServerLog
-from vea.serving.workplace import STATE_VARIABLE, Ports, ServingError, Workplace
+from vea.serving.ports import Ports
+from vea.serving.processes import ServerProcesses, launch
+from vea.serving.server_directory import ServerDirectory
 
 _POLL = 0.2  # seconds
-_GRACE = 15.0  # seconds that a server may take to end by itself
 
 
 class TorchServe:
-    """A server that runs, whoever started it.
+    """A running server, whoever started it.
 
     Made by `start`, `running` or `attach`.
 
     Attributes:
-        model: the name it serves the archive under.
-        version: of the archive.
-        ports: where it listens, on 127.0.0.1 only.
-        workplace: its folder.
-        client: for other questions than `predict`.
+        model: Name under which the archive is served.
+        version: Version of the archive.
+        ports: Ports on 127.0.0.1.
+        directory: Folder of the server.
+        pid: Process ID of the front end.
+        client: Client for requests other than `predict`.
     """
 
     def __init__(
         self,
         *,
-        workplace: Workplace,
+        directory: ServerDirectory,
         ports: Ports,
         model: str,
         version: str,
         pid: int,
         process: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        self.workplace = workplace
+        self.directory = directory
         self.ports = ports
         self.model = model
         self.version = version
         self.pid = pid
-        self.client = Client(keys=workplace.keys, ports=ports, model=model)
-        self._process = process
+        self.client = Client(keys=directory.keys, ports=ports, model=model)
+        self._processes = ServerProcesses(directory, pid, process)
 
     @classmethod
     def start(
@@ -77,20 +79,23 @@ class TorchServe:
         ports: Ports | None = None,
         workers: int | None = None,
         timeout: float = 180.0,
+        properties: Mapping[str, str] = MappingProxyType({}),
     ) -> TorchServe:
         """Start a server and wait until its model has answered.
 
         Args:
-            archive: the ``.mar``; it stays where it is.
-            state: folder of the server, made if there is none.
-            ports: free ones by default.
-            workers: what suits the machine by default, or what the archive itself asks for.
-            timeout: seconds until the first answer.
+            archive: Path of the ``.mar``; the server works on a copy.
+            state: Folder of the server, created if it does not exist.
+            ports: Ports to listen on; free ports by default.
+            workers: Number of workers; by default ``minWorkers`` of the archive, or what suits the
+                machine.
+            timeout: Seconds until the first answer.
+            properties: Additional entries of TorchServe's ``config.properties``.
 
         Raises:
             ArchiveError: ``archive`` is no archive.
-            JavaMissing: there is no Java.
-            ServingError: a server already runs in ``state``, or this one does not come up.
+            JavaMissing: There is no Java.
+            ServingError: A server already runs in ``state``, or this one does not start.
         """
         if archive.is_dir():
             raise ServingError(
@@ -103,18 +108,19 @@ class TorchServe:
         history, source = History(state), archive.resolve()
         capacity = Capacity.of_this_machine()
         chosen = workers or capacity.workers()
-        workplace = Workplace.at(state).prepare(
+        directory = ServerDirectory.at(state).prepare(
             source,
             config.name,
             ports,
             workers=chosen,
             heap=capacity.heap(),
             keep=history.files(),
+            properties=properties,
         )
-        environment = workplace.environment(java_home, threads=capacity.threads(chosen))
-        process = _launch(workplace, environment)
+        environment = directory.environment(java_home, threads=capacity.threads(chosen))
+        process = launch(directory, environment)
         server = cls(
-            workplace=workplace,
+            directory=directory,
             ports=ports,
             model=config.name,
             version=config.version,
@@ -149,10 +155,16 @@ class TorchServe:
         port: int | None = None,
         workers: int | None = None,
         timeout: float = 180.0,
+        properties: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[TorchServe]:
         """A server for the length of a ``with`` block; arguments as for `start`."""
         server = cls.start(
-            archive, state, ports=Ports.choose(port), workers=workers, timeout=timeout
+            archive,
+            state,
+            ports=Ports.choose(port),
+            workers=workers,
+            timeout=timeout,
+            properties=properties,
         )
         try:
             yield server
@@ -162,11 +174,11 @@ class TorchServe:
     @classmethod
     def attach(cls, state: Path) -> TorchServe | None:
         """The server that runs in ``state``, if there is one."""
-        workplace = Workplace.at(state)
+        directory = ServerDirectory.at(state)
         try:
-            record = json.loads(workplace.record.read_text())
+            record = json.loads(directory.record.read_text())
             server = cls(
-                workplace=Workplace(workplace.state, Path(record["scratch"])),
+                directory=ServerDirectory(directory.state, Path(record["scratch"])),
                 ports=Ports(**record["ports"]),
                 model=record["model"],
                 version=record["version"],
@@ -182,7 +194,7 @@ class TorchServe:
         other = cls.attach(state)
         if other is not None:
             raise ServingError(
-                f"a server for {other.model} already runs in {other.workplace.state}; "
+                f"a server for {other.model} already runs in {other.directory.state}; "
                 "stop it with `vea serve --stop` or choose another --state"
             )
 
@@ -199,42 +211,17 @@ class TorchServe:
 
     def processes(self) -> list[psutil.Process]:
         """Every live process of this server: front end and workers."""
-        if self._process is not None:
-            self._process.poll()  # else a dead child would stay as a zombie
-        return [process for process in psutil.process_iter() if self._owns(process)]
+        return self._processes.alive()
 
     def stop(self) -> None:
-        """End every process of the server and tidy its folder; the log stays."""
-        deadline = time.monotonic() + _GRACE
-        asked: set[int] = set()
-        while members := self.processes():
-            for process in members:
-                try:
-                    if time.monotonic() > deadline:
-                        process.kill()
-                    elif process.pid not in asked:
-                        process.terminate()
-                except psutil.NoSuchProcess:
-                    continue
-                asked.add(process.pid)
-            time.sleep(_POLL)
-        self.workplace.clear()
+        """End every process of the server and clear its folder; the log stays."""
+        self._processes.end()
+        self.directory.clear()
 
     def record_version(self, version: str) -> None:
         """Remember, for those who attach later, which version is the default now."""
         self.version = version
         self._write_record()
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            # The variable tells ours from a stranger's that was given the same number later.
-            return (
-                os.getpgid(process.pid) == self.pid
-                and process.status() != psutil.STATUS_ZOMBIE
-                and process.environ().get(STATE_VARIABLE) == str(self.workplace.state)
-            )
-        except (psutil.Error, OSError):
-            return False
 
     def _write_record(self) -> None:
         record = {
@@ -242,17 +229,17 @@ class TorchServe:
             "ports": asdict(self.ports),
             "model": self.model,
             "version": self.version,
-            "scratch": str(self.workplace.scratch),
+            "scratch": str(self.directory.scratch),
         }
-        with atomic_write(self.workplace.record) as partial:
+        with atomic_write(self.directory.record) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n")
 
     def _wait_until_it_answers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        log = ServerLog(self.workplace.log)
+        log = ServerLog(self.directory.log)
         image = probe_image()
         while time.monotonic() < deadline:
-            if self._has_ended():
+            if self._processes.have_ended():
                 raise self._failure("TorchServe ended before it answered")
             if log.is_crash_loop():
                 raise self._failure(f"the model {self.model} cannot be loaded")
@@ -281,35 +268,8 @@ class TorchServe:
         if status != 200:
             raise self._failure(f"the server did not start {workers} workers ({answer})")
 
-    def _has_ended(self) -> bool:
-        # A child tells for certain; the process list may miss one that is just being started.
-        if self._process is not None:
-            return self._process.poll() is not None
-        return not self.processes()
-
     def _failure(self, what: str) -> ServingError:
-        log = self.workplace.log
+        log = self.directory.log
         if not log.exists() or not log.stat().st_size:  # Java did not come that far
-            log = self.workplace.console
+            log = self.directory.console
         return ServingError(f"{what}; the end of {log}:\n{ServerLog(log).reason()}")
-
-
-def _launch(workplace: Workplace, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [
-        *(sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"),
-        *("--ts-config", str(workplace.settings)),
-        *("--model-store", str(workplace.models)),
-        *("--log-config", str(workplace.log_settings)),
-    ]
-    for log in (workplace.log, workplace.access_log):  # of an earlier server
-        log.unlink(missing_ok=True)
-    with workplace.console.open("wb") as console:
-        return subprocess.Popen(
-            command,
-            cwd=workplace.state,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )

@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 
 from handler.values.errors import VeaError
+from vea.serving.errors import ServingError
 from vea.serving.history import Action, Event, History
 from vea.serving.management import Management, Served
 from vea.serving.model_files import ModelFiles
-from vea.serving.rehearsal import rehearse
 from vea.serving.server import TorchServe
+from vea.serving.smoke_test import smoke_test
 from vea.serving.verification import VerifiedArchive, verify
-from vea.serving.workplace import ServingError
 
 _DRAINING = 60.0  # seconds that requests under way may take
 _IDLE = 0.3  # seconds without work after which a worker counts as idle
@@ -57,8 +57,8 @@ class Versions:
     def __init__(self, server: TorchServe, on_step: OnStep = lambda step: None) -> None:
         self.server = server
         self.management = Management(server.client, server.model)
-        self.files = ModelFiles(server.workplace)
-        self.history = History(server.workplace.state)
+        self.files = ModelFiles(server.directory)
+        self.history = History(server.directory.state)
         self._say = on_step
 
     def served(self) -> list[Version]:
@@ -148,7 +148,7 @@ class Versions:
             )
 
     def _bring_forward(self, archive: VerifiedArchive, action: Action, *, source: Path) -> None:
-        """Load, rehearse, switch, remember; or leave everything as it was."""
+        """Load, test, switch, record; or leave everything as it was."""
         version = archive.config.version
         before = self._default()
         if before.version == version:
@@ -165,7 +165,7 @@ class Versions:
                 self.management.register(file, workers=workers)
             self.management.wait_until_ready(version)
             self._say(f"asking version {version} about the bundled photos")
-            rehearse(self.management, version, archive.digest)
+            smoke_test(self.management, version, archive.digest)
             self._say(f"making version {version} the default")
             switched = True
             self.management.set_default(version)
@@ -241,12 +241,12 @@ class Versions:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One change at a time; the lock goes with the process that holds it."""
-        with (self.server.workplace.state / "versions.lock").open("w") as lock:
+        with (self.server.directory.state / "versions.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ServingError(
-                    f"another command is changing the versions in {self.server.workplace.state}; "
+                    f"another command is changing the versions in {self.server.directory.state}; "
                     "wait until it has ended"
                 ) from None
             yield

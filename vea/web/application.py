@@ -23,9 +23,9 @@ from vea.web.bodies import Memory, read_body, to_torchserve
 from vea.web.catalogue import Catalogue
 from vea.web.description import NAME, describe
 from vea.web.errors import GatewayError, busy, json_response
+from vea.web.gateway_metrics import GatewayMetrics
 from vea.web.keys import KeyRing
-from vea.web.measures import Measures
-from vea.web.security import Guard
+from vea.web.security import AccessControlMiddleware
 from vea.web.upstream import Upstream
 
 _NAME = re.compile(NAME)
@@ -63,8 +63,8 @@ def build(
         limits: what requests may cost.
     """
     limits = limits or Limits()
-    measures = Measures()
-    gateway = _Gateway(upstream, limits, measures, keyed=keys is not None)
+    metrics = GatewayMetrics()
+    gateway = _Gateway(upstream, limits, metrics, keyed=keys is not None)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -75,7 +75,7 @@ def build(
 
     return Starlette(
         routes=gateway.routes(),
-        middleware=[Middleware(Guard, keys=keys, measures=measures)],
+        middleware=[Middleware(AccessControlMiddleware, keys=keys, metrics=metrics)],
         exception_handlers={
             GatewayError: _refuse,
             HTTPException: _refuse_route,
@@ -86,11 +86,11 @@ def build(
 
 class _Gateway:
     def __init__(
-        self, upstream: Upstream, limits: Limits, measures: Measures, *, keyed: bool
+        self, upstream: Upstream, limits: Limits, metrics: GatewayMetrics, *, keyed: bool
     ) -> None:
         self._upstream = upstream
         self._limits = limits
-        self._measures = measures
+        self._counts = metrics
         self._catalogue = Catalogue(upstream)
         self._assets = Assets.load()
         self._memory = Memory(limits.memory)
@@ -138,7 +138,7 @@ class _Gateway:
         return json_response({"models": await self._catalogue.models()})
 
     async def _metrics(self, _: Request) -> Response:
-        return Response(self._measures.text(), media_type="text/plain; version=0.0.4")
+        return Response(self._counts.text(), media_type="text/plain; version=0.0.4")
 
     async def _openapi(self, _: Request) -> Response:
         return Response(self._description, media_type="application/json")
@@ -158,13 +158,13 @@ class _Gateway:
             raise GatewayError(404, "there is no such model, or no such version of it; see /models")
         limits = self._limits
         with self._memory.share() as share:
-            content = await read_body(request, share, most=limits.body, seconds=limits.upload)
+            content = await read_body(request, share, max_bytes=limits.body, seconds=limits.upload)
             body = await to_torchserve(content, request.headers.get("content-type"))
             if self._asking >= limits.asking:
                 raise busy(f"{self._asking} requests wait for a model already; try again")
             self._asking += 1
             try:
-                with self._measures.asking.track_inprogress():
+                with self._counts.asking.track_inprogress():
                     answer = await self._upstream.predict(
                         "/".join(["", what, *names]), body, explain=explain, seconds=limits.answer
                     )

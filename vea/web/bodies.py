@@ -35,14 +35,14 @@ class Body:
 
 
 class Memory:
-    """How many bytes all requests together may hold.
+    """Limit on the bytes that all requests together hold.
 
     Args:
-        most: of them.
+        max_bytes: The limit.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.held = 0
 
     @contextmanager
@@ -69,30 +69,30 @@ class Share:
         Raises:
             GatewayError: 503, there is no room now.
         """
-        if self._memory.held + count > self._memory.most:
+        if self._memory.held + count > self._memory.max_bytes:
             raise busy("too many large requests at once; try again in a moment")
         self._memory.held += count
         self.held += count
 
 
-async def read_body(request: Request, share: Share, *, most: int, seconds: float) -> bytes:
-    """The body, of at most ``most`` bytes, sent within ``seconds``.
+async def read_body(request: Request, share: Share, *, max_bytes: int, seconds: float) -> bytes:
+    """The body, of at most ``max_bytes`` bytes, sent within ``seconds``.
 
     Raises:
         GatewayError: 408 too slow, 413 too large, 503 no room.
     """
     # What is left of a refused body is read and forgotten, for as long as a head may take: a client
     # that is still sending would not see the answer of a connection that is closed under it.
-    too_large = GatewayError(413, f"the body is larger than {most} bytes, which is the most")
+    too_large = GatewayError(413, f"the body is larger than {max_bytes} bytes, the limit")
     announced = request.headers.get("content-length", "")
     # h11 has refused what is no number; a long one must not become a large int.
-    if len(announced) > 18 or int(announced or 0) > most:
+    if len(announced) > 18 or int(announced or 0) > max_bytes:
         raise too_large
     content = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
-                if len(content) + len(chunk) > most:
+                if len(content) + len(chunk) > max_bytes:
                     raise too_large
                 share.take(len(chunk))
                 content += chunk

@@ -23,8 +23,13 @@ _SUMMARY = ("summary", "intended_use")
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
-    """A value that is made anew when it is older than ``seconds``; one maker at a time."""
+class TTLCache(Generic[T]):
+    """Caches one value for a time to live; concurrent callers wait for a single computation.
+
+    Args:
+        make: Computes the value.
+        seconds: Time to live of the value.
+    """
 
     def __init__(self, make: Callable[[], Awaitable[T]], seconds: float) -> None:
         self._make = make
@@ -34,7 +39,7 @@ class Kept(Generic[T]):
         self._until = 0.0
 
     async def get(self) -> T:
-        """The value."""
+        """The cached value, computed anew if it has expired."""
         async with self._lock:
             if self._value is None or time.monotonic() > self._until:
                 self._value = await self._make()
@@ -43,19 +48,19 @@ class Kept(Generic[T]):
 
 
 class Catalogue:
-    """The models behind ``upstream``."""
+    """The models that ``upstream`` serves."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._models = Kept(self._list, _LIST_SECONDS)
-        self._ready = Kept(self._try_all, _READY_SECONDS)
+        self._models = TTLCache(self._list, _LIST_SECONDS)
+        self._ready = TTLCache(self._try_all, _READY_SECONDS)
         self._probe = Body(probe_image(), RAW)
 
     async def models(self) -> list[dict[str, Any]]:
-        """Of each model its name, default version, and of each version digest and card's summary.
+        """Name, default version, and digest and card summary of each version, for each model.
 
         Raises:
-            GatewayError: they cannot be looked up.
+            GatewayError: TorchServe does not list them.
         """
         return await self._models.get()
 

@@ -30,12 +30,12 @@ _REASONS = {
 _BODY_ERRORS = (400, 404, 408, 413, 415, 422, 500, 502, 503, 504, 507)
 
 
-def describe(assets: Assets, most: int, *, keyed: bool) -> dict[str, Any]:
+def describe(assets: Assets, max_bytes: int, *, keyed: bool) -> dict[str, Any]:
     """The description.
 
     Args:
         assets: the page's files.
-        most: bytes of a body.
+        max_bytes: Size limit of a body.
         keyed: whether an API key is needed.
     """
     paths: dict[str, Any] = {
@@ -65,11 +65,11 @@ def describe(assets: Assets, most: int, *, keyed: bool) -> dict[str, Any]:
         name = schema.lower()
         paths[f"/{kind}/{{model}}"] = {
             "parameters": [_name("model", "vea-lite")],
-            **_asks(f"{words} The model's default version.", f"{name}OfModel", schema, most),
+            **_asks(f"{words} The model's default version.", f"{name}OfModel", schema, max_bytes),
         }
         paths[f"/{kind}/{{model}}/{{version}}"] = {
             "parameters": [_name("model", "vea-lite"), _name("version", "1.0")],
-            **_asks(f"{words} One version.", f"{name}OfVersion", schema, most),
+            **_asks(f"{words} One version.", f"{name}OfVersion", schema, max_bytes),
         }
     _refuse_strangers(paths, keyed=keyed)
     return {
@@ -102,15 +102,15 @@ def _refuse_strangers(paths: dict[str, Any], *, keyed: bool) -> None:
                 operation["responses"] |= _errors(401)
 
 
-def _asks(words: str, name: str, schema: str, most: int) -> dict[str, Any]:
+def _asks(words: str, name: str, schema: str, max_bytes: int) -> dict[str, Any]:
     # curl -T puts, and there is no difference.
     return {
-        method: _ask(words, f"{method}{name[0].upper()}{name[1:]}", schema, most)
+        method: _ask(words, f"{method}{name[0].upper()}{name[1:]}", schema, max_bytes)
         for method in ("post", "put")
     }
 
 
-def _ask(words: str, name: str, schema: str, most: int) -> dict[str, Any]:
+def _ask(words: str, name: str, schema: str, max_bytes: int) -> dict[str, Any]:
     wish = {
         "name": "X-Explain",
         "in": "header",
@@ -120,7 +120,7 @@ def _ask(words: str, name: str, schema: str, most: int) -> dict[str, Any]:
     image = {"type": "string", "format": "binary", "minLength": 1}
     return {
         "summary": words,
-        "description": f"The body is at most {most} bytes long.",
+        "description": f"The body is at most {max_bytes} bytes long.",
         "operationId": name,
         **({"parameters": [wish]} if schema == "Prediction" else {}),
         "requestBody": {

@@ -1,8 +1,8 @@
-"""What stands before every path: who may ask, and which headers every answer carries.
+"""Access control for every path, and the headers of every response.
 
-Without API keys the gateway is for this machine's own programs and its own page. A browser would
-send it requests for any page on the web, though, so posts that another site caused are refused, and
-so is a name that somebody pointed at this machine (DNS rebinding).
+Without API keys the gateway serves programs on this machine and its own page only. A browser also
+sends it requests on behalf of any web page, so requests caused by another site are refused, and so
+are host names that someone else pointed at this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vea.web.errors import GatewayError
+from vea.web.gateway_metrics import GatewayMetrics
 from vea.web.keys import KeyRing
-from vea.web.measures import Measures
 
 OPEN_TO_ALL = ("/healthz", "/readyz", "/openapi.json")
 _FOR_KEYS = ("/predictions/", "/explanations/", "/models", "/metrics")
@@ -42,19 +42,19 @@ _log = logging.getLogger("vea.web")
 _access = logging.getLogger("vea.web.access")
 
 
-class Guard:
-    """Lets requests through to ``app``, or refuses them.
+class AccessControlMiddleware:
+    """ASGI middleware: API keys, same-site checks, security headers, metrics and the access log.
 
     Args:
-        app: everything behind.
-        keys: None for a gateway on the loopback interface that asks for none.
-        measures: counts what was answered.
+        app: Application that handles the admitted requests.
+        keys: Accepted API keys; None for a gateway on the loopback interface, which needs none.
+        metrics: Receives the status and duration of each response.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: KeyRing | None, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, *, keys: KeyRing | None, metrics: GatewayMetrics) -> None:
         self.app = app
         self._keys = keys
-        self._measures = measures
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -90,11 +90,11 @@ class Guard:
             seconds = time.perf_counter() - begun
             path = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
             known = "endpoint" in scope
-            self._measures.answered(f"/{path.split('/')[1]}" if known else "other", status, seconds)
+            self._metrics.answered(f"/{path.split('/')[1]}" if known else "other", status, seconds)
             _access.info("%s %s %d %.3f s %s", scope["method"], path[:200], status, seconds, owner)
 
     def _admit(self, scope: Scope) -> str:
-        """Who asks; raises what the request is refused with."""
+        """The owner of the request's key; raises the error if the request is refused."""
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         if not _PLAIN.fullmatch(path) or _TRICKS.search(path):
             raise GatewayError(404, "there is no such path; /openapi.json lists those there are")
@@ -111,7 +111,7 @@ class Guard:
         scheme, _, key = headers.get("authorization", "").partition(" ")
         owner = self._keys.owner(key.strip()) if scheme.lower() == "bearer" else None
         if owner is None:
-            what = "this key is not let in" if key else "an API key is needed"
+            what = "this key is not valid" if key else "an API key is needed"
             raise GatewayError(
                 401,
                 f"{what}: send one as Authorization: Bearer KEY",

@@ -21,8 +21,9 @@ from handler.client.exchange import is_key_error, is_server_error, is_transient,
 from handler.client.flow import Reply, Request
 from handler.client.keys import Purpose
 from handler.client.retry import RetryPolicy, retry_after
+from vea.serving.errors import ServingError
+from vea.serving.ports import HOST
 from vea.serving.server import TorchServe
-from vea.serving.workplace import HOST, ServingError
 from vea.web.bodies import Body
 from vea.web.errors import GatewayError, busy
 
@@ -71,18 +72,18 @@ class Upstream(Protocol):
 
 
 class TorchServeUpstream:
-    """The TorchServe that runs in a folder, and whichever runs there later.
+    """The TorchServe that runs in a folder, and any that runs there later.
 
     Args:
-        find: the running server, or None.
-        most: connections at a time.
+        find: Returns the running server, or None.
+        max_connections: Maximum number of simultaneous connections.
     """
 
-    def __init__(self, find: Callable[[], TorchServe | None], *, most: int = 64) -> None:
+    def __init__(self, find: Callable[[], TorchServe | None], *, max_connections: int = 64) -> None:
         self._find = find
         self._server: TorchServe | None = None
         self._finding = asyncio.Lock()
-        self._http = httpx2.AsyncClient(**connections.client_kwargs(most))
+        self._http = httpx2.AsyncClient(**connections.client_kwargs(max_connections))
 
     async def close(self) -> None:
         """Close the connections."""

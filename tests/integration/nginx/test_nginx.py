@@ -64,7 +64,7 @@ def test_the_largest_photo_passes_and_what_is_larger_does_not(
 def test_limits_fit_those_of_the_server_behind(tiny_server: TorchServe) -> None:
     text = (FOLDER / "snippets" / "vea-server.conf").read_text()
     (limit,) = re.findall(r"client_max_body_size (\d+)m;", text)
-    (taken,) = re.findall(r"max_request_size=(\d+)", tiny_server.workplace.settings.read_text())
+    (taken,) = re.findall(r"max_request_size=(\d+)", tiny_server.directory.settings.read_text())
     assert int(taken) <= int(limit) * MIB
     assert ImageLimits().max_bytes < int(limit) * MIB
     text = (FOLDER / "snippets" / "vea-proxy.conf").read_text()

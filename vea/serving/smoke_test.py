@@ -1,8 +1,8 @@
-"""Real requests to a version that nobody else asks yet.
+"""Smoke test of a version: real requests before it becomes the default.
 
-A version becomes the default only after it has answered for the photos that come with the program:
-with probabilities, in the name of the very archive that was verified, and with a refusal for the
-photo that is broken.
+A version becomes the default only after it has answered for every photo that is shipped with the
+program: with probabilities, with the digest of the archive that was verified, and with a refusal
+for the photo that is broken.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import vea
 from handler.values.limits import SUFFIXES
+from vea.serving.errors import ServingError
 from vea.serving.management import Management
-from vea.serving.workplace import ServingError
 
 _BROKEN = "broken.jpg"
 _TRIES = 3  # a worker may die without the archive being to blame
@@ -25,26 +25,26 @@ _REFUSED = range(400, 500)
 OnPhoto = Callable[[int, int], None]
 
 
-def rehearse(
+def smoke_test(
     management: Management,
     version: str,
     digest: str,
     *,
     on_photo: OnPhoto = lambda done, total: None,
 ) -> int:
-    """Ask a registered version about every bundled photo.
+    """Request a prediction for every bundled photo from a registered version.
 
     Args:
-        management: of its model.
-        version: to ask.
-        digest: of the archive that must answer.
-        on_photo: called with (photos done, photos in all).
+        management: Management API of the model.
+        version: Version under test.
+        digest: Digest of the archive that must answer.
+        on_photo: Called with (photos done, photos in total).
 
     Returns:
-        How many photos it answered for.
+        Number of photos.
 
     Raises:
-        ServingError: an answer is not what it must be; the message says which and why.
+        ServingError: An answer is wrong; the message says which and why.
     """
     photos = bundled_photos()
     for done, photo in enumerate(photos):
@@ -62,7 +62,7 @@ def rehearse(
 
 
 def bundled_photos() -> list[Path]:
-    """The photos that come with the program, a broken one among them."""
+    """The photos that are shipped with the program; one of them is broken."""
     folder = Path(vea.__file__).parent / "photos"
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
 

@@ -1,12 +1,12 @@
-"""Figures of the gateway for Prometheus: `/metrics`."""
+"""Metrics of the gateway for Prometheus: `/metrics`."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
-class Measures:
-    """Requests by path and status, their times, and how many are under way."""
+class GatewayMetrics:
+    """Number and duration of requests by route and status, and how many are in progress."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -18,7 +18,7 @@ class Measures:
         )
         self._seconds = Histogram(
             "vea_web_request_seconds",
-            "From a request's head to the end of its answer.",
+            "Seconds from the head of a request to the end of its response.",
             ["route"],
             registry=self._registry,
         )
@@ -27,10 +27,10 @@ class Measures:
         )
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count one answer; ``route`` is a pattern, never a client's own words."""
+        """Record one response; ``route`` is a pattern, never text of a client."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
