@@ -1,6 +1,6 @@
 """The report on a night: its figures beside those of the nights before it, drift, speed and cost.
 
-`make_report` does the arithmetic; `jobs.report.data` reads the nights, `jobs.report.page` draws.
+`make_report` does the arithmetic; `jobs.report.reading` reads the runs, `jobs.report.page` draws.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.report.data import FinishedRun, ReportError
 from jobs.report.drift import DEFAULT_THRESHOLD, Drift, measure_drift
+from jobs.report.finished_run import FinishedRun, ReportError
 
 
 @dataclass(frozen=True)

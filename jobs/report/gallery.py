@@ -16,7 +16,7 @@ from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction
 from jobs.fetching.fetcher import Fetcher
-from jobs.report.data import Example, FinishedRun, ReportError
+from jobs.report.finished_run import Example, FinishedRun, ReportError
 from jobs.report.page import Shown
 from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.s3 import S3

@@ -15,7 +15,7 @@ import jinja2
 
 from handler.values.emotions import is_positive
 from jobs.report.build import Report, RunMetrics
-from jobs.report.data import Example
+from jobs.report.finished_run import Example
 
 _TEMPLATE = "pages/report.html"
 _LEAST_SHARE = 1e-12  # below it a bar has no length

@@ -6,7 +6,8 @@ from nights import emotions, failed, scored, write_night
 from part_rows import MODEL
 
 from jobs.report.build import Price, RunMetrics, make_report
-from jobs.report.data import ReportError, read_run
+from jobs.report.finished_run import ReportError
+from jobs.report.reading import read_run
 from jobs.storage.s3 import S3
 
 

@@ -6,7 +6,8 @@ from nights import FACTS, emotions, failed, scored, write_night
 
 from handler.values.emotions import MIKELS, POLARITY
 from jobs.output import parquet
-from jobs.report.data import ReportError, date_in, earlier_locations, find_run, read_run
+from jobs.report.finished_run import ReportError, date_in, earlier_locations
+from jobs.report.reading import find_run, read_run
 from jobs.storage.s3 import S3
 
 S3_UNUSED = S3()

@@ -12,9 +12,10 @@ from PIL import Image
 
 from handler.predictor import Predictor
 from jobs.report.build import Price, make_report
-from jobs.report.data import ReportError, read_run
+from jobs.report.finished_run import ReportError
 from jobs.report.gallery import Gallery, explainer
 from jobs.report.page import Shown, render
+from jobs.report.reading import read_run
 from jobs.storage.s3 import S3
 
 ATTACK = '<script src="https://evil.example/x.js"></script>"\' onerror="x" {{ 7 * 7 }}.jpg'

@@ -19,7 +19,13 @@ JOBS = (
     *("jobs.monitoring.metrics", "jobs.monitoring.progress", "jobs.monitoring.summary"),
     *("jobs.lists.image_list", "jobs.lists.prefix", "jobs.fetching.fetcher"),
     *("jobs.scoring.worker", "jobs.scoring.endpoint", "jobs.scoring.sources"),
-    *("jobs.report.build", "jobs.report.data", "jobs.report.drift", "jobs.report.page"),
+    *(
+        "jobs.report.build",
+        "jobs.report.finished_run",
+        "jobs.report.reading",
+        "jobs.report.drift",
+        "jobs.report.page",
+    ),
     "jobs.report.gallery",
 )
 PROGRAM = (

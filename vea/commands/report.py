@@ -18,7 +18,7 @@ from vea.terminal import progress_bars
 
 if TYPE_CHECKING:
     from jobs.report.build import Report
-    from jobs.report.data import FinishedRun
+    from jobs.report.finished_run import FinishedRun
     from jobs.storage.s3 import S3
 
 _DRIFT = 4  # exit code
@@ -116,7 +116,7 @@ def report(
     and AWS_ENDPOINT_URL_S3 are those of `vea score`.
     """
     from jobs.report.build import Price, make_report
-    from jobs.report.data import read_run
+    from jobs.report.reading import read_run
     from jobs.storage.s3 import S3
 
     fill = _filler(date, model)
@@ -156,7 +156,8 @@ def _filler(date: str | None, model: Path | None) -> Callable[[str], str]:
 
 def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> list[FinishedRun]:
     """The nights to compare with, the latest first."""
-    from jobs.report.data import date_in, earlier_locations, find_run, read_run
+    from jobs.report.finished_run import date_in, earlier_locations
+    from jobs.report.reading import find_run, read_run
 
     if against:
         if last is not None:
