@@ -39,7 +39,7 @@ def check_folder_of(file: Path) -> None:
     """See that a file can be written, before hours are spent on what is to be in it.
 
     Raises:
-        VeaError: its folder is not there.
+        VeaError: The folder of the file does not exist.
     """
     if not file.absolute().parent.is_dir():
         raise VeaError(f"cannot write {file}: there is no folder {file.parent}")

@@ -138,7 +138,7 @@ class _Runner:
     """Runs one program after the other, and hands signals on to the one that is running.
 
     Attributes:
-        signal: that came; None as long as nobody wants us to stop.
+        signal: Signal that requests a stop; None until one arrives.
     """
 
     def __init__(self) -> None:

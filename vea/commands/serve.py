@@ -166,7 +166,7 @@ def _watch(server: TorchServe) -> None:
     """Wait until the server is gone.
 
     Raises:
-        ServingError: it died; not if `vea serve --stop` ended it.
+        ServingError: The server ended by itself, not through `vea serve --stop`.
     """
     from vea.serving.errors import ServingError
 

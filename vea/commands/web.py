@@ -137,7 +137,7 @@ def _ending_with(server: TorchServe) -> Iterator[None]:
     """End this process too if ``server`` ends by itself, so that a supervisor starts both anew.
 
     Raises:
-        ServingError: that happened.
+        ServingError: The server ended by itself.
     """
     from vea.serving.errors import ServingError
 

@@ -52,9 +52,9 @@ class S3Server:
 
     Attributes:
         endpoint: URL.
-        access_key: with all rights.
-        secret_key: of ``access_key``.
-        ports: of its parts; each listens at 10,000 more too.
+        access_key: Access key with all rights.
+        secret_key: Secret key of ``access_key``.
+        ports: Ports of its components; each component also listens on the port 10,000 above.
     """
 
     endpoint: str
@@ -91,12 +91,12 @@ def embedded_s3(
     """Start a server, and stop it at the end of the context.
 
     Args:
-        folder: of its state; made if absent. The log is there too: ``weed.log``.
-        buckets: to have from the start.
-        timeout: seconds until it must have stored an object.
+        folder: Folder of its state and of ``weed.log``; created if absent.
+        buckets: Buckets to create at the start.
+        timeout: Seconds until the first object must be stored.
 
     Raises:
-        EmbeddedS3Error: the program is missing, or does not start.
+        EmbeddedS3Error: The program is missing or does not start.
     """
     program = find_program()
     folder = folder.resolve()
@@ -123,7 +123,7 @@ def find_program() -> Path:
     """The SeaweedFS program, of this Python environment if it has one, else of the PATH.
 
     Raises:
-        EmbeddedS3Error: there is none.
+        EmbeddedS3Error: The program is missing.
     """
     candidates: list[Path] = []
     with contextlib.suppress(metadata.PackageNotFoundError):

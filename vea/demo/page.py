@@ -27,12 +27,12 @@ class Card:
     """One photo on the page.
 
     Attributes:
-        name: of the file.
+        name: Name of the file.
         prediction: None for a refused image.
-        reasons: one line for people.
-        status: that TorchServe answered with.
-        stimuli: data URL of the photo with objects and face.
-        activation: data URL of the photo under its heat map.
+        reasons: One line of text.
+        status: HTTP status of TorchServe's answer.
+        stimuli: Data URL of the photo with objects and face.
+        activation: Data URL of the photo with its heat map.
     """
 
     name: str
@@ -69,11 +69,11 @@ def write_page(
     """Write the page.
 
     Args:
-        target: the HTML file.
-        cards: in the order to show.
-        model: which archive made the predictions.
-        positives: how many of the emotions, the first ones, are positive.
-        difference: largest difference between the two ways of scoring.
+        target: HTML file to write.
+        cards: Cards in the order of the page.
+        model: Identity of the archive that made the predictions.
+        positives: Number of positive emotions; they come first.
+        difference: Largest difference between the two ways of scoring.
     """
     source = resources.files("vea.demo").joinpath("templates/demo.html")
     template = source.read_text(encoding="utf-8")

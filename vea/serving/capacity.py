@@ -27,9 +27,9 @@ class Capacity:
     """What there is for a server.
 
     Attributes:
-        cores: that may be used.
-        memory: bytes.
-        gpus: that torch can use.
+        cores: Number of usable processor cores.
+        memory: Usable memory in bytes.
+        gpus: Number of GPUs that torch can use.
     """
 
     cores: int

@@ -29,8 +29,8 @@ class Client:
 
     Args:
         keys: TorchServe's ``key_file.json``.
-        ports: where the server listens.
-        model: the model's name.
+        ports: Ports of the server.
+        model: Name of the model.
     """
 
     def __init__(self, *, keys: Path, ports: Ports, model: str) -> None:
@@ -56,7 +56,7 @@ class Client:
         """A client for predictions, which sends again what may have been lost.
 
         Args:
-            options: of `handler.client.Client`.
+            options: Arguments of `handler.client.Client`.
         """
         return handler.client.Client(
             self._urls["inference"], model=self.model, keys=self._keys["inference"], **options
@@ -68,15 +68,15 @@ class Client:
         """Score one encoded image.
 
         Args:
-            image: the file's bytes.
-            explain: ask for the attended objects and the activation map too.
-            timeout: seconds.
+            image: Encoded image.
+            explain: Whether to request the attended objects and the activation map.
+            timeout: Timeout in seconds.
 
         Returns:
             HTTP status, and the response document or the error document.
 
         Raises:
-            OSError: no server answers.
+            OSError: No server answers.
         """
         path = self.explanations_path if explain else self.path
         headers = {"Content-Type": "application/octet-stream"}
@@ -102,7 +102,7 @@ class Client:
         """A key that is valid for at least a minute; asks for a new one if it must.
 
         Raises:
-            ServingError: there is no key file, or the server gives no new key.
+            ServingError: There is no key file, or the server issues no new key.
         """
         try:
             return run_sync(self._keys[service].current(), self._http)
@@ -125,8 +125,8 @@ class Client:
             HTTP status and the JSON document; ``{}`` if the answer is none.
 
         Raises:
-            OSError: no server answers.
-            ServingError: there is no valid key.
+            OSError: No server answers.
+            ServingError: There is no valid key.
         """
         sent = dict(headers or {})
         if "Authorization" not in sent:

@@ -24,14 +24,14 @@ class Event:
     """Something that happened to a version.
 
     Attributes:
-        at: when, UTC, ISO 8601.
+        at: Time of the event, UTC, ISO 8601.
         action: ``start``, ``promote`` and ``rollback`` made it the default, ``remove`` took it
             away.
-        model: name.
-        version: of the model.
-        digest: of the archive.
-        file: its name in the server's models folder.
-        source: where the archive came from.
+        model: Name of the model.
+        version: Version of the model.
+        digest: Digest of the archive.
+        file: Name of the archive in the server's model store.
+        source: Path that the archive was copied from.
     """
 
     at: str

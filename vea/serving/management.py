@@ -22,13 +22,13 @@ class Served:
     """A version as TorchServe describes it.
 
     Attributes:
-        version: of the model.
-        file: of its archive, in the models folder.
-        default: whether requests that name no version get this one.
-        statuses: of each worker, ``READY`` among them.
-        pids: of the workers.
-        started: when its oldest worker started, ISO 8601; None without a worker.
-        waiting: requests in its queue.
+        version: Version of the model.
+        file: Name of its archive in the model store.
+        default: Whether requests without a version are answered by this one.
+        statuses: Status of each worker, such as ``READY``.
+        pids: Process IDs of the workers.
+        started: Start time of the oldest worker, ISO 8601; None without a worker.
+        waiting: Number of requests in its queue.
     """
 
     version: str
@@ -81,7 +81,7 @@ class Management:
         """Return once a worker of the version answers.
 
         Raises:
-            ServingError: none does in time, or the version is gone.
+            ServingError: No worker is ready in time, or the version is gone.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

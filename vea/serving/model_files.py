@@ -30,8 +30,8 @@ class ModelFiles:
         is served.
 
         Raises:
-            ArchiveError: it changed since it was verified.
-            ServingError: it cannot be copied.
+            ArchiveError: The archive has changed since it was verified.
+            ServingError: The archive cannot be copied.
         """
         if archive.path.parent == self.folder:
             return archive

@@ -34,9 +34,9 @@ class VerifiedArchive:
     """An archive whose every file is the one that its list names.
 
     Attributes:
-        path: of the ``.mar``.
-        config: names and settings.
-        card: the model card.
+        path: Path of the ``.mar``.
+        config: Names and settings.
+        card: Model card.
         digest: SHA-256 (hex) of the list, and so of everything.
     """
 
@@ -55,12 +55,12 @@ def verify(path: Path, *, digest: str | None = None) -> VerifiedArchive:
     """Check a ``.mar`` from end to end; nothing in it is run or unpacked to disk for good.
 
     Args:
-        path: of the archive.
-        digest: the one that it must have; its first 12 characters or more will do.
+        path: Path of the archive.
+        digest: Expected digest, or at least its first 12 characters.
 
     Raises:
-        ArchiveError: it is not of this format, damaged, holds what its list does not name, or is
-            another one than ``digest`` says.
+        ArchiveError: The archive has another format, is damaged, contains files that its list
+            does not name, or its digest is not ``digest``.
     """
     if path.is_dir():
         raise ArchiveError(

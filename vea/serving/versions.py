@@ -36,9 +36,9 @@ class Version:
     """A served version, with what the state folder knows of it.
 
     Attributes:
-        served: as TorchServe describes it.
-        digest: of its archive; None if the archive is gone from the models folder.
-        since: when it became the default last, ISO 8601; None if it never was.
+        served: Description by TorchServe.
+        digest: Digest of its archive; None if the archive is missing from the model store.
+        since: Time at which it last became the default, ISO 8601; None if it never did.
     """
 
     served: Served
@@ -50,8 +50,8 @@ class Versions:
     """The versions that one running server has, and can be given.
 
     Args:
-        server: that runs.
-        on_step: told, in a few words, what happens now.
+        server: Running server.
+        on_step: Called with a short description of each step.
     """
 
     def __init__(self, server: TorchServe, on_step: OnStep = lambda step: None) -> None:
@@ -74,12 +74,12 @@ class Versions:
         """Make an archive the default version.
 
         Args:
-            archive: a ``.mar`` of the model that the server serves.
-            digest: that it must have.
+            archive: Path of a ``.mar`` of the model that the server serves.
+            digest: Expected digest.
 
         Raises:
-            ArchiveError: it is no whole archive, or another one than ``digest`` says.
-            ServingError: it cannot be served; what was served before still is.
+            ArchiveError: The archive is damaged, or its digest is not ``digest``.
+            ServingError: The archive cannot be served; the server continues as before.
         """
         with self._locked():
             self._say(f"verifying {archive}")
@@ -97,8 +97,8 @@ class Versions:
         """Make the version the default that was it before.
 
         Raises:
-            ArchiveError: the archive that was kept has changed.
-            ServingError: nothing was the default before, or it cannot be served any more.
+            ArchiveError: The stored archive has changed.
+            ServingError: There is no earlier default version, or it can no longer be served.
         """
         with self._locked():
             event = self.history.previous()
@@ -115,7 +115,7 @@ class Versions:
         """Stop serving a version and delete the server's copies of it; never the default.
 
         Raises:
-            ServingError: it is the default, or there is no such version.
+            ServingError: The version is the default, or does not exist.
         """
         with self._locked():
             found = {item.served.version: item for item in self.served()}

@@ -38,11 +38,11 @@ class Limits:
     """What requests may cost.
 
     Attributes:
-        body: bytes of one.
-        memory: bytes of all bodies together.
-        asking: requests that wait for a model at a time; more get 503.
-        upload: seconds that a body may take to arrive.
-        answer: seconds until a model must have answered, attempts included.
+        body: Size limit of one request body, in bytes.
+        memory: Size limit of all request bodies together, in bytes.
+        asking: Maximum number of requests that wait for a model; further ones get 503.
+        upload: Timeout for receiving a body, in seconds.
+        answer: Timeout of a model's answer with all attempts, in seconds.
     """
 
     body: int = 21 * 2**20
@@ -58,9 +58,9 @@ def build(
     """The application.
 
     Args:
-        upstream: the server of models.
-        keys: who is let in; None lets in everybody on this machine, and nobody else.
-        limits: what requests may cost.
+        upstream: Server of the models.
+        keys: Accepted API keys; None accepts every request from this machine, and no other.
+        limits: Limits on requests.
     """
     limits = limits or Limits()
     metrics = GatewayMetrics()

@@ -31,9 +31,9 @@ class Asset:
     """A file.
 
     Attributes:
-        content: of it.
-        media_type: of it.
-        tag: its hash, by which a browser knows whether it has it.
+        content: Content of the file.
+        media_type: Media type of the file.
+        tag: Hash of the content, which browsers send to revalidate their copy.
     """
 
     content: bytes
@@ -53,9 +53,9 @@ class Assets:
     """What the page consists of.
 
     Attributes:
-        page: the document.
-        parts: its other files by name.
-        samples: photos to try by name.
+        page: HTML document.
+        parts: Other files of the page, by name.
+        samples: Sample photos, by name.
     """
 
     page: Asset

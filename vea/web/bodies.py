@@ -26,8 +26,8 @@ class Body:
     """What goes to TorchServe.
 
     Attributes:
-        content: one image, or a JSON document.
-        content_type: which of them.
+        content: One image, or a JSON document.
+        content_type: Media type of the content.
     """
 
     content: bytes
@@ -107,8 +107,8 @@ async def to_torchserve(content: bytes, content_type: str | None) -> Body:
     """What TorchServe gets for a client's body.
 
     Args:
-        content: as sent.
-        content_type: header of that name; None if there was none, as with ``curl -T``.
+        content: Body as received.
+        content_type: Content-Type header; None if absent, as with ``curl -T``.
 
     Raises:
         GatewayError: 400 or 415, with what to send instead.

@@ -34,9 +34,9 @@ def describe(assets: Assets, max_bytes: int, *, keyed: bool) -> dict[str, Any]:
     """The description.
 
     Args:
-        assets: the page's files.
+        assets: Files of the page.
         max_bytes: Size limit of a body.
-        keyed: whether an API key is needed.
+        keyed: Whether an API key is required.
     """
     paths: dict[str, Any] = {
         "/": {"get": _file("The page to try a model.", "getPage", ["text/html"])},

@@ -13,8 +13,8 @@ class GatewayError(Exception):
 
     Attributes:
         code: HTTP status.
-        reason: one line for the client.
-        headers: of the response.
+        reason: One line for the client.
+        headers: Additional headers of the response.
     """
 
     def __init__(self, code: int, reason: str, headers: Mapping[str, str] | None = None) -> None:

@@ -38,10 +38,10 @@ class KeyRing:
     """The keys that a file lets in.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Raises:
-        VeaError: the file cannot be read, or one of its lines is no key.
+        VeaError: The file cannot be read, or a line of it is not a key.
     """
 
     def __init__(self, path: Path) -> None:

@@ -82,7 +82,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 is any free one.
 
     Raises:
-        OSError: the address is taken, or not this machine's.
+        OSError: The address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)

@@ -52,13 +52,13 @@ class Upstream(Protocol):
         """Request a model.
 
         Args:
-            path: of the model.
-            body: one image, or JSON.
-            explain: whether the answer should say why.
-            seconds: for all attempts together.
+            path: Path of the model.
+            body: One image, or a JSON document.
+            explain: Whether the answer includes explanations.
+            seconds: Timeout of all attempts together, in seconds.
 
         Raises:
-            GatewayError: there was no answer.
+            GatewayError: There was no answer.
         """
         ...
 
@@ -66,7 +66,7 @@ class Upstream(Protocol):
         """Look something up about models: status and document.
 
         Raises:
-            GatewayError: there was no answer.
+            GatewayError: There was no answer.
         """
         ...
 
