@@ -19,9 +19,9 @@ class Backbone(nn.Module):
     """uint8 RGB images -> feature maps.
 
     Args:
-        name: a key of `BACKBONES`.
-        classes: outputs of a classifier kept beside the trunk (0: none). Only the grid object
-            source keeps one, to name and rank its cells.
+        name: Key of `BACKBONES`.
+        classes: Number of outputs of a classifier beside the trunk; 0 for none. Only the grid
+            object source has one, to name and rank its cells.
     """
 
     mean: torch.Tensor

@@ -18,7 +18,7 @@ def fold_batch_norms(network: nn.Module) -> None:
     residual and inverted-residual blocks as torchvision and timm write them.
 
     Raises:
-        ValueError: the network is in training, where batch norms are no constants.
+        ValueError: The network is in training mode, where batch norms are not constant.
     """
     if network.training:
         raise ValueError("batch norms can be folded in evaluation only: call eval() first")

@@ -42,7 +42,7 @@ class ImageRefused(Exception):
     Attributes:
         code: HTTP status for this image alone: 400 empty, 413 too large, 415 not an image of a
             known format, 422 an image that cannot be decoded.
-        reason: one line for people.
+        reason: Reason, one line of text.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -55,14 +55,14 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> torch.Tensor:
     """Decode one image.
 
     Args:
-        data: the encoded image, whole.
-        limits: refused above these; the defaults fit phone cameras.
+        data: Complete encoded image.
+        limits: Limits above which an image is refused; the defaults fit phone cameras.
 
     Returns:
         uint8 tensor of shape 3xHxW, RGB, values 0 to 255, turned as EXIF says.
 
     Raises:
-        ImageRefused: no picture could be had from ``data``.
+        ImageRefused: ``data`` cannot be decoded, or exceeds a limit.
     """
     limits = limits or ImageLimits()
     data = bytes(data)

@@ -25,8 +25,8 @@ class Perception:
 
     Attributes:
         features: v_g, v_s, v_e, as far as there are such branches, each Bxd.
-        present: for each of them, which images have its stimulus, bool, B.
-        attention: weight of each object in the last step, BxN; None without Semantic-Net.
+        present: Images that have the stimulus of each branch, bool, B.
+        attention: Weight of each object in the last step, BxN; None without Semantic-Net.
         feature_map: F_g, Bxd1xhxw; None without Global-Net.
     """
 
@@ -41,11 +41,11 @@ class Response:
     """What the network says about B images.
 
     Attributes:
-        log_probabilities: log p_emo, BxC.
-        attention: weight of each object in the last step, BxN; None without Semantic-Net.
+        log_probabilities: Logarithm of p_emo, BxC.
+        attention: Weight of each object in the last step, BxN; None without Semantic-Net.
         feature_map: F_g, Bxd1xhxw; None without Global-Net.
-        alone: in training, for each branch, log p_emo of that branch without the others, BxC, and
-            which images have its stimulus, bool, B; else empty.
+        alone: In training, for each branch, log p_emo of that branch without the others, BxC, and
+            the images that have its stimulus, bool, B; otherwise empty.
     """
 
     log_probabilities: torch.Tensor
@@ -105,7 +105,7 @@ class StimuliAwareNetwork(nn.Module):
         """Where Global-Net sees the given emotion (class activation map, Fig. 12).
 
         Args:
-            response: of B images, made by this network.
+            response: Response of this network to B images.
             emotion: int64, B, the emotion to explain in each.
 
         Returns:

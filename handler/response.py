@@ -24,8 +24,8 @@ class EmotionResponse(nn.Module):
 
     Args:
         feature_sizes: d1, d2, d3 of the parts that are present.
-        wheel: the emotions to predict.
-        dropout: on the fused feature, in training.
+        wheel: Emotions to predict.
+        dropout: Dropout rate of the fused feature, in training.
     """
 
     def __init__(self, *, feature_sizes: Sequence[int], wheel: Wheel, dropout: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Converted so far.
-CONVERTED = ("docs", "model_store", "train", "vea")
+CONVERTED = ("docs", "handler", "model_store", "train", "vea")
 _SECTION = re.compile(r"( *)(Args|Attributes|Raises):$")
 _ENTRY = re.compile(r"[\w*][\w, .*]*?: +(?P<text>.*)")
 # A first word in lower case is the name of a type or a program (float32, torch-model-archiver), or

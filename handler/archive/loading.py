@@ -29,11 +29,11 @@ class LoadedArchive:
     """An archive in memory.
 
     Attributes:
-        config: names and settings.
+        config: Names and settings.
         digest: SHA-256 (hex) that identifies everything in the archive.
-        card: the model card.
-        network: in evaluation mode, on the CPU, float32.
-        selector: likewise.
+        card: Model card.
+        network: Network in evaluation mode, on the CPU, float32.
+        selector: Selector in evaluation mode, on the CPU, float32.
     """
 
     config: ArchiveConfig
@@ -47,12 +47,12 @@ def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
     """Read an archive, folder or ``.mar``.
 
     Args:
-        path: the archive.
-        face_threads: images searched for faces at a time.
+        path: Path of the archive.
+        face_threads: Number of images that are searched for faces in parallel.
 
     Raises:
-        ArchiveError: there is no archive of this format at ``path``.
-        VeaError: the archive needs a package that is not installed; the message says which.
+        ArchiveError: There is no archive of this format at ``path``.
+        VeaError: The archive needs a package that is not installed; the message names it.
     """
     with model_folder(Path(path)) as folder:
         config, card, digest = read_settings(folder)

@@ -40,16 +40,16 @@ def write_model_folder(
     """Write the model files into ``folder``, matrices and filters in half precision.
 
     Args:
-        folder: made if it is not there.
-        config: names and settings.
-        network: with its weights.
-        selector: likewise.
-        landmarks: the face landmark file.
-        card: the model card.
-        face_detector: the face detector's file, needed where ``config`` searches faces with it.
+        folder: Folder to write; created if absent.
+        config: Names and settings.
+        network: Network with its weights.
+        selector: Selector with its weights.
+        landmarks: Path of the face landmark file.
+        card: Model card.
+        face_detector: Path of the face detector's file, required if ``config`` uses that detector.
 
     Raises:
-        ArchiveError: the face detector's file is needed and not given.
+        ArchiveError: The face detector's file is required and missing.
     """
     if needs_face_detector(config) and face_detector is None:
         raise ArchiveError(f"face search 'cnn' needs a {FACE_DETECTOR}: give face_detector")

@@ -102,14 +102,15 @@ def write(
     """Write one line.
 
     Args:
-        pen: of the picture to write on.
-        place: of ``anchor`` (Pillow's two letters; ``la`` is left and top), in pixels.
-        text: what to write.
-        size: of the font in pixels.
-        colour: of the letters.
-        bold: draw the letters thicker.
-        anchor: which point of the text lies at ``place``.
-        width: cut the text to this many pixels.
+        pen: Drawing context of the picture.
+        place: Position of ``anchor``, in pixels.
+        text: Text to write.
+        size: Size of the font in pixels.
+        colour: Colour of the letters.
+        bold: Whether the letters are bold.
+        anchor: Point of the text that lies at ``place``, as Pillow's two letters; ``la`` is left
+            and top.
+        width: Maximum width in pixels; longer text is cut.
     """
     line = _plain(text) if width is None else fit_text(text, size, width)
     thicker = max(size / 55, 0.35) if bold else 0

@@ -41,8 +41,8 @@ def draw_wheel(probabilities: Mapping[str, float], *, size: Size = (600, 470)) -
     """A wheel with its names and per cent, and the bar of the polarities below it.
 
     Args:
-        probabilities: of each emotion, positive ones first; they sum to 1.
-        size: width and height of the drawing in pixels; at least 460 by 300.
+        probabilities: Probability of each emotion, positive emotions first; they sum to 1.
+        size: Width and height of the drawing in pixels; at least 460 by 300.
     """
     width, height = size
     top = max(probabilities, key=probabilities.__getitem__)

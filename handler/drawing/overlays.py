@@ -47,11 +47,11 @@ def draw_activation(
 
     Args:
         image: uint8, 3xHxW, as decoded.
-        prediction: of that image, made with ``explain=True``.
-        within: largest width and height, in pixels.
+        prediction: Prediction for the image, made with ``explain=True``.
+        within: Maximum width and height of the drawing, in pixels.
 
     Raises:
-        ValueError: the prediction carries no activation map.
+        ValueError: The prediction has no activation map.
     """
     if prediction.activation is None:
         raise ValueError("the prediction has no activation map: predict with explain=True")
@@ -79,10 +79,10 @@ def draw_objects(
 
     Args:
         image: uint8, 3xHxW, as decoded.
-        prediction: of that image.
-        within: largest width and height, in pixels.
-        text: height of the names in pixels.
-        named: how many names, each of them once, as far as there is room.
+        prediction: Prediction for the image.
+        within: Maximum width and height of the drawing, in pixels.
+        text: Height of the names in pixels.
+        named: Maximum number of names; each is written once, where there is room.
     """
     drawing, _ = _with_objects(photo_within(image, within), prediction, text, named)
     return drawing
@@ -116,7 +116,7 @@ def draw_face_place(image: torch.Tensor, prediction: Prediction, *, side: int) -
     """The face in a frame, with what is around it: at most ``side`` pixels each way.
 
     Raises:
-        ValueError: no face was found.
+        ValueError: The prediction has no face.
     """
     if prediction.face is None:
         raise ValueError("no face was found in this image")
@@ -137,7 +137,7 @@ def draw_face_crop(prediction: Prediction, *, side: int) -> Image.Image:
     """The pixels that Expression-Net read, each of them as a square; ``side`` pixels each way.
 
     Raises:
-        ValueError: the prediction carries no crop of a face.
+        ValueError: The prediction has no crop of a face.
     """
     crop = prediction.face.crop_picture() if prediction.face else None
     if crop is None:

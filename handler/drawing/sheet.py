@@ -65,7 +65,7 @@ def sheet(image: torch.Tensor, prediction: Prediction) -> Image.Image:
 
     Args:
         image: uint8, 3xHxW, as decoded.
-        prediction: of that image, made with ``explain=True``.
+        prediction: Prediction for the image, made with ``explain=True``.
 
     Returns:
         RGB, 1284 pixels wide, as high as the photo's shape asks for.
@@ -92,7 +92,7 @@ def activation_panel(image: torch.Tensor, prediction: Prediction) -> Image.Image
 
     Args:
         image: uint8, 3xHxW, as decoded.
-        prediction: of that image, made with ``explain=True``.
+        prediction: Prediction for the image, made with ``explain=True``.
     """
     size = _photo_frame(image)
     if prediction.activation is None:
@@ -109,7 +109,7 @@ def objects_panel(image: torch.Tensor, prediction: Prediction) -> Image.Image:
 
     Args:
         image: uint8, 3xHxW, as decoded.
-        prediction: of that image.
+        prediction: Prediction for the image.
     """
     size = _photo_frame(image)
     objects = prediction.objects
@@ -132,7 +132,7 @@ def face_panel(image: torch.Tensor, prediction: Prediction) -> Image.Image:
 
     Args:
         image: uint8, 3xHxW, as decoded.
-        prediction: of that image, made with ``explain=True``.
+        prediction: Prediction for the image, made with ``explain=True``.
     """
     face = prediction.face
     size = (_WIDTH, _WHEEL - _BELOW)

@@ -55,8 +55,8 @@ class ExpressionNet(nn.Module):
 
         Args:
             crops: I_e, uint8 or float, Bx1x48x48, 0 to 255.
-            mask: bool, B, which images have a face. The others are not computed, so that they
-                change no batch statistics either.
+            mask: Images that have a face, bool, B. The others are not computed, so that they do not
+                affect the batch statistics.
 
         Returns:
             v_e, Bxd3; zero rows without a face.

@@ -43,10 +43,10 @@ class BahdanauAttention(nn.Module):
         """Attend.
 
         Args:
-            features: f, BxNxF.
+            features: Object features f, BxNxF.
             projected: W_f f, BxNxM; it is the same at every step.
             state: h_att(t), BxH.
-            mask: bool, BxN.
+            mask: Objects that are present, bool, BxN.
 
         Returns:
             f_att, BxF, and alpha, BxN (zeros for an image without objects).
@@ -78,7 +78,7 @@ class SemanticNet(nn.Module):
 
         Args:
             features: F_s, BxNxF.
-            mask: bool, BxN, which of them are real.
+            mask: Objects that are present, bool, BxN.
 
         Returns:
             v_s, BxH (zeros for an image without objects), and the attention weights of every

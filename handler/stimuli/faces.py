@@ -72,19 +72,19 @@ class DlibFaces:
     """Images -> the largest face of each.
 
     Args:
-        landmarks: path of dlib's ``shape_predictor_5_face_landmarks.dat``.
-        detector: path of dlib's ``mmod_human_face_detector.dat``; only for ``cnn``.
-        side: the shorter side of an image is brought to this many pixels before detection (the
-            paper searches 448x448 images).
-        upsample: how many times the detector doubles the image; each time finds faces half as
+        landmarks: Path of dlib's ``shape_predictor_5_face_landmarks.dat``.
+        detector: Path of dlib's ``mmod_human_face_detector.dat``; only for ``cnn``.
+        side: Length in pixels to which the shorter side of an image is resized before detection
+            (the paper searches 448x448 images).
+        upsample: Number of times that the detector doubles the image; each time finds faces half as
             large and costs four times as much.
-        threshold: least detector score of a face. Scores of the two backends do not compare.
+        threshold: Minimum detector score of a face. Scores of the two backends are not comparable.
         backend: ``"hog"`` or ``"cnn"``.
-        threads: images searched at a time by ``hog``.
+        threads: Number of images that ``hog`` searches in parallel.
 
     Raises:
-        FileNotFoundError: no landmark file.
-        FaceDetectorMissing: no such backend, or no file for ``cnn``.
+        FileNotFoundError: The landmark file does not exist.
+        FaceDetectorMissing: There is no such backend, or the file for ``cnn`` is missing.
     """
 
     def __init__(

@@ -22,13 +22,13 @@ class StimuliSelector(nn.Module):
     """Selects the three stimuli. Its only weights are the frozen object source's.
 
     Args:
-        config: what to select.
-        landmarks: the face landmark file.
-        face_detector: the face detector's file, where ``config.faces.backend`` is ``"cnn"``.
-        face_threads: images searched for faces at a time.
+        config: Stimuli to select, with their settings.
+        landmarks: Path of the face landmark file.
+        face_detector: Path of the face detector's file; only for the face backend ``"cnn"``.
+        face_threads: Number of images that are searched for faces in parallel.
 
     Raises:
-        FaceDetectorMissing: the configured face search needs a file that is not given.
+        FaceDetectorMissing: The configured face detector needs a file that is missing.
     """
 
     def __init__(

@@ -18,11 +18,11 @@ class Objects:
     """Regions of B images.
 
     Attributes:
-        features: float, BxNxF.
-        boxes: float, BxNx4, xyxy, absolute pixels of the image as decoded.
-        scores: float, BxN, detection confidence, 0 to 1.
+        features: Region features, float, BxNxF.
+        boxes: Boxes, float, BxNx4, xyxy, absolute pixels of the image as decoded.
+        scores: Detection confidence, float, BxN, 0 to 1.
         labels: int64, BxN, indices into the source's vocabulary.
-        mask: bool, BxN, true where there is a region.
+        mask: Regions that are present, bool, BxN.
         attributes: int64, BxN, indices into the source's attributes, -1 for none; None where the
             source tells no attributes.
     """
@@ -41,8 +41,8 @@ class Faces:
 
     Attributes:
         crops: uint8, Bx1x48x48, grey, aligned; zeros where there is no face.
-        boxes: float, Bx4, xyxy, absolute pixels of the image as decoded.
-        scores: float, B, detector score (unbounded; higher is surer).
+        boxes: Boxes, float, Bx4, xyxy, absolute pixels of the image as decoded.
+        scores: Detector score, float, B; unbounded, a higher score is more certain.
         counts: int64, B, how many faces were found.
     """
 
@@ -66,8 +66,8 @@ class Stimuli:
 
     Attributes:
         colour: uint8, Bx3xHxW, the whole image, resized.
-        objects: the selected regions.
-        faces: the selected faces.
+        objects: Selected regions.
+        faces: Selected faces.
     """
 
     colour: torch.Tensor

@@ -20,9 +20,9 @@ class BackboneSpec:
     """What must be known of a backbone before it is built.
 
     Attributes:
-        feature_size: channels of the last feature map.
-        mean: per RGB channel, of pixels scaled to 0..1.
-        std: likewise.
+        feature_size: Number of channels of the last feature map.
+        mean: Mean of each RGB channel, of pixels scaled to 0..1.
+        std: Standard deviation of each RGB channel, of pixels scaled to 0..1.
     """
 
     feature_size: int
@@ -43,7 +43,7 @@ def backbone_spec(name: str) -> BackboneSpec:
     """The table row of ``name``.
 
     Raises:
-        ValueError: the backbone is not in the table.
+        ValueError: The backbone is not in the table.
     """
     try:
         return BACKBONES[name]

@@ -17,15 +17,15 @@ def check_number(
     """See that a setting is a number in its range.
 
     Args:
-        name: of the setting.
-        value: as YAML or JSON gave it.
-        least: the smallest that it may be.
-        most: the greatest.
-        below: what it must stay below.
-        whole: fractions are refused.
+        name: Name of the setting.
+        value: Value as read from YAML or JSON.
+        least: Minimum value, inclusive.
+        most: Maximum value, inclusive.
+        below: Upper bound, exclusive.
+        whole: Whether the value must be an integer.
 
     Raises:
-        ValueError: not a number, or one that is too small or too great.
+        ValueError: The value is not a number, or is out of range.
     """
     expected = f"{'a whole number' if whole else 'a number'} of at least {least}"
     expected += f" and at most {most}" if most is not None else ""

@@ -22,11 +22,11 @@ class SemanticConfig:
     """Settings of Semantic-Net.
 
     Attributes:
-        hidden: size of both LSTM states, and of v_s (the paper: d2 = 512).
+        hidden: Size of both LSTM states, and of v_s (the paper: d2 = 512).
         attention: M, size of the attention's inner layer.
         steps: T.
         attention_feed: ``"previous"`` feeds h_att(t-1) in Eq. 9, ``"current"`` h_att(t).
-        dropout: on the object features, in training.
+        dropout: Dropout rate of the object features, in training.
     """
 
     hidden: int = 512
@@ -50,12 +50,12 @@ class NetworkConfig:
     """Which branches there are, and how large.
 
     Attributes:
-        wheel: name of the emotion wheel.
+        wheel: Name of the emotion wheel.
         global_backbone: Global-Net's backbone, or None for no Global-Net.
         object_features: F, what the object source yields.
         semantic: Semantic-Net's settings, or None for no Semantic-Net.
         expression_width: Expression-Net's width, or None for no Expression-Net.
-        dropout: before the classifier, in training.
+        dropout: Dropout rate before the classifier, in training.
     """
 
     wheel: str = emotions.MIKELS.name
@@ -112,12 +112,12 @@ class SelectorConfig:
     """Settings of the selection.
 
     Attributes:
-        size: side in pixels of the square colour image.
+        size: Side in pixels of the square colour image.
         fit: ``"squash"`` ignores the aspect ratio, so that nothing of the picture is lost;
             ``"crop"`` brings the shorter side to ``resize`` and cuts the centre, as the paper does.
-        resize: shorter side before the cut; only for ``"crop"``.
-        objects: the object source and its settings.
-        faces: the face search.
+        resize: Length in pixels of the shorter side before the crop; only for ``"crop"``.
+        objects: Object source and its settings.
+        faces: Face detector and its settings.
     """
 
     size: int = 224
@@ -154,10 +154,10 @@ class ArchiveConfig:
     """What ``config.json`` says.
 
     Attributes:
-        name: of the model, as TorchServe and the parquet rows know it.
-        version: of the model.
-        network: organism and response.
-        selector: stimuli.
+        name: Name of the model in TorchServe and in the parquet rows.
+        version: Version of the model.
+        network: Settings of organism and response.
+        selector: Settings of the stimuli.
     """
 
     name: str

@@ -41,9 +41,9 @@ class Wheel:
     """An ordered set of emotions, the positive ones first.
 
     Attributes:
-        name: identifier stored in archives and recipes.
-        labels: canonical emotion names, positive emotions first.
-        positives: how many of ``labels`` are positive.
+        name: Identifier in archives and recipes.
+        labels: Canonical emotion names, positive emotions first.
+        positives: Number of positive emotions in ``labels``.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Wheel:
         """Position of an emotion, in any case and under any known alias.
 
         Raises:
-            ValueError: the spelling names no emotion of this wheel.
+            ValueError: The spelling is not that of an emotion of this wheel.
         """
         key = spelling.strip().lower()
         for candidate in (key, _ALIASES.get(key, key)):
@@ -113,7 +113,7 @@ def wheel(name: str) -> Wheel:
     """The wheel called ``name``.
 
     Raises:
-        ValueError: there is no such wheel.
+        ValueError: There is no such wheel.
     """
     try:
         return _WHEELS[name]
@@ -126,7 +126,7 @@ def wheel_of(labels: tuple[str, ...]) -> Wheel:
     """The wheel with exactly these labels.
 
     Raises:
-        ValueError: there is no such wheel.
+        ValueError: There is no such wheel.
     """
     for known in _WHEELS.values():
         if known.labels == labels:
@@ -143,7 +143,7 @@ def expression_index(spelling: str) -> int:
     """Position of a facial expression in `EXPRESSIONS`, in any case and under any known alias.
 
     Raises:
-        ValueError: the spelling names no expression.
+        ValueError: The spelling is not that of an expression.
     """
     key = _canonical(spelling)
     for index, expression in enumerate(EXPRESSIONS):

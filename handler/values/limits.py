@@ -19,13 +19,13 @@ class ImageLimits:
     """What an image may cost before anything is decoded.
 
     Attributes:
-        max_bytes: encoded size in bytes.
-        max_pixels: width times height; three bytes of memory each when decoded.
-        max_side: the longer side. A picture of one column and millions of rows has few pixels, and
-            takes gigabytes to be brought to a square.
-        max_passes: how often a progressive JPEG of ``max_pixels`` may go over its pixels; a smaller
-            one may do so more often. Encoders write some ten scans, and a file of three thousand
-            would occupy a processor for many minutes.
+        max_bytes: Maximum encoded size in bytes.
+        max_pixels: Maximum width times height; a decoded pixel needs three bytes of memory.
+        max_side: Maximum length of the longer side, in pixels. A picture of one column and millions
+            of rows has few pixels, but needs gigabytes to be resized to a square.
+        max_passes: Maximum number of passes of a progressive JPEG of ``max_pixels`` over its
+            pixels; a smaller one may have more. Encoders write some ten scans, and a file with
+            three thousand would occupy a processor for many minutes.
     """
 
     max_bytes: int = 20 * 1024 * 1024

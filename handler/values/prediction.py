@@ -35,10 +35,10 @@ class Face:
     """The face stimulus.
 
     Attributes:
-        box: xyxy, pixels.
-        score: of the detector; unbounded, higher is surer.
-        crop: the very pixels that Expression-Net read, aligned, 48x48 grey bytes row by row; None
-            if not asked for, or if the network has no Expression-Net.
+        box: Box, xyxy, pixels.
+        score: Detector score; unbounded, a higher score is more certain.
+        crop: Aligned input pixels of Expression-Net, 48x48 grey bytes row by row; None if not
+            requested, or if the network has no Expression-Net.
     """
 
     box: Box
@@ -57,11 +57,11 @@ class AttendedObject:
     """A region that Semantic-Net looked at.
 
     Attributes:
-        label: what it is.
-        score: confidence of the label, 0 to 1.
-        box: xyxy, pixels.
-        attention: its weight among the regions of the image, 0 to 1.
-        attribute: how it is ("red", "wooden"); None where the object source does not tell.
+        label: Name of the object.
+        score: Confidence of the label, 0 to 1.
+        box: Box, xyxy, pixels.
+        attention: Weight among the regions of the image, 0 to 1.
+        attribute: Attribute such as "red" or "wooden"; None if the object source has no attributes.
     """
 
     label: str
@@ -81,19 +81,19 @@ class Prediction:
     """What an image evokes.
 
     Attributes:
-        emotion: the most probable one.
-        probabilities: of every emotion, in the wheel's order; they sum to 1.
-        p_positive: probability of the positive emotions together.
+        emotion: Most probable emotion.
+        probabilities: Probability of each emotion, in the wheel's order; they sum to 1.
+        p_positive: Sum of the probabilities of the positive emotions.
         polarity: ``"positive"`` if ``p_positive`` is at least one half, else ``"negative"``.
-        face_count: faces found.
-        face: the largest of them.
-        objects: the object stimuli, most attended first.
-        activation: evidence for ``emotion`` at each place of Global-Net's feature map, rows of
-            floats scaled to 0..1; only if asked for.
-        width: of the image in pixels, after EXIF rotation.
-        height: likewise.
-        activation_box: the part of the image that ``activation`` covers, xyxy, pixels; None without
-            an activation. It is all of the image, unless Global-Net sees a cut from its centre.
+        face_count: Number of faces found.
+        face: Largest face.
+        objects: Object stimuli, most attended first.
+        activation: Evidence for ``emotion`` at each position of Global-Net's feature map, rows of
+            floats scaled to 0..1; None if not requested.
+        width: Width of the image in pixels, after EXIF rotation.
+        height: Height of the image in pixels, after EXIF rotation.
+        activation_box: Part of the image that ``activation`` covers, xyxy, pixels; None without an
+            activation. It is the whole image, unless Global-Net sees a crop of its centre.
     """
 
     emotion: str

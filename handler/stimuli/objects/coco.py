@@ -38,11 +38,12 @@ class CocoObjects(ObjectSource):
 
     Args:
         count: N, how many regions to keep.
-        short_side: the shorter side of an image is brought to this many pixels ...
+        short_side: Length in pixels to which the shorter side of an image is resized ...
         long_side: ... unless the longer one would exceed this many.
-        nms: of two regions that overlap by more, the less confident one is dropped.
-        proposals: regions that the proposal network hands on, of which the ``count`` are chosen;
-            each passes through the box head, so they are a large part of the cost.
+        nms: Overlap (intersection over union) above which the less confident of two regions is
+            dropped.
+        proposals: Number of regions of the proposal network, from which ``count`` are chosen; each
+            passes through the box head, so they are a large part of the cost.
     """
 
     feature_size: int = 1024

@@ -42,8 +42,8 @@ def import_detectron2() -> ModuleType:
         The package `detectron2`; after this, its modules can be imported as usual.
 
     Raises:
-        Detectron2Missing: it, or a package that it needs, is not installed.
-        VeaError: it is installed, but broken.
+        Detectron2Missing: The package, or one that it needs, is not installed.
+        VeaError: The installed package is broken.
     """
     try:
         package = importlib.import_module("detectron2")

@@ -33,14 +33,14 @@ class GridObjects(ObjectSource):
     """Places of a feature map as objects.
 
     Args:
-        backbone: name of the frozen backbone.
-        size: side in pixels of the square image that the backbone sees.
+        backbone: Name of the frozen backbone.
+        size: Side in pixels of the square input image of the backbone.
         count: N, how many places to keep.
-        levels: how many windows lie side by side on each level, as in ``[1, 3]`` for the whole
-            picture and 3 x 3 windows; none: the single cells.
+        levels: Number of windows along a side on each level, as in ``[1, 3]`` for the whole picture
+            and 3 x 3 windows; empty for the single cells.
 
     Raises:
-        ValueError: a level is not a whole number of at least 1.
+        ValueError: A level is not an integer of at least 1.
     """
 
     vocabulary: Sequence[str] = IMAGENET_CATEGORIES

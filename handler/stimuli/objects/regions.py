@@ -47,14 +47,14 @@ def distinct_regions(
     """The most confident distinct regions of one image.
 
     Args:
-        boxes: float, RxCx4, xyxy, the box that each foreground class gives each of R proposals, in
-            pixels of the image as the detector saw it; they may reach out of it.
-        probabilities: float, RxC, of the C foreground classes (background left out).
-        seen: height and width of the image as the detector saw it, without padding.
-        decoded: height and width of the image as decoded.
+        boxes: Box of each foreground class for each of R proposals, float, RxCx4, xyxy, in pixels
+            of the image as the detector saw it; boxes may extend beyond the image.
+        probabilities: Probabilities of the C foreground classes, without background, float, RxC.
+        seen: Height and width of the image as the detector saw it, without padding.
+        decoded: Height and width of the image as decoded.
         count: N, how many regions at most.
-        threshold: of two boxes that overlap by more (intersection over union), whatever their
-            classes, the less confident one is dropped.
+        threshold: Overlap (intersection over union) above which the less confident of two boxes is
+            dropped, whatever their classes.
 
     Returns:
         At most ``count`` regions; none if there are no proposals. Boxes without area or with
@@ -78,8 +78,8 @@ def stack_regions(
     """The object stimulus of B images.
 
     Args:
-        regions: of each image.
-        features: float, for each image RxF, one row for each of its proposals.
+        regions: Regions of each image.
+        features: Features of each image, float, RxF, one row for each of its proposals.
         count: N; images with fewer regions are filled up with zeros and masked.
 
     Returns:

@@ -22,11 +22,10 @@ class ObjectSource(nn.Module, ABC):
     Attributes:
         feature_size: F, length of one region's feature vector.
         count: N, regions an image at most.
-        vocabulary: name of each label index.
-        attributes: name of each attribute index; empty where the source tells no attributes.
-        cpu_batch: images that it is best given at a time on a CPU, where larger batches fall out
-            of the cache.
-        gpu_batch: likewise on a GPU, which wants as many as its memory holds.
+        vocabulary: Name of each label index.
+        attributes: Name of each attribute index; empty if the source has no attributes.
+        cpu_batch: Best batch size on a CPU, where larger batches exceed the cache.
+        gpu_batch: Best batch size on a GPU, limited by its memory.
     """
 
     feature_size: int
@@ -45,9 +44,9 @@ def build_object_source(config: dict[str, Any]) -> ObjectSource:
     """The source that ``config["source"]`` names, built from the rest of ``config``.
 
     Raises:
-        ValueError: no such source.
-        TypeError: a setting that the source does not have.
-        VeaError: the source needs a package that is not installed.
+        ValueError: There is no such source.
+        TypeError: The source does not have one of the settings.
+        VeaError: The source needs a package that is not installed.
     """
     settings = dict(config)
     source = settings.pop("source", None)

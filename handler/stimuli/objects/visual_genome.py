@@ -32,15 +32,18 @@ class VisualGenomeObjects(ObjectSource):
 
     Args:
         count: N, how many regions to keep.
-        proposals: how many the region proposal network may make; time is proportional to it.
-        short_side: what the shorter side of an image is resized to, in pixels.
-        long_side: what the longer side may be at most.
-        nms: two regions that overlap by more (intersection over union) are the same.
-        min_proposal: shortest side of a proposal in pixels of the image as decoded. The weights
-            dictate this one and the following ones.
-        plus_one: whether the weights know boxes by their last pixels; see the network.
-        vocabulary: names of the classes.
-        attributes: names of the attributes; without them there is no attribute head.
+        proposals: Maximum number of proposals of the region proposal network; time is proportional
+            to it.
+        short_side: Length in pixels to which the shorter side of an image is resized.
+        long_side: Maximum length of the longer side, in pixels.
+        nms: Overlap (intersection over union) above which the less confident of two regions is
+            dropped.
+        min_proposal: Minimum side of a proposal in pixels of the image as decoded. The weights
+            dictate this setting and the following ones.
+        plus_one: Whether boxes include their last pixels in the convention of the weights; see the
+            network.
+        vocabulary: Names of the classes.
+        attributes: Names of the attributes; if empty, there is no attribute head.
 
     Raises:
         VeaError: detectron2 is not installed.

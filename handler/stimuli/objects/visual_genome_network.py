@@ -73,8 +73,8 @@ class Backbone(nn.Module):
         """Images -> the map that proposals and regions are read from.
 
         Args:
-            images: float, Bx3xHxW, BGR, mean subtracted, zero where an image does not reach.
-            sizes: height and width of each image without its filling.
+            images: Images, float, Bx3xHxW, BGR, mean subtracted, padded with zeros.
+            sizes: Height and width of each image without padding.
 
         Returns:
             Features, Bx1024xhxw at 1/16 of the resolution, zero outside each image; and each
@@ -116,11 +116,11 @@ class ProposalHead(StandardRPNHead):
         Args:
             features: Bx1024xhxw, of `Backbone`.
             anchors: float32, Ax4, xyxy, around the centre of the first cell.
-            map_sizes: each image's height and width in ``features``.
-            sizes: each image's height and width in pixels as the network sees it.
-            smallest: shortest side of a proposal of each image, in the same pixels.
-            count: proposals an image at most.
-            plus_one: convention of the boxes; see above.
+            map_sizes: Height and width of each image in ``features``.
+            sizes: Height and width of each image in pixels as the network sees it.
+            smallest: Minimum side of a proposal of each image, in the same pixels.
+            count: Maximum number of proposals for an image.
+            plus_one: Convention of the boxes; see above.
 
         Returns:
             For each image float32, Rx4, xyxy, clipped to the image, the most promising first.
@@ -170,7 +170,7 @@ class BoxHead(FastRCNNOutputLayers):
         Args:
             deltas: Rx(4C), the head's answer.
             proposals: float32, Rx4, xyxy.
-            plus_one: convention of ``proposals``; see above.
+            plus_one: Convention of ``proposals``; see above.
 
         Returns:
             float32, RxCx4, xyxy, the outer edges whatever the convention.
