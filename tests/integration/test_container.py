@@ -75,11 +75,12 @@ class Container:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(STATE_VARIABLE) == str(self.state):
+                of_the_server = process.environ().get(STATE_VARIABLE) == str(self.state)
+                if of_the_server and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
-            except psutil.Error:
+            except psutil.Error:  # it has ended meanwhile
                 continue
-        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+        return found
 
     def asking(self) -> int:
         """How many requests the gateway is at work on, by its own count."""
