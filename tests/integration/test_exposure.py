@@ -17,14 +17,12 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from torchserve_server import drawn_images
 
 from vea.serving.server import TorchServe
-from vea.serving.server_directory import ServerDirectory
 
 pytestmark = pytest.mark.integration
 
@@ -171,22 +169,13 @@ def test_no_key_loads_code_through_the_workflow_endpoint(
 
 @pytest.mark.threat("T10")
 def test_without_our_settings_the_management_key_does_load_code(
-    archive: Path, intruder: Intruder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path, intruder: Intruder, tmp_path: Path
 ) -> None:
     # What the test above would see if it saw nothing because it looks in the wrong place; and the
     # way from outside the store: the server copies the file before it refuses its path.
-    ours = ServerDirectory._properties
-
-    def without(self: ServerDirectory, *rest: Any) -> str:
-        kept = [
-            line
-            for line in ours(self, *rest).splitlines()
-            if not line.startswith(("workflow_store=", "allowed_urls="))
-        ]
-        return "\n".join([*kept, f"allowed_urls=file://{self.models}/.*"]) + "\n"
-
-    monkeypatch.setattr(ServerDirectory, "_properties", without)
-    with TorchServe.running(archive, tmp_path / "state", workers=1) as server:
+    models = tmp_path / "state" / "models"
+    lax = {"workflow_store": str(models), "allowed_urls": f"file://{models}/.*"}
+    with TorchServe.running(archive, tmp_path / "state", workers=1, properties=lax) as server:
         up = "/".join([".."] * len(server.directory.models.parts[1:]))
         outside = f"file://{server.directory.models}/{up}{intruder.archive}"
         answers = []
