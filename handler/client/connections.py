@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx2
@@ -20,6 +21,8 @@ def client_kwargs(max_connections: int | None) -> dict[str, Any]:
         # A proxy out of the environment must not see the keys, nor .netrc replace them.
         "trust_env": False,
         "follow_redirects": False,
+        # A cookie of one answer must not go out with the request of another caller.
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         "limits": httpx2.Limits(
             max_connections=max_connections, max_keepalive_connections=max_connections or 0
         ),

@@ -21,6 +21,8 @@ MAX_IMAGES = 32  # in one request
 _MAX_MARKS = 1000
 _MARKS = (b"[", b"{", b",")
 _KEYS = ("image", "images", "explain")
+# How data URLs, and JPEG, PNG, GIF and WebP files in base64, begin.
+_BASE64 = (b"data:image/", b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR")
 _YES = ("true", "1", "yes")
 _NO = ("false", "0", "no", "")
 # The files of a form are separated by boundaries and headers of about 200 bytes each.
@@ -111,12 +113,27 @@ def _read_explain(parts: Mapping[str, Any]) -> bool:
 
 def _of_part(value: Any) -> bytes:
     if isinstance(value, bytes | bytearray):
-        return bytes(value)
+        content = bytes(value)
+        _refuse_text(content)
+        return content
     sent = "text" if isinstance(value, str) else "JSON"
     raise _Refused(
         415,
         f"the body is {sent}; send an image, as application/octet-stream or as a file of a form",
     )
+
+
+def _refuse_text(content: bytes) -> None:
+    """Refuse the beginnings of JSON and of base64, with which no image file begins."""
+    start = content[:64].lstrip()
+    if start.startswith((b"{", b"[")):
+        raise _Refused(
+            415, "the body is JSON without its type; send it with Content-Type: application/json"
+        )
+    if start.startswith(_BASE64):
+        raise _Refused(
+            415, f"the body is base64, not an image; send the image's bytes, or JSON: {_EXPECTED}"
+        )
 
 
 def _parsed(value: Any) -> Any:

@@ -42,6 +42,24 @@ def test_many_images_keep_their_order(images: list[bytes]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"image": "aGVsbG8="}', "send it with Content-Type: application/json"),
+        (b' \n[{"image": "aGVsbG8="}]', "send it with Content-Type: application/json"),
+        (b"/9j/4AAQSkZJRgABAQ", "the body is base64"),
+        (b"data:image/png;base64,iVBORw0KGgo", "the body is base64"),
+    ],
+)
+def test_text_without_its_type_is_called_what_it_is(body: bytes, reason: str) -> None:
+    for kinds in ({}, {"body": "application/octet-stream"}, {"body": "image/jpeg"}):
+        asked = read_request({"body": bytearray(body)}, kinds)
+        assert isinstance(asked, InferenceRequest)
+        (refusal,) = asked.images
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, reason in refusal.reason) == (415, True)
+
+
 def test_json_that_the_server_has_parsed_is_read_as_well() -> None:
     assert read_request({"body": {"image": "aGVsbG8="}}) == InferenceRequest((b"hello",))
 

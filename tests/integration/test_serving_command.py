@@ -105,11 +105,13 @@ def test_a_detached_server_answers_the_printed_line_and_stops_whole(
     assert vea("serve", "--stop", "--state", str(state)).stdout.startswith("no server runs")
 
 
-def test_a_foreground_server_ends_with_its_command(state: Path) -> None:
+def test_a_foreground_server_ends_with_its_command(tmp_path: Path, state: Path) -> None:
     ports = Ports.choose()
+    # Neither a name nor a folder that is not ASCII may be in the way.
+    archive = shutil.copy(shipped_archive(), tmp_path / "modèle d'été.mar")
     code = "import typer; from vea.commands import serve; typer.run(serve.serve)"
     arguments = [
-        *(str(shipped_archive()), "--state", str(state), "--port", str(ports.inference)),
+        *(str(archive), "--state", str(state), "--port", str(ports.inference)),
         *("--management-port", str(ports.management), "--metrics-port", str(ports.metrics)),
     ]
     command = subprocess.Popen(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.program import vea
 from tests.shipped import ARCHIVE
 from vea.serving.capacity import Capacity
 from vea.serving.errors import ServingError
+from vea.serving.history import History
 from vea.serving.java import JavaMissing, find_java_home
 from vea.serving.log import ServerLog
+from vea.serving.model_files import copy_name
 from vea.serving.ports import Ports
 from vea.serving.server_directory import ServerDirectory
 
@@ -92,6 +96,83 @@ def test_a_later_write_into_the_archive_does_not_change_what_is_served(tmp_path:
     with archive.open("r+b") as file:  # in place, as a copy over the file does
         file.write(b"other")
     assert (directory.models / "a.mar").read_bytes() == b"first"
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from vea.serving.ports import Ports
+from vea.serving.server_directory import ServerDirectory
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+ServerDirectory.at(Path(sys.argv[2])).prepare(Path(sys.argv[1]), "a", Ports.choose())
+"""
+
+
+def test_a_disk_that_fills_up_leaves_no_half_archive(tmp_path: Path) -> None:
+    # A limit on the size of files stands for the end of the disk.
+    archive, state = tmp_path / "a.mar", tmp_path / "state"
+    archive.write_bytes(bytes(200_000))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(archive), str(state)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ServingError: cannot use" in done.stderr
+    assert list((state / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["photos été.mar", "a b.mar", "model.zip", "a%2fb.mar"])
+def test_a_name_that_torchserve_does_not_load_is_replaced_in_the_copy(
+    tmp_path: Path, file: str
+) -> None:
+    assert copy_name("vea-lite_2.mar", "vea-lite", "2.0", "0123456789abcdef") == "vea-lite_2.mar"
+    name = copy_name(file, "vea-lite", "2.0", "0123456789abcdef")
+    assert name == "vea-lite-2.0-0123456789ab.mar"
+    (tmp_path / file).write_bytes(b"archive")
+    directory = ServerDirectory.at(tmp_path / "state").prepare(
+        tmp_path / file, "vea-lite", Ports.choose(), file=name
+    )
+    assert [(path.name, path.read_bytes()) for path in directory.models.iterdir()] == [
+        (name, b"archive")
+    ]
+    assert f"load_models=vea-lite={name}\n" in directory.settings.read_text()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["serve"], ["serve", "--stop"], ["serve", "--token"], ["web"]),
+        *(["models", "list"], ["models", "rollback"], ["models", "remove", "1.0"]),
+    ],
+)
+def test_a_file_in_place_of_the_servers_folder_is_named_before_any_work(
+    tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    refused = vea(*command, "--state", tmp_path / "file")
+    assert refused.returncode == 2
+    assert "Invalid value for '--state'" in refused.stderr
+
+
+@pytest.mark.parametrize("option", ["--port", "--management-port", "--metrics-port"])
+@pytest.mark.parametrize("port", ["65535", "65536", "0", "-1"])
+def test_ports_that_torchserve_cannot_use_are_refused_before_any_work(
+    option: str, port: str
+) -> None:
+    refused = vea("serve", option, port)
+    assert refused.returncode == 2
+    assert f"Invalid value for '{option}'" in refused.stderr
+
+
+def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").mkdir()
+    with pytest.raises(ServingError, match="cannot read the server's history"):
+        History(tmp_path).events()
+    (tmp_path / "file").write_text("")
+    assert History(tmp_path / "file" / "below").events() == []
 
 
 def test_a_path_too_long_for_a_socket_moves_the_sockets_elsewhere(tmp_path: Path) -> None:

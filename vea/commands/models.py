@@ -13,7 +13,7 @@ from rich.table import Table
 
 from handler.values.errors import VeaError
 from vea.commands import compare
-from vea.commands.serve import default_state, running_server
+from vea.commands.serve import StateFolder, default_state, running_server
 from vea.store import STORE
 from vea.terminal import out, print_json
 
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
 _SHORT = 12  # characters of a digest
 
-State = Annotated[
-    Path | None,
-    typer.Option(
-        "--state",
-        help="Folder of the server, as for vea serve. [default: ~/.local/state/vea/serve]",
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -50,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(
-    state: State = None,
+    state: StateFolder = None,
     store: Annotated[Path, typer.Option(help="Folder of archives.")] = STORE,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +70,7 @@ def list_models(
 
 def show(
     what: Annotated[str, typer.Argument(help="A .mar file, or a version that is served.")],
-    state: State = None,
+    state: StateFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """The card of an archive or of a served version: what it was trained on, how well it does."""
@@ -102,7 +95,7 @@ def promote(
         str | None,
         typer.Option(help="Refuse any other archive: its SHA-256, or 12 characters of it or more."),
     ] = None,
-    state: State = None,
+    state: StateFolder = None,
 ) -> None:
     """Let a running server answer with another version, without one failed request.
 
@@ -126,7 +119,7 @@ def promote(
         )
 
 
-def rollback(state: State = None) -> None:
+def rollback(state: StateFolder = None) -> None:
     """Let a running server answer with the version that it answered with before."""
     versions = _versions(state)
     before = versions.server.version
@@ -136,7 +129,7 @@ def rollback(state: State = None) -> None:
 
 def remove(
     version: Annotated[str, typer.Argument(help="That is served, but not the default.")],
-    state: State = None,
+    state: StateFolder = None,
 ) -> None:
     """Stop serving a version and delete the server's copies of it.
 

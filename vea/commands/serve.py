@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from vea.serving.server import TorchServe
 
 _PORTS = 8080, 8081, 8082
+MAX_PORT = 65534  # TorchServe's limit
+StateFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        file_okay=False,
+        help="Folder of the server. [default: ~/.local/state/vea/serve]",
+    ),
+]
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,13 +42,16 @@ def serve(
             "else the newest in ./model_store, else the shipped one]"
         ),
     ] = None,
-    port: Annotated[int, typer.Option(help="For predictions.")] = _PORTS[0],
-    management_port: Annotated[int, typer.Option(help="For workers and new keys.")] = _PORTS[1],
-    metrics_port: Annotated[int, typer.Option(help="For Prometheus.")] = _PORTS[2],
-    state: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the server. [default: ~/.local/state/vea/serve]"),
-    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=MAX_PORT, help="Port for predictions.")] = _PORTS[
+        0
+    ],
+    management_port: Annotated[
+        int, typer.Option(min=1, max=MAX_PORT, help="Port for workers and new keys.")
+    ] = _PORTS[1],
+    metrics_port: Annotated[
+        int, typer.Option(min=1, max=MAX_PORT, help="Port for Prometheus.")
+    ] = _PORTS[2],
+    state: StateFolder = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that score. [default: what suits the machine]"),
@@ -48,7 +60,13 @@ def serve(
         bool,
         typer.Option("--detach/--foreground", help="Return and leave the server running."),
     ] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop a detached server.")] = False,
+    stop: Annotated[
+        bool,
+        typer.Option(
+            "--stop",
+            help="Stop a detached server: processes that do not end within 15 seconds are killed.",
+        ),
+    ] = False,
     token: Annotated[
         bool, typer.Option("--token", help="Print a valid key of a running server.")
     ] = False,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vea.commands.serve import StateFolder
+
 if TYPE_CHECKING:
     from vea.serving.server import TorchServe
     from vea.web.keys import KeyRing
@@ -34,12 +36,11 @@ def web(
             "[default: newest in ./model_store, else the shipped one]"
         ),
     ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the server. [default: ~/.local/state/vea/serve]"),
-    ] = None,
+    state: StateFolder = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = _PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any free one.")
+    ] = _PORT,
     api_keys: Annotated[
         Path | None,
         typer.Option(

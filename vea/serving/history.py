@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from vea.serving.errors import ServingError
+
 Action = Literal["start", "promote", "rollback", "remove"]
 FILE = "history.jsonl"
 
@@ -55,11 +57,17 @@ class History:
         self.path = state.expanduser().resolve() / FILE
 
     def events(self) -> list[Event]:
-        """All of them; none if there is no history yet."""
+        """All of them; none if there is no history yet.
+
+        Raises:
+            ServingError: The history cannot be read.
+        """
         try:
             lines = self.path.read_text().splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServingError(f"cannot read the server's history {self.path}: {error}") from None
         found = []
         for line in lines:
             try:

@@ -6,6 +6,7 @@ copied there whole, under a name that says what it is, and stays until its versi
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -14,6 +15,20 @@ from handler.atomic_files import atomic_write
 from vea.serving.errors import ServingError
 from vea.serving.server_directory import ServerDirectory
 from vea.serving.verification import VerifiedArchive, digest_of, verify
+
+_LOADABLE = re.compile(r"[A-Za-z0-9._-]+[.]mar")  # see allowed_urls in TorchServe's settings
+
+
+def copy_name(file: str, model: str, version: str, digest: str) -> str:
+    """Name of the server's copy of an archive.
+
+    Args:
+        file: Name of the archive, which is kept if TorchServe can load an archive of that name.
+        model: Name of the model.
+        version: Version of the model.
+        digest: Digest of the archive.
+    """
+    return file if _LOADABLE.fullmatch(file) else f"{model}-{version}-{digest[:12]}.mar"
 
 
 class ModelFiles:
@@ -36,7 +51,7 @@ class ModelFiles:
         if archive.path.parent == self.folder:
             return archive
         config = archive.config
-        target = self.folder / f"{config.name}-{config.version}-{archive.digest[:12]}.mar"
+        target = self.folder / copy_name("", config.name, config.version, archive.digest)
         try:
             self.folder.mkdir(exist_ok=True)
             for partial in self.folder.glob(".*.partial"):  # of a command that was killed

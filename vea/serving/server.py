@@ -31,6 +31,7 @@ from vea.serving.errors import ServingError
 from vea.serving.history import History
 from vea.serving.java import find_java_home
 from vea.serving.log import ServerLog
+from vea.serving.model_files import copy_name
 from vea.serving.ports import Ports
 from vea.serving.processes import ServerProcesses, launch
 from vea.serving.server_directory import ServerDirectory
@@ -106,12 +107,14 @@ class TorchServe:
         java_home = find_java_home()
         ports = ports or Ports.choose()
         history, source = History(state), archive.resolve()
+        file = copy_name(source.name, config.name, config.version, digest)
         capacity = Capacity.of_this_machine()
         chosen = workers or capacity.workers()
         directory = ServerDirectory.at(state).prepare(
             source,
             config.name,
             ports,
+            file=file,
             workers=chosen,
             heap=capacity.heap(),
             keep=history.files(),
@@ -137,7 +140,7 @@ class TorchServe:
                 model=config.name,
                 version=config.version,
                 digest=digest,
-                file=source.name,
+                file=file,
                 source=source,
             )
         except BaseException:  # also Ctrl-C: nothing may stay behind

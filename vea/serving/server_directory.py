@@ -87,6 +87,7 @@ class ServerDirectory:
         name: str,
         ports: Ports,
         *,
+        file: str | None = None,
         workers: int | None = None,
         heap: int = 512,
         keep: Collection[str] = (),
@@ -98,6 +99,8 @@ class ServerDirectory:
             archive: Path of the ``.mar``, which is copied.
             name: Name of the model.
             ports: Ports to listen on.
+            file: Name of the copy; by default that of the archive. TorchServe loads only names of
+                ASCII letters, digits, ``.``, ``_`` and ``-`` that end in ``.mar``.
             workers: Number of workers of the model; None for TorchServe's default. ``minWorkers``
                 of the archive takes precedence.
             heap: Heap limit in megabytes of the front end, where requests wait with their bodies.
@@ -110,6 +113,7 @@ class ServerDirectory:
         Raises:
             ServingError: The folder contains something else, or cannot be written.
         """
+        file = file or archive.name
         try:
             self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.state.chmod(0o700)  # also if it existed: keys and log are private to the user
@@ -124,14 +128,12 @@ class ServerDirectory:
             ready.scratch.mkdir(exist_ok=True)
             self.models.mkdir(exist_ok=True)
             for other in self.models.iterdir():
-                if other.name not in {archive.name, *keep}:
+                if other.name not in {file, *keep}:
                     other.unlink()
-            _copy(archive, self.models / archive.name)
+            _copy(archive, self.models / file)
             self.log_settings.write_text(log4j_settings(self.log, self.access_log))
             self.settings.write_text(
-                server_properties(
-                    self.models, archive.name, name, ports, workers=workers, heap=heap
-                )
+                server_properties(self.models, file, name, ports, workers=workers, heap=heap)
                 + "".join(f"{key}={value}\n" for key, value in properties.items())
             )
         except OSError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,11 +18,15 @@ _CONNECTIONS = 512
 _HEAD_BYTES = 16 * 1024
 
 
-class Protocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, with an end to waiting for a request's head.
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # as h11 finds it
 
-    h11 refuses what a proxy before us could read in another way: two lengths, a length beside
-    chunks, line ends of other kinds.
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 as uvicorn speaks it, with a timeout for a request's head and strict lengths.
+
+    h11 refuses most of what a proxy before the gateway could read in another way. It accepts two
+    equal lengths and a length beside chunks (RFC 9112, section 6.3, allows either answer), which
+    are refused here.
     """
 
     _waiting: asyncio.TimerHandle | None = None
@@ -38,6 +44,13 @@ class Protocol(H11Protocol):
         else:
             self._no_longer()
 
+    def handle_events(self) -> None:
+        """What has arrived is read, unless it is a head whose body could end in two places."""
+        if self.conn.their_state is h11.IDLE and _is_ambiguous(self.conn.trailing_data[0]):
+            self.send_400_response("")
+            return
+        super().handle_events()
+
     def on_response_complete(self) -> None:
         """The next head may be in the buffer already, in part."""
         super().on_response_complete()
@@ -51,7 +64,7 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets the form of every other error."""
-        reason = {"error": {"code": 400, "reason": "this is no HTTP/1.1 request"}}
+        reason = {"error": {"code": 400, "reason": "this is not a valid HTTP/1.1 request"}}
         body = json.dumps(reason).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
@@ -76,6 +89,16 @@ class Protocol(H11Protocol):
         self._waiting = None
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+def _is_ambiguous(received: bytes) -> bool:
+    """Whether the head at the start of ``received`` gives the length of its body twice."""
+    end = _END_OF_HEAD.search(received)
+    if end is None:
+        return False
+    names = [line.partition(b":")[0].lower() for line in received[: end.start()].split(b"\n")[1:]]
+    lengths = names.count(b"content-length")
+    return lengths > 1 or (lengths == 1 and b"transfer-encoding" in names)
 
 
 def listen(host: str, port: int) -> socket.socket:
