@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Converted so far.
-CONVERTED = ("docs", "handler", "model_store", "train", "vea")
+# Every package of the project.
+CONVERTED = ("docs", "handler", "jobs", "model_store", "train", "vea")
 _SECTION = re.compile(r"( *)(Args|Attributes|Raises):$")
 _ENTRY = re.compile(r"[\w*][\w, .*]*?: +(?P<text>.*)")
 # A first word in lower case is the name of a type or a program (float32, torch-model-archiver), or

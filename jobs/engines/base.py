@@ -34,15 +34,17 @@ class Engine(Protocol):
         """Score every chunk of ``todo`` and write its part; reports may come in any order.
 
         Args:
-            todo: whole chunks; no more of them are taken than can be worked on.
-            worker: not started yet; it is not started at all if there is nothing to do.
-            on_images: told of images that are through; always called from this thread.
-            on_poison: told of images that kill workers, before their chunk is scored without them.
-            stop: ends the run early: no chunk is begun after it is set, and none goes on when its
-                grace is over.
+            todo: Whole chunks; no more of them are taken than can be worked on.
+            worker: Worker that is not started yet; it is not started at all if there is nothing to
+                do.
+            on_images: Called for images that are finished, always from this thread.
+            on_poison: Called for images that kill workers, before their chunk is scored without
+                them.
+            stop: Event that ends the run early: no chunk begins after it is set, and none continues
+                when its grace period is over.
 
         Raises:
-            VeaError: the job cannot be done; the message is one line for people.
+            VeaError: The job cannot be done; the message is one line for people.
         """
 
 

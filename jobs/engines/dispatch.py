@@ -73,7 +73,7 @@ class Died:
 
     Attributes:
         worker_id: Number of the worker.
-        cause: How it died, in one line.
+        cause: Reason of the death, in one line.
         begun: Whether it may have begun its task, so that the task may be what killed it.
     """
 

@@ -36,7 +36,7 @@ class Processes:
     """So many processes of this machine.
 
     Args:
-        count: of them; fewer are started if there are fewer chunks.
+        count: Number of workers; fewer are started if there are fewer chunks.
     """
 
     def __init__(self, count: int) -> None:

@@ -31,7 +31,7 @@ class CrashBisection:
     """What to do next about one chunk that lost workers.
 
     Args:
-        task: the whole chunk.
+        task: Task of the whole chunk.
     """
 
     def __init__(self, task: Task) -> None:
@@ -47,15 +47,16 @@ class CrashBisection:
         """A worker died over ``task``: the whole chunk or a probe of it.
 
         Args:
-            task: that it had.
-            cause: how it died.
+            task: Task that the worker was working on.
+            cause: Reason of the worker's death.
 
         Returns:
             What is to be done before the chunk can be done; nothing if other probes of it are
             still under way.
 
         Raises:
-            WorkersDie: the chunk kills and none of its images does, or all of them do.
+            WorkersDie: The chunk kills workers although none of its images does, or all of its
+                images do.
         """
         self._cause = cause
         span = task.probe

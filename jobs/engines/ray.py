@@ -42,10 +42,10 @@ class OnRay:
     """As many actors as a cluster has room for.
 
     Args:
-        address: of the cluster: ``host:port``, ``ray://…``, or ``auto`` for the one that this
-            machine belongs to, or this machine alone if it belongs to none.
+        address: Address of the cluster: ``host:port``, ``ray://…``, or ``auto`` for the cluster
+            that this machine belongs to, or this machine alone if it belongs to none.
         workers: Maximum number of actors; by default as many as the cluster has room for.
-        gpus_per_worker: that each actor takes; may be a fraction.
+        gpus_per_worker: Number of GPUs that each actor takes; may be a fraction.
     """
 
     def __init__(

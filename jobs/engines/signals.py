@@ -31,7 +31,7 @@ class StopRequest:
     things can wait for it too.
 
     Args:
-        grace: seconds that chunks under way have to end; none are left after a second signal.
+        grace: Seconds that chunks under way have to end; no time is left after a second signal.
     """
 
     def __init__(self, grace: float = DEFAULT_GRACE) -> None:

@@ -30,8 +30,9 @@ class Fetched:
     """An image as it came.
 
     Attributes:
-        data: the encoded image.
-        etag: what the server calls this version of it, without quotes; None for local files.
+        data: Encoded image.
+        etag: Identifier that the server gives this version of the object, without quotes; None for
+            local files.
     """
 
     data: bytes
@@ -49,10 +50,10 @@ class Streak:
     """Counts images in succession that end in one bad way; safe to share between threads.
 
     Args:
-        kind: of `ObjectUnavailable` that counts.
+        kind: Kind of `ObjectUnavailable` that is counted.
         limit: Number of images in succession that is too many.
-        passing_over: kinds that say nothing, neither for nor against.
-        from_the_start: an image that ends otherwise ends the counting too, for good.
+        passing_over: Kinds that are ignored: they count neither for nor against.
+        from_the_start: Whether an image that ends otherwise also ends the counting for good.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Streak:
         """Count one more image.
 
         Args:
-            kind: of its refusal; None if it could be had.
+            kind: Kind of the image's refusal; None if it could be fetched.
         """
         with self._lock:
             if self._over or kind in self._passing_over:
@@ -87,19 +88,19 @@ class Fetcher:
     """Reads images; safe to share between threads.
 
     Args:
-        s3: for the images that lie there; its retries and its limiter are those of all images.
-        max_bytes: larger images are refused without being read.
-        hosts: that images may be fetched from over HTTPS, as `jobs.fetching.https.HttpsImages`
-            takes them.
-        client: that gets objects of S3: ``boto3``, or ``obstore``, which needs a fraction of the
-            processor time.
-        in_succession: so many unreachable images in succession, with not one that could be had
-            among them, are taken for an outage; so many forbidden ones at the beginning for a lack
-            of rights.
-        insecure_origins: such as ``http://127.0.0.1:8080``, for servers of tests.
+        s3: S3 client for images on S3; its retries and its limiter are those of all images.
+        max_bytes: Size limit of an image, in bytes; larger images are refused without being read.
+        hosts: Hosts that images may be fetched from over HTTPS, as
+            `jobs.fetching.https.HttpsImages` takes them.
+        client: Library that fetches objects from S3: ``boto3``, or ``obstore``, which needs a
+            fraction of the processor time.
+        in_succession: Number of unreachable images in succession, without one that could be fetched
+            among them, that counts as an outage; as many forbidden images at the beginning count as
+            missing rights.
+        insecure_origins: Origins such as ``http://127.0.0.1:8080``, for servers of tests.
 
     Raises:
-        VeaError: a host is none, or obstore is not installed.
+        VeaError: A host name is invalid, or obstore is not installed.
     """
 
     def __init__(
@@ -127,8 +128,8 @@ class Fetcher:
         """The encoded image at ``location``: a path, ``s3://bucket/key`` or ``https://...``.
 
         Raises:
-            ObjectUnavailable: this image cannot be had.
-            StorageError: no image can be had.
+            ObjectUnavailable: This image cannot be fetched.
+            StorageError: No image can be fetched.
         """
         if not location:
             raise ObjectUnavailable("bad-location", "this row of the list names no image")

@@ -47,17 +47,18 @@ class HttpsImages:
     """ImageFetcher images by URL; safe to share between threads.
 
     Args:
-        retries: of every request.
-        hosts: that may be asked: ``images.example.org``, or ``*.example.org`` for everything below
-            that name (and not the name itself). Port 443, unless ``:port`` follows.
-        insecure_origins: such as ``http://127.0.0.1:8080``: allowed although they are not public or
-            not encrypted. For servers of tests.
-        connections: kept open to each host.
-        seconds: that one attempt may take in all. A server that sends a byte a second would never
-            run into the timeout of a single read.
+        retries: Retry settings of every request.
+        hosts: Hosts that may be requested: ``images.example.org``, or ``*.example.org`` for
+            everything below that name (and not the name itself). Port 443, unless ``:port``
+            follows.
+        insecure_origins: Origins such as ``http://127.0.0.1:8080`` that are allowed although they
+            are not public or not encrypted; for servers of tests.
+        connections: Number of connections kept open to each host.
+        seconds: Time limit of one attempt, in seconds. A server that sends a byte a second would
+            never run into the timeout of a single read.
 
     Raises:
-        HostError: one of ``hosts`` is none.
+        HostError: One of ``hosts`` is not a valid host name.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class HttpsImages:
         """The content behind a URL and its ETag, without quotes.
 
         Raises:
-            ObjectUnavailable: it is not allowed, missing, forbidden, unreachable, or larger than
-                ``max_bytes`` (no more than that is downloaded).
-            StorageError: the job is being stopped.
+            ObjectUnavailable: The image is not allowed, missing, forbidden, unreachable, or larger
+                than ``max_bytes`` (no more than that is downloaded).
+            StorageError: The job is being stopped.
         """
         url = self._check(location)
         try:

@@ -57,7 +57,8 @@ class ObstoreObjects:
     """Gets objects; safe to share between threads.
 
     Args:
-        s3: whose settings, retries and limiter are used, and which gets what obstore cannot.
+        s3: S3 client whose settings, retries and limiter are used, and which fetches what obstore
+            cannot.
     """
 
     def __init__(self, s3: S3) -> None:
@@ -70,9 +71,9 @@ class ObstoreObjects:
         """The content of an object and its ETag, without quotes.
 
         Raises:
-            ObjectUnavailable: it is missing, forbidden, unreachable, or larger than ``max_bytes``
-                (then nothing of it is downloaded).
-            StorageError: wrong credentials or a missing bucket.
+            ObjectUnavailable: The object is missing, forbidden, unreachable, or larger than
+                ``max_bytes`` (then nothing of it is downloaded).
+            StorageError: The credentials are wrong, or the bucket does not exist.
         """
         by_boto3 = location.bucket in self._left_to_boto3 or not _is_plain(location.key)
 

@@ -41,8 +41,8 @@ class Loaded:
     """An image at the end of its way.
 
     Attributes:
-        image: ready for the model, or why not.
-        etag: of the object, where it has one.
+        image: Image that is ready for the model, or the reason why there is none.
+        etag: Entity tag of the object, if it has one.
     """
 
     image: ReadyImage | Refusal | Failure
@@ -66,12 +66,14 @@ class Prefetcher:
     """The threads that fetch and decode, and the account of what they hold.
 
     Args:
-        fetcher: of the images.
-        decode: encoded image -> ready for the model, or why not.
-        folder: what relative images are relative to.
-        fetch_threads: that wait for images.
-        decode_threads: that decode.
-        max_bytes: of decoded pictures, from which on none is decoded ahead of its turn.
+        fetcher: Fetcher of the images.
+        decode: Function from an encoded image to one that is ready for the model, or to the reason
+            why there is none.
+        folder: Folder that relative images are relative to.
+        fetch_threads: Number of threads that fetch images.
+        decode_threads: Number of threads that decode.
+        max_bytes: Size limit of decoded pictures, in bytes, beyond which none is decoded ahead of
+            its turn.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Prefetcher:
         """Wait for an image; its bytes count as held until they are given to `release`.
 
         Raises:
-            StorageError: no image can be had from S3.
+            StorageError: No image can be fetched from S3.
         """
         with self._changed:
             self._wanted = coming.number

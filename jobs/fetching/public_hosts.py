@@ -69,7 +69,7 @@ def public_pools(**options: Any) -> urllib3.PoolManager:
     """A pool manager that connects by HTTPS only, and to public addresses only.
 
     Args:
-        options: of `urllib3.PoolManager`.
+        options: Options of `urllib3.PoolManager`.
     """
     manager = urllib3.PoolManager(**options)
     manager.pool_classes_by_scheme = {"https": _PublicPool}

@@ -20,12 +20,12 @@ def image_column(location: str, names: Sequence[str], column: str | None) -> str
     """The column that names the image.
 
     Args:
-        location: of the list, for messages.
-        names: of its columns.
-        column: that the user asks for; None for the first usual one.
+        location: Location of the list, for messages.
+        names: Names of the list's columns.
+        column: Column that the user asks for; None for the first usual one.
 
     Raises:
-        ListError: the list does not have it.
+        ListError: The list does not have the column.
     """
     wanted = IMAGE_COLUMNS if column is None else (column,)
     for name in wanted:
@@ -41,14 +41,14 @@ def kept_columns(
     """The columns that pass through.
 
     Args:
-        location: of the list, for messages.
-        names: of its columns.
-        image: the column that names the image.
-        keep: those that the user asks for, in this order; None for all but ``image`` and those
+        location: Location of the list, for messages.
+        names: Names of the list's columns.
+        image: Column that names the image.
+        keep: Columns that the user asks for, in this order; None for all but ``image`` and those
             without a name, which spreadsheets and row numbers leave behind.
 
     Raises:
-        ListError: one of them is not there, is there twice, or cannot be a name.
+        ListError: A column is missing, is present twice, or cannot be a name.
     """
     if keep is None:
         keep = [name for name in names if name not in (image, "")]

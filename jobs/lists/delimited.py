@@ -25,13 +25,13 @@ class DelimitedList:
     lacks are null.
 
     Args:
-        copy: of the list.
-        delimiter: between cells.
-        column: of the images; None for the first usual one.
-        keep: columns that pass through; None for all.
+        copy: Local copy of the list.
+        delimiter: Delimiter between cells.
+        column: Column of the images; None for the first usual one.
+        keep: Columns that pass through; None for all.
 
     Raises:
-        ListError: the header does not have these columns.
+        ListError: The header does not have these columns.
     """
 
     def __init__(

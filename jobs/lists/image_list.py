@@ -47,13 +47,13 @@ class ImageList:
     """A list that has been read through once.
 
     Attributes:
-        location: as the user gave it.
-        sha256: of the file's bytes, hex.
-        folder: where relative images are looked for: a local path, or ``s3://bucket/prefix``.
-        column: that names the image; None for a text file.
-        rows: how many images it lists.
-        has_relative: whether any of them is relative to ``folder``.
-        extra: names and types of the columns that pass through.
+        location: Location as the user gave it.
+        sha256: SHA-256 of the file's bytes, hexadecimal.
+        folder: Folder of relative images: a local path, or ``s3://bucket/prefix``.
+        column: Column that names the image; None for a text file.
+        rows: Number of images in the list.
+        has_relative: Whether any image is relative to ``folder``.
+        extra: Names and types of the columns that pass through.
     """
 
     location: str
@@ -81,15 +81,15 @@ def open_list(
     """Open a list of images; the copy of it lives as long as the context.
 
     Args:
-        location: a path or ``s3://bucket/key`` whose name ends in .txt, .csv, .tsv, .jsonl,
-            .ndjson (with or without .gz or .zst after it) or .parquet.
-        column: that names the image; None for the first of `jobs.lists.columns.IMAGE_COLUMNS`
-            that the list has.
-        keep: columns that pass through, in this order; None for all.
-        s3: used if the list lies there; made if not given.
+        location: Path or ``s3://bucket/key`` whose name ends in .txt, .csv, .tsv, .jsonl, .ndjson
+            (with or without .gz or .zst after it) or .parquet.
+        column: Column that names the image; None for the first of
+            `jobs.lists.columns.IMAGE_COLUMNS` that the list has.
+        keep: Columns that pass through, in this order; None for all.
+        s3: S3 client, used if the list is on S3; created if None.
 
     Raises:
-        ListError: there is no such list, or it is not what its name says.
+        ListError: There is no such list, or its content is not what its name says.
         StorageError: S3 does not give it.
     """
     suffix = _suffix(location)

@@ -34,12 +34,12 @@ class JsonList:
     object lacks are null.
 
     Args:
-        copy: of the list.
-        column: of the images; None for the first usual one.
-        keep: columns that pass through; None for all.
+        copy: Local copy of the list.
+        column: Column of the images; None for the first usual one.
+        keep: Columns that pass through; None for all.
 
     Raises:
-        ListError: a line holds no object, or no object has these columns.
+        ListError: A line holds no object, or no object has these columns.
     """
 
     def __init__(

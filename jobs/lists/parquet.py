@@ -21,12 +21,12 @@ class ParquetList:
     """A parquet file, read a batch of rows at a time.
 
     Args:
-        copy: of the list.
-        column: of the images, text; None for the first usual one.
-        keep: columns that pass through; None for all.
+        copy: Local copy of the list.
+        column: Column of the images, of type text; None for the first usual one.
+        keep: Columns that pass through; None for all.
 
     Raises:
-        ListError: this is no parquet file, or not one with these columns.
+        ListError: The file is not a parquet file, or does not have these columns.
     """
 
     def __init__(

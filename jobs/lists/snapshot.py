@@ -37,8 +37,8 @@ class ListSnapshot:
     """The bytes of a list.
 
     Attributes:
-        location: of the list, as the user gave it.
-        sha256: of its bytes, hex.
+        location: Location of the list, as the user gave it.
+        sha256: SHA-256 of the list's bytes, hexadecimal.
     """
 
     location: str
@@ -54,10 +54,10 @@ class ListSnapshot:
         """A new reading of the unpacked text, without a byte order mark.
 
         Args:
-            newline: as of `open`.
+            newline: Line ends, as for `open`.
 
         Raises:
-            ListError: in the context, when the text turns out not to be UTF-8, or damaged.
+            ListError: Raised inside the context, if the text is not UTF-8 or is damaged.
         """
         try:
             with io.TextIOWrapper(self._unpacked(), encoding="utf-8-sig", newline=newline) as text:
@@ -113,11 +113,11 @@ def snapshot_list(location: str, s3: S3 | None) -> Iterator[ListSnapshot]:
     """Copy a list; the copy lives as long as the context.
 
     Args:
-        location: a path or ``s3://bucket/key``.
-        s3: used if the list lies there; made if not given.
+        location: Path or ``s3://bucket/key``.
+        s3: S3 client, used if the list is on S3; created if None.
 
     Raises:
-        ListError: there is no such list, or no room for the copy.
+        ListError: There is no such list, or there is no room for the copy.
         StorageError: S3 does not give it.
     """
     with tempfile.TemporaryFile() as file:

@@ -15,12 +15,12 @@ class TextList:
     """A list without columns.
 
     Args:
-        copy: of the list.
-        column: must be None.
-        keep: must be empty.
+        copy: Local copy of the list.
+        column: Always None.
+        keep: Always empty.
 
     Raises:
-        ListError: columns are asked for.
+        ListError: Columns were requested.
     """
 
     def __init__(

@@ -18,12 +18,12 @@ class Progress:
     """How far a job is.
 
     Attributes:
-        total: images to be scored, by all starts of this shard of the run.
-        done: images that are through. It falls when a worker dies over its chunk, or when a chunk
+        total: Number of images to be scored, by all attempts of this shard of the run.
+        done: Number of finished images. It falls when a worker dies over its chunk, or when a chunk
             is scored again because some images could not be reached.
-        failed: of these, images without a prediction.
-        reasons: how many failed for each ``stage/reason_kind``.
-        earlier: of ``done``, those that another start went through.
+        failed: Number of these images without a prediction.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        earlier: Number of images of ``done`` that an earlier attempt finished.
     """
 
     total: int
@@ -37,7 +37,7 @@ class TooManyFailed(VeaError):
     """More images failed than allowed.
 
     Attributes:
-        progress: when this was noticed.
+        progress: Progress when the limit was found to be exceeded.
     """
 
     exit_code = 3
@@ -57,9 +57,9 @@ class Stopped(VeaError):
     """A signal ended the job.
 
     Attributes:
-        exit_code: that shells expect after this signal.
-        done: images whose parts are written.
-        total: images of the job; 0 if the list was not read yet.
+        exit_code: Exit code that shells expect after this signal.
+        done: Number of images whose parts are written.
+        total: Number of images of the job; 0 if the list has not been read yet.
     """
 
     def __init__(self, number: int | None, done: int, total: int) -> None:
@@ -74,9 +74,10 @@ class ProgressCounter:
     """Counts images, and ends the job when too many have failed.
 
     Args:
-        max_error_rate: of the images that are through, or of the first thousand while fewer are.
-            Those that are done again stay among them, for what else has failed does.
-        on_progress: told after every change.
+        max_error_rate: Limit on the fraction of failed images among those that are finished, or
+            among the first thousand while fewer are. Images that are scored again remain among
+            them, because the other failures do as well.
+        on_progress: Called after every change.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class ProgressCounter:
         """So many images more are through; see `jobs.values.tasks.OnImages`.
 
         Raises:
-            TooManyFailed: by now.
+            TooManyFailed: The limit is exceeded.
         """
         before = self.progress
         self._reasons.update(failed)
@@ -127,7 +128,7 @@ class ProgressCounter:
         """Look whether too many images have failed.
 
         Raises:
-            TooManyFailed: so it is.
+            TooManyFailed: The limit is exceeded.
         """
         now = self.progress
         if now.failed > self._max_error_rate * max(self._most_done, min(now.total, _SAMPLE)):

@@ -35,15 +35,15 @@ class Metrics:
     """Where the numbers of one job go.
 
     Args:
-        model: that scores.
-        file: of the textfile collector, if it is to be written.
+        model: Identity of the model.
+        file: File of the textfile collector; None to write none.
         gateway: URL of a Prometheus Pushgateway, if there is one.
         shard: Shard of this attempt, such as ``3/8``, which tells the metrics of shards apart.
-        warn: told in a line what does not work, once.
-        clock: seconds since 1970.
+        warn: Called with one line for each thing that does not work, once.
+        clock: Function that returns seconds since 1970.
 
     Raises:
-        MetricsError: the file cannot be written.
+        MetricsError: The file cannot be written.
     """
 
     def __init__(

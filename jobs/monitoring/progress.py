@@ -32,13 +32,13 @@ class Status:
     """How a job is going.
 
     Attributes:
-        done: images that are through, those of earlier starts included.
-        total: images of the job.
-        failed: of ``done``, those without a prediction.
-        reasons: how many failed for each ``stage/reason_kind``.
-        images_per_second: of this start, over the last minute.
-        seconds: since the start.
-        eta_seconds: left at this rate; None while nothing moves.
+        done: Number of finished images, those of earlier attempts included.
+        total: Number of images of the job.
+        failed: Number of images of ``done`` without a prediction.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        images_per_second: Rate of this attempt over the last minute.
+        seconds: Seconds since the attempt began.
+        eta_seconds: Seconds that remain at this rate; None while nothing moves.
     """
 
     done: int
@@ -61,7 +61,7 @@ class Watch:
     """Turns counts of images into a rate and a time; safe to share between threads.
 
     Args:
-        clock: seconds that never go back.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -112,9 +112,10 @@ def reporting(
     """Show progress as long as the context lasts.
 
     Args:
-        listeners: told how it is going every few seconds, from a thread, and once more at the end.
-        console: to show it on; standard error if not given.
-        every: seconds between lines, where it is not a terminal.
+        listeners: Functions that receive the progress every few seconds, from a thread, and once
+            more at the end.
+        console: Console to show the progress on; standard error by default.
+        every: Seconds between lines, where the console is not a terminal.
 
     Yields:
         What to tell of progress.

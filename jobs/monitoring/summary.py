@@ -18,20 +18,20 @@ class Summary:
     """What came of a job.
 
     Attributes:
-        run_id: of the run.
-        out: where the result is.
-        complete: whether the run is finished; a start that has only a share of the chunks may have
-            to leave this to another.
-        rows: images of the run, or of this attempt's shard if it is not complete.
-        ok: images with a prediction.
-        failed: images without.
-        reasons: how many failed for each ``stage/reason_kind``.
-        files: that hold the rows; 0 if the run is not complete.
-        parts: chunks of the run, or of this attempt's shard.
-        parts_skipped: those of them that other starts have done.
-        poison: images that killed the process which worked on them.
-        scored: images that this start went through.
-        seconds: that this start took, loading the model included.
+        run_id: Identifier of the run.
+        out: Location of the result.
+        complete: Whether the run is finished; an attempt that works on a shard of the chunks may
+            have to leave this to another one.
+        rows: Number of images of the run, or of this attempt's shard if the run is not complete.
+        ok: Number of images with a prediction.
+        failed: Number of images without a prediction.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        files: Number of files that hold the rows; 0 if the run is not complete.
+        parts: Number of chunks of the run, or of this attempt's shard.
+        parts_skipped: Number of these chunks that other attempts have finished.
+        poison: Images that killed the process which worked on them.
+        scored: Number of images that this attempt finished.
+        seconds: Duration of this attempt in seconds, loading of the model included.
         busy_fraction: Fraction of the chunks' time in which the model worked, 0 to 1.
         left_out: Number of files of a folder that were not scored, for each reason.
     """
@@ -67,12 +67,13 @@ class Summary:
         """Put together what a start knows.
 
         Args:
-            reports: of the parts of its share, each once.
-            scored: those that it made itself; one that it made again is among them twice.
-            manifest: of the run, if it is complete.
-            run_id: of the run.
-            out: where the result is.
-            seconds: that this start took.
+            reports: Reports on the parts of the attempt's shard, each once.
+            scored: Number of images that the attempt scored itself; an image that was scored again
+                counts twice.
+            manifest: Manifest of the run, if it is complete.
+            run_id: Identifier of the run.
+            out: Location of the result.
+            seconds: Duration of this attempt in seconds.
             left_out: Number of files of a folder that are not scored, for each reason.
         """
         counted = manifest or _count(reports)

@@ -43,10 +43,10 @@ class DataFile:
     """One of the files that a run results in.
 
     Attributes:
-        name: of the object.
-        rows: images in it.
-        bytes: its size.
-        sha256: of its content, hex.
+        name: Name of the object.
+        rows: Number of images in it.
+        bytes: Size in bytes.
+        sha256: SHA-256 of the content, hexadecimal.
     """
 
     name: str
@@ -64,10 +64,10 @@ class Counts:
     """What is in the files.
 
     Attributes:
-        rows: images.
-        status: how many are ``ok`` and how many ``failed``.
-        reasons: how many failed for each ``stage/reason_kind``.
-        emotions: how many show each emotion the most.
+        rows: Number of images.
+        status: Number of ``ok`` and of ``failed`` images.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        emotions: Number of images for each emotion that is the most probable one.
     """
 
     rows: int = 0
@@ -102,14 +102,14 @@ def compact(
     find the columns of a run without rows too.
 
     Args:
-        folder: of the parts and the files.
-        parts: names, in order; at least one.
-        leave_out: columns that the files should not have.
-        rows_per_file: at most.
+        folder: Folder of the parts and the files.
+        parts: Names of the parts, in order; at least one.
+        leave_out: Columns that the files do not get.
+        rows_per_file: Maximum number of rows in a file.
 
     Raises:
-        ObjectMissing: there is no part of one of the names.
-        PartError: one is damaged, or its rows are not those that follow.
+        ObjectMissing: A part does not exist.
+        PartError: A part is damaged, or its rows are not those that follow.
     """
     counts = Counts()
     files = _Files(folder, rows_per_file)

@@ -41,17 +41,18 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
     """Commit the rows of the finished run in ``out`` to a Delta table, unless they are there.
 
     Args:
-        out: folder of the run, a path or ``s3://bucket/prefix``.
-        table: of all nights, likewise; made if there is none.
-        s3: for both.
+        out: Folder of the run, a path or ``s3://bucket/prefix``.
+        table: Folder of the table of all runs, a path or ``s3://bucket/prefix``; created if there
+            is none.
+        s3: S3 client for both.
 
     Returns:
         Whether there was anything to commit.
 
     Raises:
-        DeltaCommitError: the run is not finished, a file of it is damaged, or the table does not
-            take its rows.
-        StorageError: a file of the run cannot be read.
+        DeltaCommitError: The run is not finished, a file of it is damaged, or the table does not
+            accept its rows.
+        StorageError: A file of the run cannot be read.
     """
     deltalake = _deltalake()
     folder = open_folder(out, s3)

@@ -59,9 +59,9 @@ class RunState:
     """How far a run is.
 
     Attributes:
-        manifest: what ``_manifest.json`` says, if the run is finished.
-        parts: names and sizes in bytes of the parts that are done.
-        poison: by index of their chunk, positions of images that are not to be touched again.
+        manifest: Content of ``_manifest.json``, if the run is finished.
+        parts: Names of the finished parts, with their sizes in bytes.
+        poison: Positions of images that must not be touched again, by index of their chunk.
     """
 
     manifest: dict[str, Any] | None = None
@@ -73,8 +73,8 @@ class Ledger:
     """The state of one run in its output folder.
 
     Args:
-        folder: of the output.
-        identity: of the run.
+        folder: Folder of the output.
+        identity: Identity of the run.
     """
 
     def __init__(self, folder: Folder, identity: RunIdentity) -> None:
@@ -86,8 +86,9 @@ class Ledger:
         """Make the folder this run's own, or find that it is, and look how far the run is.
 
         Raises:
-            LedgerError: the folder belongs to another run, or to nobody but has parquet files.
-            PathColumnError: the folder's path would hide a column of the result.
+            LedgerError: The folder belongs to another run, or has parquet files that belong to
+                none.
+            PathColumnError: The folder's path would hide a column of the result.
         """
         where, names = self._folder.location, self._folder.list()
         if _OLD_IDENTITY in names:
@@ -114,9 +115,9 @@ class Ledger:
         """Count the rows of parts that are done; the reports are in the order of the names.
 
         Raises:
-            ObjectMissing: one is not there. If it was, another start has finished the run
-                meanwhile, and `claim` says so.
-            PartError: one is not a part.
+            ObjectMissing: A part is missing. If it existed before, another attempt has finished the
+                run meanwhile, and `claim` tells so.
+            PartError: A file is not a part.
         """
 
         def report(name: str) -> PartReport:
@@ -135,8 +136,8 @@ class Ledger:
         """Remember, beyond this start, that images of a chunk kill the process that scores them.
 
         Args:
-            chunk: that they are in.
-            positions: in the list; those that were quarantined before stay so.
+            chunk: Chunk that the images are in.
+            positions: Positions in the list; those that were quarantined before remain.
         """
         known = self._poison.get(chunk.index, frozenset()) | frozenset(positions)
         self._folder.write(f"{_POISON}{chunk.index:05d}.json", _json({"positions": sorted(known)}))
@@ -154,18 +155,18 @@ class Ledger:
         """Turn all parts into the files that people read, and say that the run is finished.
 
         Args:
-            names: of all parts of the run, in the order of its chunks.
-            model: that scored them.
-            list_location: as the user gave it.
-            facts: what is true of this start only, such as when it began and how fast it was.
-            rows_per_file: at most.
+            names: Names of all parts of the run, in the order of its chunks.
+            model: Identity of the model that scored them.
+            list_location: Location of the list as the user gave it.
+            facts: Facts about this attempt only, such as when it began and how fast it was.
+            rows_per_file: Maximum number of rows in a file.
 
         Returns:
             What ``_manifest.json`` says; if the run is finished already, what it says since then.
 
         Raises:
-            LedgerError: a part is missing.
-            PartError: a part is damaged, or not what follows the one before it.
+            LedgerError: A part is missing.
+            PartError: A part is damaged, or does not follow the one before it.
         """
         if done := self._finished(self._folder.list()):
             return done

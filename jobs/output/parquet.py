@@ -74,13 +74,13 @@ detector) and `attention` (of the network) of each object; there only if asked f
     After them come the columns that pass through from the list, with the list's types.
 
     Args:
-        emotions: labels of the model's wheel, in its order.
-        extra: columns that pass through; any may be null.
-        boxes: whether there is a column of the objects' boxes.
+        emotions: Labels of the model's wheel, in its order.
+        extra: Columns that pass through; any value may be null.
+        boxes: Whether there is a column of the objects' boxes.
 
     Raises:
-        ColumnError: a column of ``extra`` has the name of one of ours, or of another one. Letter
-            case makes no difference, since it makes none to Spark and Athena either.
+        ColumnError: A column of ``extra`` has the name of an output column or of another one.
+            Letter case makes no difference, because it makes none to Spark and Athena.
     """  # noqa: E501
     required, text = {"nullable": False}, pa.string()
     probabilities = [f"p_{emotion}" for emotion in emotions]

@@ -28,7 +28,7 @@ def path_values(location: str) -> dict[str, str]:
     """The columns that a path gives, and their values, outermost first.
 
     Args:
-        location: a local path, which counts from the root, or ``s3://bucket/prefix``.
+        location: Local path, all of whose folders count, or ``s3://bucket/prefix``.
     """
     path = location if is_on_s3(location) else str(Path(location).absolute())
     parts = (part.partition("=") for part in path.split("/") if re.fullmatch(r"[^=]+=.+", part))
@@ -44,11 +44,12 @@ def refuse_varying(location: str, passed_through: Iterable[str]) -> None:
     """Make sure that a path names no column that differs from row to row.
 
     Args:
-        location: as for `path_columns`.
-        passed_through: columns that come from the list.
+        location: Location as for `path_columns`.
+        passed_through: Columns that come from the list.
 
     Raises:
-        PathColumnError: it names one, and readers would put its value in place of each row's own.
+        PathColumnError: The path names one of these columns, and readers would put its value in
+            place of each row's own.
     """
     ours = set(parquet.schema((), extra=pa.schema([]), boxes=True).names) - set(parquet.ORIGIN)
     varying = {name.casefold() for name in (*ours, *passed_through)}

@@ -27,7 +27,7 @@ class Price:
         """Read ``0.34``, ``0.34 USD`` or ``0.34 EUR``.
 
         Raises:
-            ReportError: the text is none of these.
+            ReportError: The text has none of these forms.
         """
         found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Z]{3})?\s*", text)
         if not found:
@@ -42,13 +42,13 @@ class RunMetrics:
     Shares are from 0 to 1, and None where there is nothing that they could be shares of.
 
     Attributes:
-        images: all of them.
-        failed: those without a prediction.
-        reasons: failed images by ``stage/reason_kind``.
-        emotions: scored images by their most probable emotion, in the order of the wheel.
-        positive_fraction: scored images with a positive polarity.
-        with_face_fraction: scored images with a face.
-        confidence: mean probability of the most probable emotion.
+        images: Number of all images.
+        failed: Number of images without a prediction.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        emotions: Number of scored images for each most probable emotion, in the order of the wheel.
+        positive_fraction: Fraction of the scored images with a positive polarity.
+        with_face_fraction: Fraction of the scored images with a face.
+        confidence: Mean probability of the most probable emotion.
     """
 
     images: int
@@ -115,15 +115,15 @@ class Report:
     """All that is said of a night.
 
     Attributes:
-        night: that the report is on.
-        earlier: nights that it is compared with, the latest first.
-        left_out: nights that were found but scored by another model.
-        figures: of the night.
-        reference: of the earlier nights together; None if there are none.
+        night: Run that the report is on.
+        earlier: Runs that it is compared with, the latest first.
+        left_out: Runs that were found but scored by another model.
+        figures: Figures of the run.
+        reference: Figures of the earlier runs together; None if there are none.
         drift: None if there is nothing to compare.
-        distances: of each earlier night from the others of them, as drift; None where there is
-            nothing to compare.
-        price: of the machine; None if not given.
+        distances: Drift of each earlier run against the others of them; None where there is nothing
+            to compare.
+        price: Price of the machine; None if not given.
     """
 
     night: FinishedRun
@@ -186,12 +186,12 @@ def make_report(
     """Compare a night with those before it.
 
     Args:
-        night: to report on.
-        earlier: nights to compare it with, the latest first.
-        any_model: compare with nights of other models too. Another model sees the same photos in
-            another way, which is no drift of the photos.
-        threshold: of drift.
-        price: of the machine.
+        night: Run to report on.
+        earlier: Runs to compare it with, the latest first.
+        any_model: Whether runs of other models are compared too. Another model sees the same photos
+            in another way, which is no drift of the photos.
+        threshold: Threshold of the drift.
+        price: Price of the machine.
     """
     same = [other for other in earlier if any_model or _same_model(other, night)]
     figures, reference = RunMetrics.of([night]), RunMetrics.of(same) if same else None

@@ -31,10 +31,10 @@ class Drift:
 
     Attributes:
         distance: Jensen-Shannon distance of the shares, 0 to 1.
-        chance: the distance that is reached by chance once in a thousand nights.
-        threshold: from which on a distance matters.
-        images: of the night, that have an emotion.
-        reference_images: of the earlier nights together.
+        chance: Distance that is reached by chance once in a thousand runs.
+        threshold: Smallest distance that counts as drift.
+        images: Number of images of the run that have an emotion.
+        reference_images: Number of images of the earlier runs together.
     """
 
     distance: float
@@ -59,9 +59,9 @@ def measure_drift(
     """Compare the emotions of a night with those of the nights before it.
 
     Args:
-        night: images by emotion; an emotion that is missing has none.
-        reference: likewise, of the earlier nights together.
-        threshold: below which a distance does not matter.
+        night: Number of images of the run by emotion; an emotion that is missing has none.
+        reference: Number of images of the earlier runs together, by emotion.
+        threshold: Smallest distance that counts as drift.
 
     Returns:
         None if one of them has no images: then there is nothing to compare.

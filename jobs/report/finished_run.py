@@ -22,13 +22,13 @@ class Example:
     """An image that is shown.
 
     Attributes:
-        position: in the list.
-        image: as the list spells it.
-        etag: of the object that was scored, if it has one.
-        emotion: the most probable one.
-        confidence: its probability, 0 to 1.
-        faces: how many were found.
-        objects: how many were found.
+        position: Position in the list.
+        image: Image as the list spells it.
+        etag: Entity tag of the object that was scored, if it has one.
+        emotion: Most probable emotion.
+        confidence: Probability of the emotion, 0 to 1.
+        faces: Number of faces found.
+        objects: Number of objects found.
     """
 
     position: int
@@ -50,15 +50,15 @@ class FinishedRun:
     """A finished run.
 
     Attributes:
-        location: of its folder.
-        date: in the location; None if there is none.
-        manifest: of the run, see `jobs.output.ledger`.
-        labels: emotions of the model's wheel, in its order.
-        positive: images with a positive polarity.
-        with_face: images with at least one face.
-        confidence: mean probability of the most probable emotion; None without scored images.
-        most: the most confident images, the surest first.
-        least: the least confident ones, the most doubtful first.
+        location: Location of the run's folder.
+        date: Date in the location; None if there is none.
+        manifest: Manifest of the run, see `jobs.output.ledger`.
+        labels: Emotions of the model's wheel.
+        positive: Number of images with a positive polarity.
+        with_face: Number of images with at least one face.
+        confidence: Mean probability of the most probable emotion; None without scored images.
+        most: Most confident images, in descending order of confidence.
+        least: Least confident images, in ascending order of confidence.
     """
 
     location: str
@@ -117,11 +117,11 @@ def earlier_locations(location: str, days: int) -> list[str]:
     """Where the same command wrote on each of the days before, the latest first.
 
     Args:
-        location: with a date in it.
-        days: how many.
+        location: Location with a date in it.
+        days: Number of days.
 
     Raises:
-        ReportError: there is no date in the location.
+        ReportError: There is no date in the location.
     """
     day = date_in(location)
     if day is None:

@@ -37,7 +37,7 @@ def explainer(archive: Path, night: FinishedRun) -> Explain:
     """Load the model that scored a night, to say why it says what it says.
 
     Raises:
-        ReportError: the archive is another model.
+        ReportError: The archive holds another model.
     """
     from handler.predictor import Predictor
 
@@ -60,9 +60,9 @@ class Gallery:
     """ImageFetcher and draws the examples of a night.
 
     Args:
-        night: that they are of.
-        s3: used if they lie there.
-        explain: if the reasons are to be drawn, too.
+        night: Run that the images are of.
+        s3: S3 client, used if the images are on S3.
+        explain: Whether the reasons are drawn, too.
     """
 
     def __init__(self, night: FinishedRun, s3: S3, *, explain: Explain | None = None) -> None:

@@ -26,9 +26,9 @@ def render(report: Report, *, most: Sequence[Shown] = (), least: Sequence[Shown]
     """The page.
 
     Args:
-        report: what it says.
-        most: the most confident images.
-        least: the least confident ones.
+        report: Report to show.
+        most: Most confident images.
+        least: Least confident images.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -157,9 +157,9 @@ class Shown:
     """An example on the page.
 
     Attributes:
-        example: what is known of it.
-        pictures: what they show, and data URLs.
-        remark: why there are none, or what is to be known of them.
+        example: Image, with what is known of it.
+        pictures: Pictures as pairs of caption and data URL.
+        remark: Reason why there are no pictures, or a remark about them.
     """
 
     example: Example

@@ -38,12 +38,12 @@ def read_run(location: str, s3: S3, *, examples: int = 0) -> FinishedRun:
     """Read a finished run.
 
     Args:
-        location: its folder, a path or ``s3://bucket/prefix``.
-        s3: used if the folder lies there.
-        examples: how many of the most confident images, and of the least confident ones.
+        location: Folder of the run, a path or ``s3://bucket/prefix``.
+        s3: S3 client, used if the folder is on S3.
+        examples: Number of the most confident images, and of the least confident ones, to keep.
 
     Raises:
-        ReportError: there is no finished run, or its files are not what its manifest says.
+        ReportError: There is no finished run, or its files are not what its manifest says.
         StorageError: S3 does not give it.
     """
     manifest = _manifest(location, s3)

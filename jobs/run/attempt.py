@@ -33,13 +33,13 @@ class RunAttempt:
     """Does what is missing of a run, and finishes it when nothing is.
 
     Args:
-        job: what to do.
-        images: the list.
-        ledger: of the output folder.
-        run_id: of the run.
-        model: that scores.
+        job: Job to do.
+        images: Images of the list.
+        ledger: Ledger of the output folder.
+        run_id: Identifier of the run.
+        model: Source of the model that scores.
         shard: Index of this attempt and number of attempts that divide the chunks.
-        counter: of the images.
+        counter: Counter of the images.
         left_out: Number of files of a folder that are not scored, for each reason; empty for a
             list.
     """

@@ -47,18 +47,18 @@ def score_list(
     are tried once more before the end.
 
     Args:
-        job: what to do.
-        engine: where to do it; `InThisProcess` if not given.
-        on_progress: called from this thread whenever some images are through.
+        job: Job to do.
+        engine: Engine that runs the workers; `InThisProcess` by default.
+        on_progress: Called from this thread whenever some images are finished.
         load: Function that reads the archive ``job.model``; on the CPU if not given.
-        grace: seconds that chunks under way have to end after SIGTERM or Ctrl-C.
+        grace: Seconds that chunks under way have to end after SIGTERM or Ctrl-C.
         warn: Function that is told, in one line, what was left out of a folder of images.
 
     Raises:
-        Stopped: by a signal.
-        TooManyFailed: more than ``job.max_error_rate`` of the images.
-        VeaError: the job cannot be done; the message is one line that says why. Whatever it is,
-            parts that are written by then stay, and the next start goes on from them.
+        Stopped: A signal ended the run.
+        TooManyFailed: More than ``job.max_error_rate`` of the images failed.
+        VeaError: The job cannot be done; the message is one line that says why. In every case,
+            parts that are written by then stay, and the next attempt continues from them.
     """
     for place in (job.image_list, job.out):
         is_on_s3(place)  # a place that is not understood is told before any work

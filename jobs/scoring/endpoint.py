@@ -52,8 +52,8 @@ class Endpoint:
         """Ask which model answers.
 
         Raises:
-            ModelChanged: not the expected one.
-            VeaError: none answers.
+            ModelChanged: The model is not the expected one.
+            VeaError: No service answers.
         """
         with self._client(RetryPolicy(deadline=min(_GREETING, self._settings.patience))) as client:
             answer = client.predict(probe_image())
@@ -125,11 +125,11 @@ class EndpointScores:
     """What `jobs.scoring.scorer.Scores` asks for, from a service.
 
     Args:
-        endpoint: whose model is required of each answer.
-        client: for many images at a time.
-        alone: for one image, of which is to be found out whether it does harm.
-        model: that answers.
-        wheel: of the model.
+        endpoint: Settings of the service, whose model is required in each answer.
+        client: Client for many images at a time.
+        alone: Client for one image that has to be tested for whether it does harm.
+        model: Identity of the model that answers.
+        wheel: Emotion wheel of the model.
         concurrency: Images that are sent at a time.
     """
 
@@ -174,7 +174,7 @@ class EndpointScores:
         """One answer for each image, in order.
 
         Raises:
-            VeaError: the service is away, or its model is not the run's.
+            VeaError: The service is away, or its model is not the run's.
         """
         return [image if isinstance(image, Refusal) else self._answer(image) for image in images]
 

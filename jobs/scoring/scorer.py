@@ -62,8 +62,8 @@ class Scores(Protocol[Picture]):
         """One answer for each image, in order.
 
         Raises:
-            VeaError: the job cannot be done.
-            Exception: something about one of the images.
+            VeaError: The job cannot be done.
+            Exception: One of the images failed in a way that is not known.
         """
 
 
@@ -95,14 +95,14 @@ class ChunkScorer:
     """Scores chunks with one model; a context manager, since it owns threads.
 
     Args:
-        predictor: the model.
-        fetcher: of the images.
-        run_id: written into every row.
-        folder: what relative images are relative to.
-        extra: names of the columns that pass through from the list.
-        boxes: whether rows have the objects' boxes.
-        threads: that fetch.
-        decode_threads: that decode.
+        predictor: Predictor with the model.
+        fetcher: Fetcher of the images.
+        run_id: Identifier of the run, written into every row.
+        folder: Folder that relative images are relative to.
+        extra: Names of the columns that pass through from the list.
+        boxes: Whether rows have the objects' boxes.
+        threads: Number of threads that fetch.
+        decode_threads: Number of threads that decode.
     """
 
     def __init__(
@@ -157,9 +157,9 @@ class ChunkScorer:
             on_images: Told of each batch that is done.
 
         Raises:
-            StorageError: no image can be had from S3.
-            ScoringFailed: the model fails on every image of a batch.
-            VeaError: the service that scores is away, or serves another model by now.
+            StorageError: No image can be fetched from S3.
+            ScoringFailed: The model fails on every image of a batch.
+            VeaError: The service that scores is away, or serves another model by now.
         """
         rows: list[Row] = []
         began, busy = time.monotonic(), 0.0

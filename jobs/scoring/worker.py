@@ -33,10 +33,10 @@ class Worker:
     """Turns chunks into parts; `start` it once in every process that should help.
 
     Attributes:
-        job: as the user gave it.
-        run_id: of the run.
-        list_folder: what relative images are relative to.
-        extra: columns that pass through from the list.
+        job: Job as the user gave it.
+        run_id: Identifier of the run.
+        list_folder: Folder that relative images are relative to.
+        extra: Columns that pass through from the list.
         source: Model that scores, as `ModelSource.portable` gives it.
     """
 
@@ -77,10 +77,10 @@ class PartMaker:
     """Does tasks, one after the other.
 
     Args:
-        scorer: of the images.
-        folder: of the output.
-        columns: of the parts.
-        on_images: told of images that are through.
+        scorer: Scorer of the images.
+        folder: Folder of the output.
+        columns: Columns of the parts.
+        on_images: Called for images that are finished.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ class ObjectUnavailable(Exception):
     Attributes:
         kind: ``missing``, ``forbidden``, ``too-large``, ``unreachable``, ``bad-location`` or
             ``refused``.
-        reason: one line for people.
+        reason: Reason in one line, for people.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -77,9 +77,9 @@ def classify_error(
     """What a failed request for ``key`` in ``bucket`` means.
 
     Args:
-        error: of botocore, or `RetriesExhausted` or `Closed` of the retries.
-        bucket: of the request.
-        key: of the request, or a prefix.
+        error: Exception of botocore, or `RetriesExhausted` or `Closed` of the retries.
+        bucket: Bucket of the request.
+        key: Key of the request, or a prefix.
         endpoint: URL of the server, for people.
     """
     said = one_line(_said(error))

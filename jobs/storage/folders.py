@@ -51,7 +51,7 @@ class Folder(Protocol):
         """The content of an object.
 
         Raises:
-            ObjectMissing: there is none.
+            ObjectMissing: The object does not exist.
         """
 
     def write(self, name: str, data: bytes) -> None:
@@ -71,7 +71,7 @@ def open_folder(location: str, s3: S3) -> Folder:
     """The folder at a local path or at ``s3://bucket/prefix``; local ones are made.
 
     Raises:
-        FolderError: there cannot be a folder at ``location``.
+        FolderError: There cannot be a folder at ``location``.
     """
     return S3Folder(location, s3) if is_on_s3(location) else LocalFolder(location)
 

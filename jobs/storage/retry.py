@@ -57,7 +57,7 @@ class TransientError(Exception):
     """A failure outside botocore that usually passes; the message is one line for people.
 
     Attributes:
-        throttled: whether the server asks for fewer requests.
+        throttled: Whether the server asks for fewer requests.
     """
 
     def __init__(self, reason: str, *, throttled: bool = False) -> None:
@@ -69,8 +69,8 @@ class RetriesExhausted(Exception):
     """Every attempt failed for a reason that usually passes.
 
     Attributes:
-        cause: of the last attempt.
-        attempts: how many there were.
+        cause: Exception of the last attempt.
+        attempts: Number of attempts.
     """
 
     def __init__(self, cause: Exception, attempts: int) -> None:
@@ -107,8 +107,9 @@ class Retries:
     """Attempts at requests, for all threads that share a connection pool.
 
     Args:
-        policy: attempts and waits.
-        threads: that send paced requests at the same time, as long as no server minds.
+        policy: Attempts and waits.
+        threads: Number of threads that send paced requests at the same time, as long as no server
+            objects.
     """
 
     def __init__(self, policy: RetryPolicy, *, threads: int) -> None:
@@ -125,14 +126,14 @@ class Retries:
         """Run ``action`` until it succeeds, fails for good, or has used up its attempts.
 
         Args:
-            action: one whole attempt, with everything that can break in it.
-            paced: whether it belongs to the many requests that slow down when a server asks so.
-                Nobody holds a turn while waiting for the next attempt.
+            action: Function that makes one whole attempt, with everything that can fail in it.
+            paced: Whether it belongs to the many requests that slow down when a server asks for it.
+                No thread holds a turn while it waits for the next attempt.
 
         Raises:
-            RetriesExhausted: all attempts failed in ways that `is_transient`.
+            RetriesExhausted: All attempts failed in ways that `is_transient`.
             Closed: `close` was called, and the request has not succeeded by then.
-            Exception: whatever else ``action`` raises, at once.
+            Exception: Any other exception of ``action``, at once.
         """
         failures = 0
         while True:

@@ -33,11 +33,12 @@ class S3:
     The client is made at the first request, so that a job on local files needs no AWS settings.
 
     Args:
-        threads: that will use it at the same time.
-        policy: of retries.
+        threads: Number of threads that will use it at the same time.
+        policy: Attempts and waits.
 
     Attributes:
-        retries: of every request here; whoever fetches images in other ways uses them too.
+        retries: Retries of every request of this client; code that fetches images in other ways
+            uses them too.
     """
 
     def __init__(self, *, threads: int = 16, policy: RetryPolicy | None = None) -> None:
@@ -54,9 +55,9 @@ class S3:
         """The content of an object and its ETag, without quotes.
 
         Raises:
-            ObjectUnavailable: it is missing, forbidden, unreachable, or larger than ``max_bytes``
-                (then nothing of it is downloaded).
-            StorageError: wrong credentials or a missing bucket.
+            ObjectUnavailable: The object is missing, forbidden, unreachable, or larger than
+                ``max_bytes`` (then nothing of it is downloaded).
+            StorageError: The credentials are wrong, or the bucket does not exist.
         """
         return self.run(lambda: self.get_once(location, max_bytes=max_bytes), location, paced=True)
 
@@ -82,7 +83,7 @@ class S3:
         """Copy an object of any size into ``file``, block by block.
 
         Raises:
-            StorageError: it cannot be had.
+            StorageError: The object cannot be fetched.
         """
 
         def attempt() -> None:
@@ -101,7 +102,7 @@ class S3:
         """Write an object whole: readers see all of it or nothing.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: The object cannot be written.
         """
         self._run_or_stop(
             lambda: self._client().put_object(Bucket=location.bucket, Key=location.key, Body=data),
@@ -119,7 +120,7 @@ class S3:
             Whether it was written.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: The object cannot be written.
         """
 
         def attempt() -> bool:
@@ -139,7 +140,7 @@ class S3:
         """Names and sizes (bytes) of the objects right under a prefix that is empty or ends in '/'.
 
         Raises:
-            StorageError: the bucket does not exist or may not be listed.
+            StorageError: The bucket does not exist or may not be listed.
         """
         found = {
             item["Key"].removeprefix(folder.key): item["Size"]
@@ -154,7 +155,7 @@ class S3:
         On AWS this is the order of the keys' UTF-8 bytes. One page is held at a time.
 
         Raises:
-            StorageError: the bucket does not exist or may not be listed.
+            StorageError: The bucket does not exist or may not be listed.
         """
         for item in self._items(location):
             yield item["Key"]
@@ -163,7 +164,7 @@ class S3:
         """Remove objects; those that are not there are fine.
 
         Raises:
-            StorageError: one of them cannot be removed.
+            StorageError: An object cannot be removed.
         """
         keys = defaultdict[str, list[str]](list)
         for location in locations:
@@ -197,7 +198,7 @@ class S3:
         """What all requests go through.
 
         Raises:
-            StorageError: the AWS settings are unusable.
+            StorageError: The AWS settings are unusable.
         """
         with self._lock:
             if self._connection is None:
@@ -210,14 +211,14 @@ class S3:
         """Send a request, again if need be, and sort what comes of it.
 
         Args:
-            attempt: one whole request; failures are botocore's, `TransientError`, or sorted
-                already.
-            location: that it is about.
-            paced: as in `Retries.run`.
+            attempt: Function that makes one whole request; its failures are botocore's,
+                `TransientError`, or already sorted.
+            location: Location that the request is about.
+            paced: Whether the request is paced, as in `Retries.run`.
 
         Raises:
-            ObjectUnavailable: this object cannot be had.
-            StorageError: no object can be had.
+            ObjectUnavailable: This object cannot be fetched.
+            StorageError: No object can be fetched.
         """
         try:
             return self.retries.run(attempt, paced=paced)

@@ -24,8 +24,8 @@ class Connection:
     """A boto3 session and its S3 client; safe to share between threads.
 
     Attributes:
-        session: holds the credentials and renews them.
-        client: of S3, without retries of its own.
+        session: Session that holds the credentials and renews them.
+        client: Client of S3, without retries of its own.
     """
 
     session: Any
@@ -50,7 +50,7 @@ class Connection:
         FIPS and accelerated endpoints; a presigned URL is its public way to tell.
 
         Raises:
-            BotoCoreError: there cannot be such a bucket.
+            BotoCoreError: The bucket's name or region is impossible.
         """
         place = {"Bucket": bucket, "Key": "k"}
         url = urlsplit(self.client.generate_presigned_url("get_object", Params=place))
@@ -60,7 +60,7 @@ class Connection:
         """Access key, secret key and session token, renewed if they are about to expire.
 
         Raises:
-            BotoCoreError: there are none.
+            BotoCoreError: There are no credentials.
         """
         found = self.session.get_credentials()
         if found is None:
@@ -73,10 +73,11 @@ def connect(*, connections: int) -> Connection:
     """Make the client.
 
     Args:
-        connections: kept open; fewer than threads would make these wait for each other.
+        connections: Number of connections kept open; if they are fewer than the threads, threads
+            wait for each other.
 
     Raises:
-        StorageError: the settings name a profile that does not exist, or are unusable otherwise.
+        StorageError: The settings name a profile that does not exist, or are unusable otherwise.
     """
 
     def client(session: Any, addressing: str) -> Any:

@@ -24,8 +24,8 @@ class Entry:
     """One row of a list.
 
     Attributes:
-        image: as the list spells it; ``""`` if the row names none.
-        extra: values of the columns that pass through, in the list's order of them.
+        image: Image as the list spells it; ``""`` if the row names none.
+        extra: Values of the columns that pass through, in the list's order of them.
     """
 
     image: str
@@ -37,9 +37,9 @@ class Chunk:
     """Images that are scored together and written as one part.
 
     Attributes:
-        index: of the chunk in the list, from 0.
-        start: position of its first image in the list, from 0.
-        entries: the list's rows.
+        index: Index of the chunk in the list, from 0.
+        start: Position of its first image in the list, from 0.
+        entries: Rows of the list.
     """
 
     index: int
@@ -81,17 +81,17 @@ class RunIdentity:
     images again.
 
     Attributes:
-        list_sha256: of the list's bytes.
-        list_folder: what the list's relative images are relative to; None if it has none.
-        column: that names the image; None for a text list.
-        keep: columns that pass through, in their order.
-        model_digest: of the archive.
-        chunk_size: images in a part.
-        max_bytes: largest encoded image that is accepted.
-        max_pixels: largest picture that is accepted.
-        boxes: whether rows hold the boxes of objects.
-        hosts: that images may be fetched from over https.
-        format: of the parts; grows when their columns change.
+        list_sha256: SHA-256 of the list's bytes.
+        list_folder: Folder that the list's relative images are relative to; None if it has none.
+        column: Column that names the image; None for a text list.
+        keep: Columns that pass through, in their order.
+        model_digest: Digest of the archive.
+        chunk_size: Number of images in a part.
+        max_bytes: Size limit of an encoded image, in bytes.
+        max_pixels: Size limit of a picture, in pixels.
+        boxes: Whether rows hold the boxes of objects.
+        hosts: Hosts that images may be fetched from over HTTPS.
+        format: Version of the parts' format; grows when their columns change.
     """
 
     list_sha256: str

@@ -24,10 +24,10 @@ class RetryPolicy:
     """How often to try and how long to wait.
 
     Attributes:
-        attempts: requests in all. Seven lose one object in 80,000 where every fifth answer is 503;
-            three lose one in 125.
-        base: seconds; the first wait lies between 0 and this.
-        cap: seconds; no wait is longer.
+        attempts: Maximum number of requests. Seven lose one object in 80,000 where every fifth
+            answer is 503; three lose one in 125.
+        base: Upper limit of the first wait, in seconds; the wait is random.
+        cap: Upper limit of every wait, in seconds.
     """
 
     attempts: int = 7
@@ -45,14 +45,14 @@ class EndpointSettings:
     """A running service, and which of its models is asked.
 
     Attributes:
-        url: of the service.
-        model: the model's name there.
-        version: of the model; the service's default one if not given.
-        key: for access; not with ``key_file``.
+        url: URL of the service.
+        model: Name of the model on the service.
+        version: Version of the model; the service's default version if None.
+        key: Access key; excludes ``key_file``.
         key_file: TorchServe's ``key_file.json``.
-        concurrency: images that are sent at a time.
-        patience: seconds that the service may be away.
-        expected: the model that all answers must be of.
+        concurrency: Number of images that are sent at a time.
+        patience: Seconds that the service may be away.
+        expected: Identity of the model that all answers must be of.
     """
 
     url: str
@@ -71,18 +71,18 @@ class ScoreJob:
 
     Attributes:
         image_list: The list of images, a path or ``s3://bucket/key``; or a folder or prefix.
-        out: folder of the result, a path or ``s3://bucket/prefix``.
-        model: an archive; or none, and ``endpoint``.
-        endpoint: a service that scores; rows and the run's identity are the same either way.
-        column: of the images, in lists with columns; found by its name if not given.
-        keep: columns that pass through to the result; all if not given.
-        chunk_size: images in a part.
-        fetch_threads: images that a worker fetches at a time.
-        threads: that a worker computes with.
-        boxes: whether the result has the boxes of all objects.
-        hosts: from which images may be fetched over HTTPS.
-        fetcher: of images on S3.
-        retry: of requests.
+        out: Folder of the result, a path or ``s3://bucket/prefix``.
+        model: Path of an archive; None with ``endpoint``.
+        endpoint: Service that scores; rows and the run's identity are the same either way.
+        column: Column of the images, in lists with columns; found by its name if None.
+        keep: Columns that pass through to the result; all if None.
+        chunk_size: Number of images in a part.
+        fetch_threads: Number of images that a worker fetches at a time.
+        threads: Number of threads that a worker computes with.
+        boxes: Whether the result has the boxes of all objects.
+        hosts: Hosts that images may be fetched from over HTTPS.
+        fetcher: Library that fetches images from S3.
+        retry: Retry settings of requests.
         shard: Index of this attempt and number of the attempts that divide the chunks among them:
             each takes the chunks whose number leaves its index as remainder. From AWS Batch's
             array jobs if not given.
@@ -110,7 +110,7 @@ def shard_of(given: tuple[int, int] | None) -> tuple[int, int]:
     """Index and number of this start among those that divide the chunks.
 
     Args:
-        given: by the user; None leaves it to AWS Batch.
+        given: Shard that the user gave; None leaves it to AWS Batch.
 
     Raises:
         VeaError: AWS Batch gives no such numbers.

@@ -27,7 +27,7 @@ class S3Location:
         """Read ``s3://bucket/key``; '?' and '#' are parts of the key as any other letter.
 
         Raises:
-            ValueError: the text does not start with ``s3://`` and a bucket.
+            ValueError: The text does not start with ``s3://`` and a bucket.
         """
         bucket, _, key = text.removeprefix(_SCHEME).partition("/")
         if not is_s3(text) or not bucket:

@@ -22,10 +22,10 @@ class Task:
     """What a worker is asked to do.
 
     Attributes:
-        chunk: to be scored.
-        skip: positions whose images are not touched, not even fetched: each has killed a process
+        chunk: Chunk to be scored.
+        skip: Positions whose images are not touched, not even fetched: each has killed a process
             before and gets a row that says so.
-        probe: positions in the list; if given, only these are scored, and nothing is written.
+        probe: Positions in the list; if given, only these are scored, and nothing is written.
     """
 
     chunk: Chunk
@@ -38,13 +38,13 @@ class PartReport:
     """What a part holds, without holding it.
 
     Attributes:
-        name: of the object.
-        bytes: its size.
-        rows: images in it.
-        failed: those without a prediction.
-        reasons: how many failed for each ``stage/reason_kind``.
-        seconds: from the start of its chunk to the end; 0 if an earlier start has written it.
-        busy: seconds of these in which the model worked.
+        name: Name of the object.
+        bytes: Size in bytes.
+        rows: Number of images in it.
+        failed: Number of images without a prediction.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        seconds: Seconds from the start of its chunk to the end; 0 if an earlier attempt wrote it.
+        busy: Seconds of these in which the model worked.
     """
 
     name: str

@@ -24,14 +24,14 @@ def fill(text: str, *, date: date | None, model_name: str | None, model_version:
     """Put the day and the model in the places of their names.
 
     Args:
-        text: with any of ``{date}`` (2026-11-23), ``{yyyy}``, ``{mm}``, ``{dd}``, ``{model_name}``
-            and ``{model_version}``; ``{{`` and ``}}`` stand for braces that are meant.
-        date: of the names of days; None if the user gave none.
+        text: Text with any of ``{date}`` (2026-11-23), ``{yyyy}``, ``{mm}``, ``{dd}``,
+            ``{model_name}`` and ``{model_version}``; ``{{`` and ``}}`` stand for literal braces.
+        date: Date for the names of days; None if the user gave none.
         model_name: None if there is no model.
         model_version: None if there is no model.
 
     Raises:
-        TemplateError: a name is unknown, or what it stands for is not given.
+        TemplateError: A name is unknown, or its value is not given.
     """
     values = {
         "date": f"{date:%Y-%m-%d}" if date else None,
@@ -80,10 +80,10 @@ def parse_date(text: str, *, today: date) -> date:
 
     Args:
         text: ``yesterday``, ``today`` or a date such as ``2026-11-23``.
-        today: what is the day today.
+        today: Date of today.
 
     Raises:
-        TemplateError: the text is none of these.
+        TemplateError: The text has none of these forms.
     """
     if text == "today":
         return today
