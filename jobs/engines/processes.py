@@ -145,40 +145,40 @@ class _Processes:
         self._send(number, self._worker)
         return number
 
-    def assign(self, hand: int, task: Task) -> None:
-        self._send(hand, task)
+    def assign(self, worker_id: int, task: Task) -> None:
+        self._send(worker_id, task)
 
     def wait(self, stop: StopRequest, timeout: float | None) -> list[Event]:
-        sources = [source for hand in self._pool.values() for source in hand.sources()]
+        sources = [source for worker in self._pool.values() for source in worker.sources()]
         ready = set(wait([stop.fileno(), *sources], timeout))
         stop.drain()
         events: list[Event] = []
-        for number, hand in list(self._pool.items()):
-            if not ready.isdisjoint(hand.sources()):
-                events += self._hear(number, hand, dead=hand.process.sentinel in ready)
+        for number, worker in list(self._pool.items()):
+            if not ready.isdisjoint(worker.sources()):
+                events += self._hear(number, worker, dead=worker.process.sentinel in ready)
         return events
 
     def close(self) -> None:
-        for hand in self._pool.values():
-            hand.close()
+        for worker in self._pool.values():
+            worker.close()
         self._pool.clear()
 
-    def _send(self, hand: int, message: object) -> None:
+    def _send(self, worker_id: int, message: object) -> None:
         try:
-            self._pool[hand].pipe.send(message)
+            self._pool[worker_id].pipe.send(message)
         except OSError:
             # It is dead, which its sentinel will tell.
-            self._pool[hand].hung_up = True
+            self._pool[worker_id].hung_up = True
 
-    def _hear(self, number: int, hand: _WorkerProcess, *, dead: bool) -> Iterator[Event]:
-        hand.listen()
-        for kind, *values in hand.messages():
+    def _hear(self, number: int, worker: _WorkerProcess, *, dead: bool) -> Iterator[Event]:
+        worker.listen()
+        for kind, *values in worker.messages():
             yield kind(number, *values)
         if dead:
-            hand.process.join()
-            yield Died(number, hand.cause_of_death())
+            worker.process.join()
+            yield Died(number, worker.cause_of_death())
             del self._pool[number]
-            hand.close()
+            worker.close()
 
 
 def _signal_name(number: int) -> str:

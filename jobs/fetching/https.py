@@ -44,7 +44,7 @@ class HostError(VeaError):
 
 
 class HttpsImages:
-    """ImageFetcher images by URL; safe to share between threads.
+    """Fetches images by URL; safe to share between threads.
 
     Args:
         retries: Retry settings of every request.

@@ -67,7 +67,7 @@ class Metrics:
         self._status = Status(0, 0, 0)
         self._succeeded_before = _last_success(file)
         if file:
-            # Said now rather than when the work of a night is done.
+            # Said now rather than after hours of work.
             try:
                 self._write(file, self._numbers(None))
             except OSError as error:

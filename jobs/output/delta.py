@@ -1,9 +1,9 @@
 """A finished run becomes one commit of a Delta Lake table, for those who keep results in one.
 
-The folder of a run stays what it is; the table gets a copy of its rows. The commit replaces
-whatever the table holds for the same night (the columns that the folder's path gives, such as
-``dt``; the run itself if the path gives none), so a night that was scored anew is there once. Delta
-keeps as an application transaction which run a night was last committed from: each is committed
+The folder of a run stays as it is; the table gets a copy of its rows. The commit replaces the rows
+of the same partition: the columns that the folder's path gives, such as ``dt``, or ``run_id`` if
+the path gives none. So a day that was scored again is in the table once. Delta stores, as an
+application transaction, which run a partition was last committed from. A run is therefore committed
 once, however often its command is started, and again only if another run has taken its place.
 """
 
@@ -33,7 +33,7 @@ class DeltaCommitError(VeaError):
 
 
 def require_delta() -> None:
-    """Raises: DeltaCommitError: the package is missing; better told before a night."""
+    """Raises: DeltaCommitError: The package is missing; known before the work begins."""
     _deltalake()
 
 
@@ -65,11 +65,13 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
                 f"the folder '{name}={value}' in {folder.location} cannot be a partition of a "
                 "Delta table: expected letters, digits and '_', and a value without quotes"
             )
-    same_night = constants or {"run_id": manifest["run_id"]}
-    # The same list, scored for two nights, is one run; and yet there are two commits to make.
-    night = "/".join(f"{name}={value}" for name, value in same_night.items())
+    partition = constants or {"run_id": manifest["run_id"]}
+    # The same list, scored into two partitions, is one run, but has to be committed twice.
+    partition_path = "/".join(f"{name}={value}" for name, value in partition.items())
     # A transaction's version is a number of 64 bits: as much of the run's hash as fits.
-    run = deltalake.Transaction(app_id=f"vea:{night}", version=int(manifest["run_id"][:15], 16))
+    run = deltalake.Transaction(
+        app_id=f"vea:{partition_path}", version=int(manifest["run_id"][:15], 16)
+    )
     refused: Exception
     unread: list[VeaError] = []
     for _ in range(_ATTEMPTS):
@@ -79,7 +81,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
                 table,
                 reader.schema,
                 mode="ignore",  # if there is one
-                partition_by=list(same_night),
+                partition_by=list(partition),
                 storage_options=options,
             )
             # What is looked at here is what is written to: Delta refuses a commit if another one
@@ -91,8 +93,8 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
                 found,
                 reader,
                 mode="overwrite",
-                predicate=" and ".join(f"{k} = '{v}'" for k, v in same_night.items()),
-                partition_by=list(same_night),
+                predicate=" and ".join(f"{k} = '{v}'" for k, v in partition.items()),
+                partition_by=list(partition),
                 schema_mode="merge",  # another list may have brought other columns
                 commit_properties=deltalake.CommitProperties(
                     custom_metadata={"vea_run": manifest["run_id"]}, app_transactions=[run]

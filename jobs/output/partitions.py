@@ -1,6 +1,6 @@
 """Columns that a folder's path gives: ``dt=2026-11-23/model_version=1.1``.
 
-Readers of many nights take such folders for columns. Files below must not have the same columns:
+Readers of many runs take such folders for columns. Files below must not have the same columns:
 pandas, `pyarrow.dataset` and Spark give a column of the path different types, so no type in the
 files suits all three, and Athena refuses a table that has a column twice. So what is the same for
 all rows of a run is left out of the files if the path says it, and a path that names any other

@@ -1,1 +1,1 @@
-"""What a finished night came to, compared with the nights before it."""
+"""What a finished run came to, compared with the runs before it."""

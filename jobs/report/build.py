@@ -1,4 +1,4 @@
-"""The report on a night: its figures beside those of the nights before it, drift, speed and cost.
+"""The report on a run: its figures beside those of the runs before it, drift, speed and cost.
 
 `make_report` does the arithmetic; `jobs.report.reading` reads the runs, `jobs.report.page` draws.
 """
@@ -37,7 +37,7 @@ class Price:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """What one night, or several together, come to.
+    """What one run, or several together, come to.
 
     Shares are from 0 to 1, and None where there is nothing that they could be shares of.
 
@@ -60,25 +60,25 @@ class RunMetrics:
     confidence: float | None
 
     @classmethod
-    def of(cls, nights: Sequence[FinishedRun]) -> RunMetrics:
-        """Add up nights; each counts by its images."""
+    def of(cls, runs: Sequence[FinishedRun]) -> RunMetrics:
+        """Add up runs; each counts by its images."""
         reasons, emotions = Counter[str](), Counter[str]()
-        for night in nights:
-            reasons.update(night.reasons)
-            emotions.update(night.emotions)
-        scored = sum(night.ok for night in nights)
+        for run in runs:
+            reasons.update(run.reasons)
+            emotions.update(run.emotions)
+        scored = sum(run.ok for run in runs)
 
         def share(total: float) -> float | None:
             return total / scored if scored else None
 
         return cls(
-            images=sum(night.rows for night in nights),
-            failed=sum(night.failed for night in nights),
+            images=sum(run.rows for run in runs),
+            failed=sum(run.failed for run in runs),
             reasons=dict(reasons),
             emotions=dict(emotions),
-            positive_fraction=share(sum(night.positive for night in nights)),
-            with_face_fraction=share(sum(night.with_face for night in nights)),
-            confidence=share(sum((night.confidence or 0.0) * night.ok for night in nights)),
+            positive_fraction=share(sum(run.positive for run in runs)),
+            with_face_fraction=share(sum(run.with_face for run in runs)),
+            confidence=share(sum((run.confidence or 0.0) * run.ok for run in runs)),
         )
 
     @property
@@ -112,10 +112,10 @@ class RunMetrics:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said of a night.
+    """All that is said of a run.
 
     Attributes:
-        night: Run that the report is on.
+        run: Run that the report is on.
         earlier: Runs that it is compared with, the latest first.
         left_out: Runs that were found but scored by another model.
         figures: Figures of the run.
@@ -126,7 +126,7 @@ class Report:
         price: Price of the machine; None if not given.
     """
 
-    night: FinishedRun
+    run: FinishedRun
     earlier: tuple[FinishedRun, ...]
     left_out: tuple[FinishedRun, ...]
     figures: RunMetrics
@@ -138,7 +138,7 @@ class Report:
     @property
     def images_per_second(self) -> float | None:
         """Of the start that finished the run; None if it scored nothing itself."""
-        return self.night.manifest.get("facts", {}).get("images_per_second") or None
+        return self.run.manifest.get("facts", {}).get("images_per_second") or None
 
     @property
     def cost_per_thousand(self) -> float | None:
@@ -149,55 +149,55 @@ class Report:
 
     @property
     def other_models(self) -> bool:
-        """Whether any earlier night was scored by another model."""
-        return any(not _same_model(night, self.night) for night in self.earlier)
+        """Whether any earlier run was scored by another model."""
+        return any(not _same_model(run, self.run) for run in self.earlier)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         cost = self.cost_per_thousand
         return {
-            "night": {
-                **_described(self.night),
+            "night": {  # the name that readers of the figures know
+                **_described(self.run),
                 **self.figures.to_dict(),
-                "facts": self.night.manifest.get("facts", {}),
+                "facts": self.run.manifest.get("facts", {}),
             },
             "earlier": [
-                {**_described(night), **RunMetrics.of([night]).to_dict(), "distance": distance}
-                for night, distance in zip(self.earlier, self.distances, strict=True)
+                {**_described(run), **RunMetrics.of([run]).to_dict(), "distance": distance}
+                for run, distance in zip(self.earlier, self.distances, strict=True)
             ],
             "reference": self.reference and self.reference.to_dict(),
-            "left_out": [_described(night) for night in self.left_out],
+            "left_out": [_described(run) for run in self.left_out],
             "drift": self.drift and self.drift.to_dict(),
             "cost_per_thousand": cost,
             "currency": self.price.currency if self.price and cost is not None else None,
-            "most_confident": [asdict(item) for item in self.night.most],
-            "least_confident": [asdict(item) for item in self.night.least],
+            "most_confident": [asdict(item) for item in self.run.most_confident],
+            "least_confident": [asdict(item) for item in self.run.least_confident],
         }
 
 
 def make_report(
-    night: FinishedRun,
+    run: FinishedRun,
     earlier: Sequence[FinishedRun],
     *,
     any_model: bool = False,
     threshold: float = DEFAULT_THRESHOLD,
     price: Price | None = None,
 ) -> Report:
-    """Compare a night with those before it.
+    """Compare a run with those before it.
 
     Args:
-        night: Run to report on.
+        run: Run to report on.
         earlier: Runs to compare it with, the latest first.
         any_model: Whether runs of other models are compared too. Another model sees the same photos
             in another way, which is no drift of the photos.
         threshold: Threshold of the drift.
         price: Price of the machine.
     """
-    same = [other for other in earlier if any_model or _same_model(other, night)]
-    figures, reference = RunMetrics.of([night]), RunMetrics.of(same) if same else None
+    same = [other for other in earlier if any_model or _same_model(other, run)]
+    figures, reference = RunMetrics.of([run]), RunMetrics.of(same) if same else None
     emotions = reference.emotions if reference else {}
     return Report(
-        night=night,
+        run=run,
         earlier=tuple(same),
         left_out=tuple(other for other in earlier if other not in same),
         figures=figures,
@@ -208,8 +208,8 @@ def make_report(
     )
 
 
-def _distance_from_others(night: FinishedRun, together: dict[str, int]) -> float | None:
-    own = night.emotions
+def _distance_from_others(run: FinishedRun, together: dict[str, int]) -> float | None:
+    own = run.emotions
     others = {label: count - own.get(label, 0) for label, count in together.items()}
     found = measure_drift(own, others)
     return found.distance if found else None
@@ -219,7 +219,7 @@ def _same_model(one: FinishedRun, other: FinishedRun) -> bool:
     return bool(one.manifest["model"]["digest"] == other.manifest["model"]["digest"])
 
 
-def _described(night: FinishedRun) -> dict[str, Any]:
-    date = night.date and night.date.isoformat()
-    model, run_id = night.manifest["model"], night.manifest.get("run_id")
-    return {"location": night.location, "date": date, "run_id": run_id, "model": model}
+def _described(run: FinishedRun) -> dict[str, Any]:
+    date = run.date and run.date.isoformat()
+    model, run_id = run.manifest["model"], run.manifest.get("run_id")
+    return {"location": run.location, "date": date, "run_id": run_id, "model": model}

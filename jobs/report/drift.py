@@ -1,10 +1,10 @@
-"""Whether the emotions of a night differ from those of the nights before it.
+"""Whether the emotions of a run differ from those of the runs before it.
 
 The measure is the Jensen-Shannon distance (base 2) between the shares of the emotions: 0 if they
-are the same, 1 if no emotion occurs in both. It is never quite 0, since a night is a sample; the
-fewer the images, the larger it is by chance. So a night alarms only if its distance is above the
+are the same, 1 if no emotion occurs in both. It is never quite 0, since a run is a sample; the
+fewer the images, the larger it is by chance. So a run alarms only if its distance is above the
 threshold and above what chance gives: the distance that one of a thousand pairs of samples of these
-sizes exceeds if both are drawn from the same shares, those of all these nights together.
+sizes exceeds if both are drawn from the same shares, those of all these runs together.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Counts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a night is from the nights before it.
+    """How far a run is from the runs before it.
 
     Attributes:
         distance: Jensen-Shannon distance of the shares, 0 to 1.
@@ -54,20 +54,20 @@ class Drift:
 
 
 def measure_drift(
-    night: Counts, reference: Counts, *, threshold: float = DEFAULT_THRESHOLD
+    run: Counts, reference: Counts, *, threshold: float = DEFAULT_THRESHOLD
 ) -> Drift | None:
-    """Compare the emotions of a night with those of the nights before it.
+    """Compare the emotions of a run with those of the runs before it.
 
     Args:
-        night: Number of images of the run by emotion; an emotion that is missing has none.
+        run: Number of images of the run by emotion; an emotion that is missing has none.
         reference: Number of images of the earlier runs together, by emotion.
         threshold: Smallest distance that counts as drift.
 
     Returns:
         None if one of them has no images: then there is nothing to compare.
     """
-    labels = sorted(set(night) | set(reference))
-    here = np.array([night.get(label, 0) for label in labels], np.int64)
+    labels = sorted(set(run) | set(reference))
+    here = np.array([run.get(label, 0) for label in labels], np.int64)
     there = np.array([reference.get(label, 0) for label in labels], np.int64)
     if not here.sum() or not there.sum():
         return None

@@ -57,8 +57,8 @@ class FinishedRun:
         positive: Number of images with a positive polarity.
         with_face: Number of images with at least one face.
         confidence: Mean probability of the most probable emotion; None without scored images.
-        most: Most confident images, in descending order of confidence.
-        least: Least confident images, in ascending order of confidence.
+        most_confident: Most confident images, in descending order of confidence.
+        least_confident: Least confident images, in ascending order of confidence.
     """
 
     location: str
@@ -68,8 +68,8 @@ class FinishedRun:
     positive: int
     with_face: int
     confidence: float | None
-    most: tuple[Example, ...] = ()
-    least: tuple[Example, ...] = ()
+    most_confident: tuple[Example, ...] = ()
+    least_confident: tuple[Example, ...] = ()
 
     @property
     def title(self) -> str:
@@ -126,7 +126,7 @@ def earlier_locations(location: str, days: int) -> list[str]:
     day = date_in(location)
     if day is None:
         raise ReportError(
-            f"there is no date such as 2026-11-23 in '{location}' to find earlier nights by: name "
+            f"there is no date such as 2026-11-23 in '{location}' to find earlier runs by: name "
             "them with --against"
         )
     return [

@@ -33,8 +33,8 @@ Explain = Callable[[bytes], Prediction | None]
 """What the model says of an encoded image, with the reasons; None if it refuses it."""
 
 
-def explainer(archive: Path, night: FinishedRun) -> Explain:
-    """Load the model that scored a night, to say why it says what it says.
+def explainer(archive: Path, run: FinishedRun) -> Explain:
+    """Load the model that scored a run, to say why it says what it says.
 
     Raises:
         ReportError: The archive holds another model.
@@ -42,10 +42,10 @@ def explainer(archive: Path, night: FinishedRun) -> Explain:
     from handler.predictor import Predictor
 
     predictor = Predictor.load(archive)
-    digest = night.manifest["model"]["digest"]
+    digest = run.manifest["model"]["digest"]
     if predictor.model.digest != digest:
         raise ReportError(
-            f"{archive} is not the model that scored {night.location} (its digest is "
+            f"{archive} is not the model that scored {run.location} (its digest is "
             f"{predictor.model.digest[:12]}, not {digest[:12]}): give that one to --model"
         )
 
@@ -57,16 +57,16 @@ def explainer(archive: Path, night: FinishedRun) -> Explain:
 
 
 class Gallery:
-    """ImageFetcher and draws the examples of a night.
+    """Fetches and draws the examples of a run.
 
     Args:
-        night: Run that the images are of.
+        run: Run that the images are of.
         s3: S3 client, used if the images are on S3.
         explain: Whether the reasons are drawn, too.
     """
 
-    def __init__(self, night: FinishedRun, s3: S3, *, explain: Explain | None = None) -> None:
-        settings = night.manifest.get("settings", {})
+    def __init__(self, run: FinishedRun, s3: S3, *, explain: Explain | None = None) -> None:
+        settings = run.manifest.get("settings", {})
         self._folder = settings.get("list_folder") or ""
         self._limits = ImageLimits()
         self._fetcher = Fetcher(

@@ -22,13 +22,15 @@ _LEAST_SHARE = 1e-12  # below it a bar has no length
 _NOTHING = "\N{EN DASH}"
 
 
-def render(report: Report, *, most: Sequence[Shown] = (), least: Sequence[Shown] = ()) -> str:
+def render(
+    report: Report, *, most_confident: Sequence[Shown] = (), least_confident: Sequence[Shown] = ()
+) -> str:
     """The page.
 
     Args:
         report: Report to show.
-        most: Most confident images.
-        least: Least confident images.
+        most_confident: Most confident images.
+        least_confident: Least confident images.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -43,15 +45,15 @@ def render(report: Report, *, most: Sequence[Shown] = (), least: Sequence[Shown]
     template = resources.files("jobs.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     return environment.from_string(template).render(
         report=report,
-        night=report.night,
+        run=report.run,
         figures=report.figures,
         reference=report.reference,
         emotions=_emotions(report),
         reasons=_reasons(report.figures, report.reference),
-        nights=_nights(report),
-        examples=[("Most confident", most), ("Least confident", least)],
-        facts=report.night.manifest.get("facts", {}),
-        model=report.night.manifest["model"],
+        runs=_runs(report),
+        examples=[("Most confident", most_confident), ("Least confident", least_confident)],
+        facts=report.run.manifest.get("facts", {}),
+        model=report.run.manifest["model"],
         is_positive=is_positive,
     )
 
@@ -91,24 +93,24 @@ def _reasons(figures: RunMetrics, reference: RunMetrics | None) -> list[dict[str
     ]
 
 
-def _nights(report: Report) -> list[dict[str, Any]]:
-    """The lines of the table of nights, this one first."""
+def _runs(report: Report) -> list[dict[str, Any]]:
+    """The lines of the table of runs, this one first."""
     own = report.drift and report.drift.distance
     lines = [
-        (report.night, own, True),
+        (report.run, own, True),
         *((n, d, False) for n, d in zip(report.earlier, report.distances, strict=True)),
     ]
-    largest = max(1, *(night.rows for night, _, _ in lines))
+    largest = max(1, *(run.rows for run, _, _ in lines))
     return [
         {
-            "title": night.title,
-            "figures": RunMetrics.of([night]),
+            "title": run.title,
+            "figures": RunMetrics.of([run]),
             "distance": distance,
-            "bar": 100 * night.rows / largest,
+            "bar": 100 * run.rows / largest,
             "is_this": is_this,
-            "model": night.manifest["model"],
+            "model": run.manifest["model"],
         }
-        for night, distance, is_this in lines
+        for run, distance, is_this in lines
     ]
 
 

@@ -80,7 +80,7 @@ def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> 
         if found.rows - before != file["rows"]:
             raise ReportError(
                 f"{file['name']} in {location} has {found.rows - before} rows where {MANIFEST} "
-                f"says {file['rows']}: score this night again, into an empty folder"
+                f"says {file['rows']}: score this run again, into an empty folder"
             )
     return FinishedRun(
         location=location,
@@ -90,8 +90,8 @@ def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> 
         positive=found.positive,
         with_face=found.with_face,
         confidence=found.confidence / found.ok if found.ok else None,
-        most=tuple(found.most),
-        least=tuple(found.least),
+        most_confident=tuple(found.most_confident),
+        least_confident=tuple(found.least_confident),
     )
 
 
@@ -106,8 +106,8 @@ class _Found:
     positive: int = 0
     with_face: int = 0
     confidence: float = 0.0
-    most: list[Example] = field(default_factory=list)
-    least: list[Example] = field(default_factory=list)
+    most_confident: list[Example] = field(default_factory=list)
+    least_confident: list[Example] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
@@ -129,8 +129,12 @@ class _Found:
         if self.examples:
             surest = np.argsort(-confidence, kind="stable")
             doubtful = np.argsort(confidence, kind="stable")
-            self.most = self._choose(self.most, scored, surest, confidence, sign=-1)
-            self.least = self._choose(self.least, scored, doubtful, confidence, sign=1)
+            self.most_confident = self._choose(
+                self.most_confident, scored, surest, confidence, sign=-1
+            )
+            self.least_confident = self._choose(
+                self.least_confident, scored, doubtful, confidence, sign=1
+            )
 
     def _choose(
         self,

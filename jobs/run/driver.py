@@ -66,7 +66,7 @@ def score_list(
     source = source_of(job, load)
     model, emotions = source.identify()
     stop = StopRequest(grace)
-    with closing(stop), stop.listen(), closing(S3(threads=16, policy=job.retry)) as s3:
+    with closing(stop), stop.listen(), closing(S3(threads=16, retry=job.retry)) as s3:
         counter = ProgressCounter(job.max_error_rate, on_progress)
         try:
             folder = open_folder(job.out, s3)

@@ -109,7 +109,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PendingAnswer:
     """An encoded image that the service has been sent, and its answer to come."""
 
     data: bytes
@@ -162,14 +162,14 @@ class EndpointScores:
             self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
 
-    def decode(self, data: bytes) -> Asked | Refusal:
+    def decode(self, data: bytes) -> PendingAnswer | Refusal:
         """Send an image, and do not wait for the answer; called in several threads."""
         if not data:  # HTTP cannot tell nothing from no image: say here what the model would say
             return EMPTY
-        return Asked(data, self._pool.submit(self._ask, data))
+        return PendingAnswer(data, self._pool.submit(self._ask, data))
 
     def predict_decoded(
-        self, images: Sequence[Asked | Refusal]
+        self, images: Sequence[PendingAnswer | Refusal]
     ) -> list[Prediction | Refusal | Failure]:
         """One answer for each image, in order.
 
@@ -178,13 +178,13 @@ class EndpointScores:
         """
         return [image if isinstance(image, Refusal) else self._answer(image) for image in images]
 
-    def _answer(self, asked: Asked) -> Prediction | Refusal | Failure:
+    def _answer(self, pending: PendingAnswer) -> Prediction | Refusal | Failure:
         try:
-            return asked.answer.result()
+            return pending.answer.result()
         except Unavailable as error:
             if not error.server_error:
                 raise
-        return self._ask_alone(asked.data)
+        return self._ask_alone(pending.data)
 
     def _ask(self, data: bytes) -> Prediction | Refusal:
         with self._changed:

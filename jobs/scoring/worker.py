@@ -53,7 +53,7 @@ class Worker:
         with ExitStack() as stack:
             predictor = stack.enter_context(self.source.open(threads=job.threads))
             columns = parquet.schema(predictor.wheel.labels, extra=self.extra, boxes=job.boxes)
-            s3 = S3(threads=job.fetch_threads, policy=job.retry)
+            s3 = S3(threads=job.fetch_threads, retry=job.retry)
             fetcher = Fetcher(
                 s3, max_bytes=predictor.limits.max_bytes, hosts=job.hosts, client=job.fetcher
             )

@@ -25,7 +25,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from jobs.storage.rate_limit import Closed, ConcurrencyLimiter
-from jobs.values.job import RetryPolicy
+from jobs.values.job import RetrySettings
 
 Result = TypeVar("Result")
 
@@ -107,13 +107,13 @@ class Retries:
     """Attempts at requests, for all threads that share a connection pool.
 
     Args:
-        policy: Attempts and waits.
+        settings: Attempts and waits of requests.
         threads: Number of threads that send paced requests at the same time, as long as no server
             objects.
     """
 
-    def __init__(self, policy: RetryPolicy, *, threads: int) -> None:
-        self._policy = policy
+    def __init__(self, settings: RetrySettings, *, threads: int) -> None:
+        self._settings = settings
         self._limiter = ConcurrencyLimiter(threads)
         self._closing = threading.Event()
 
@@ -143,9 +143,9 @@ class Retries:
                 if not is_transient(error):
                     raise
                 failures += 1
-                if failures >= self._policy.attempts:
+                if failures >= self._settings.attempts:
                     raise RetriesExhausted(error, failures) from error
-                if self._closing.wait(self._policy.delay(failures)):
+                if self._closing.wait(self._settings.delay(failures)):
                     raise Closed from error
 
     def _paced(self, action: Callable[[], Result]) -> Result:

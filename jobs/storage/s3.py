@@ -18,7 +18,7 @@ from jobs.storage.errors import ObjectUnavailable, StorageError, classify_error,
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3_client import Connection, connect
-from jobs.values.job import RetryPolicy
+from jobs.values.job import RetrySettings
 from jobs.values.locations import S3Location
 
 Result = TypeVar("Result")
@@ -34,15 +34,15 @@ class S3:
 
     Args:
         threads: Number of threads that will use it at the same time.
-        policy: Attempts and waits.
+        retry: Attempts and waits of requests.
 
     Attributes:
         retries: Retries of every request of this client; code that fetches images in other ways
             uses them too.
     """
 
-    def __init__(self, *, threads: int = 16, policy: RetryPolicy | None = None) -> None:
-        self.retries = Retries(policy or RetryPolicy(), threads=threads)
+    def __init__(self, *, threads: int = 16, retry: RetrySettings | None = None) -> None:
+        self.retries = Retries(retry or RetrySettings(), threads=threads)
         self._connections = threads + 2
         self._connection: Connection | None = None
         self._lock = threading.Lock()

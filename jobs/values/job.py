@@ -20,7 +20,7 @@ _BATCH_INDEX, _BATCH_SIZE = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SI
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
+class RetrySettings:
     """How often to try and how long to wait.
 
     Attributes:
@@ -101,7 +101,7 @@ class ScoreJob:
     boxes: bool = False
     hosts: tuple[str, ...] = ()
     fetcher: Literal["boto3", "obstore"] = "boto3"
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetrySettings = field(default_factory=RetrySettings)
     shard: tuple[int, int] | None = None
     max_error_rate: float = 1.0
 

@@ -10,13 +10,13 @@ from fault_proxy import FaultProxy, faults_before
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
-from jobs.values.job import RetryPolicy
+from jobs.values.job import RetrySettings
 from jobs.values.locations import S3Location
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration
 
-PATIENT = RetryPolicy(attempts=9, base=0.05, cap=1.0)
+PATIENT = RetrySettings(attempts=9, base=0.05, cap=1.0)
 COUNT = 300
 
 
@@ -47,7 +47,7 @@ def test_every_image_arrives_whole_through_a_bad_network(
     shares = {"slowdown": 0.2, "reset": 0.02, "cut": 0.02, "trickle": 0.02}
     with faults_before(s3_server.endpoint, seed=7, **shares) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        access = S3(threads=16, policy=PATIENT)
+        access = S3(threads=16, retry=PATIENT)
         fetcher = Fetcher(access, max_bytes=10**6, client=client)
         with ThreadPoolExecutor(16) as pool:
             fetched = list(pool.map(fetcher.fetch, images))
@@ -60,7 +60,7 @@ def test_writes_and_listings_survive_it_too(s3, s3_server, monkeypatch):
     names = [f"out/{number:02d}" for number in range(40)]
     with faults_before(s3_server.endpoint, seed=3, **shares) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        access = S3(policy=PATIENT)
+        access = S3(retry=PATIENT)
         for name in names:
             access.put(S3Location("results", name), name.encode())
         assert set(access.list(S3Location("results", "out/"))) == {n[4:] for n in names}

@@ -1,4 +1,4 @@
-"""Dispatch over pool that die as they are told: no processes, only the decisions."""
+"""Dispatch over workers that die as they are told: no processes, only the decisions."""
 
 import random
 import signal
@@ -27,65 +27,66 @@ OK = {"status": "ok"}
 KILLED = {"status": "failed", "stage": "predict", "reason_kind": "killed"}
 
 
-class FakeHands:
-    """Does everything at once in `wait`, in an order that a seed decides.
+class FakePool:
+    """A worker pool that does everything at once in `wait`, in an order that a seed decides.
 
     Args:
-        most: pool.
-        kills: asked for each task, with the positions that it touches, whether the worker_id dies.
-        stillborn: how many pool die before they are ready.
+        capacity: Number of workers that can run at a time.
+        kills: Function of a task and the positions that it touches: whether its worker dies.
+        stillborn: Number of workers that die before they are ready.
+        seed: Seed of the order.
     """
 
-    def __init__(self, most=2, kills=lambda task, touched: False, *, stillborn=0, seed=0):
-        self._most = most
+    def __init__(self, capacity=2, kills=lambda task, touched: False, *, stillborn=0, seed=0):
+        self._capacity = capacity
         self._kills = kills
         self._stillborn = stillborn
-        self._chooser = random.Random(seed)
-        self._alive = {}
+        self._rng = random.Random(seed)
+        self.alive = {}
         self.started = 0
         self.tasks = []
         self.closed = False
         self.before_wait = lambda: None
 
     def capacity(self):
-        return self._most
+        return self._capacity
 
     def start(self):
         number, self.started = self.started, self.started + 1
-        self._alive[number] = "new"
-        assert len(self._alive) <= self._most
+        self.alive[number] = "new"
+        assert len(self.alive) <= self._capacity
         return number
 
     def assign(self, worker_id, task):
-        assert self._alive[worker_id] is None, "one task at a time"
-        self._alive[worker_id] = task
+        assert self.alive[worker_id] is None, "one task at a time"
+        self.alive[worker_id] = task
         self.tasks.append(task)
 
     def wait(self, stop, timeout):
         self.before_wait()
-        waiting = [worker_id for worker_id, state in self._alive.items() if state is not None]
+        waiting = [worker_id for worker_id, state in self.alive.items() if state is not None]
         assert waiting, "nothing would ever happen"
-        chosen = self._chooser.sample(waiting, self._chooser.randint(1, len(waiting)))
+        chosen = self._rng.sample(waiting, self._rng.randint(1, len(waiting)))
         return [
             event
             for worker_id in chosen
-            for event in self._events(worker_id, self._alive[worker_id])
+            for event in self.work_on(worker_id, self.alive[worker_id])
         ]
 
-    def _events(self, worker_id, task):
+    def work_on(self, worker_id, task):
         if task == "new":
             if worker_id < self._stillborn:
-                del self._alive[worker_id]
+                del self.alive[worker_id]
                 return [Died(worker_id, "no such model")]
-            self._alive[worker_id] = None
+            self.alive[worker_id] = None
             return [WorkerReady(worker_id)]
         span = task.chunk.positions if task.probe is None else task.probe
         rows = [KILLED if position in task.skip else OK for position in span]
         told = Images(worker_id, len(rows) // 2, {})
         if self._kills(task, set(span) - task.skip):
-            del self._alive[worker_id]
+            del self.alive[worker_id]
             return [told, Died(worker_id, "killed by SIGSEGV")]
-        self._alive[worker_id] = None
+        self.alive[worker_id] = None
         name = f"{task.chunk.id}.parquet" if task.probe is None else ""
         return [told, Finished(worker_id, report_rows(name, 0, rows))]
 
@@ -96,13 +97,14 @@ class FakeHands:
 class Run:
     """What comes out of a dispatch."""
 
-    def __init__(self, pool, count=30, size=10):
+    def __init__(self, pool, count=30, size=10, *, skip=()):
         self.through = 0
         self.reasons = Counter()
         self.poison = {}
         self.reports = []
         self.stop = StopRequest(grace=100)
-        self._todo = (Task(chunk) for chunk in split([Entry(str(i)) for i in range(count)], size))
+        chunks = split([Entry(str(i)) for i in range(count)], size)
+        self._todo = (Task(chunk, skip=frozenset(skip)) for chunk in chunks)
         self._pool = pool
 
     def go(self):
@@ -136,18 +138,18 @@ def names(count):
 @given(
     count=st.integers(1, 60),
     size=st.integers(1, 20),
-    most=st.integers(1, 4),
+    capacity=st.integers(1, 4),
     accidents=st.sampled_from([0.0, 0.05, 0.2]),
     seed=st.integers(),
     data=st.data(),
 )
 def test_whatever_dies_every_chunk_is_reported_once_and_poison_is_found(
-    count, size, most, accidents, seed, data
+    count, size, capacity, accidents, seed, data
 ):
     poison = data.draw(st.sets(st.integers(0, count - 1), max_size=5))
-    chooser = random.Random(seed)
-    pool = FakeHands(
-        most, lambda _, touched: touched & poison or chooser.random() < accidents, seed=seed
+    rng = random.Random(seed)
+    pool = FakePool(
+        capacity, lambda _, touched: touched & poison or rng.random() < accidents, seed=seed
     )
     run = Run(pool, count, size)
     try:
@@ -168,7 +170,7 @@ def test_whatever_dies_every_chunk_is_reported_once_and_poison_is_found(
 
 def test_a_death_alone_costs_no_more_than_another_try():
     deaths = iter([True])
-    pool = FakeHands(kills=lambda *_: next(deaths, False))
+    pool = FakePool(kills=lambda *_: next(deaths, False))
     run = Run(pool).go()
     assert run.names == names(3)
     assert run.poison == {}
@@ -189,34 +191,32 @@ def test_an_image_that_kills_once_is_not_poison():
             return len(alone) == 1
         return True
 
-    run = Run(FakeHands(kills=kills)).go()
+    run = Run(FakePool(kills=kills)).go()
     assert run.names == names(3)
     assert run.poison == {}
     assert len(alone) == 2
 
 
 def test_images_that_are_poison_already_are_not_touched_again():
-    run = Run(FakeHands(kills=lambda _, touched: touched & {1, 2}))
-    run._todo = (Task(task.chunk, skip=frozenset({1})) for task in run._todo)
-    run.go()
+    run = Run(FakePool(kills=lambda _, touched: touched & {1, 2}), skip={1}).go()
     assert run.poison == {0: {1, 2}}
 
 
 def test_a_chunk_that_kills_only_as_a_whole_ends_the_job():
-    run = Run(FakeHands(kills=lambda _, touched: len(touched) == 10))
+    run = Run(FakePool(kills=lambda _, touched: len(touched) == 10))
     with pytest.raises(WorkersDie, match=r"part-00000 .* none .* alone .*SIGSEGV.*--workers"):
         run.go()
 
 
 def test_a_chunk_of_nothing_but_killers_is_not_blamed_on_the_images():
-    run = Run(FakeHands(kills=lambda task, _: task.chunk.index == 1))
+    run = Run(FakePool(kills=lambda task, _: task.chunk.index == 1))
     with pytest.raises(WorkersDie, match=r"each of the 10 images of part-00001 .* this machine"):
         run.go()
     assert run.poison == {}
 
 
 def test_workers_that_never_get_anything_done_end_the_job():
-    pool = FakeHands(kills=lambda *_: True)
+    pool = FakePool(kills=lambda *_: True)
     run = Run(pool, 10_000, 1_000)
     with pytest.raises(WorkersDie, match="in a row ended over their work: killed by SIGSEGV"):
         run.go()
@@ -225,33 +225,33 @@ def test_workers_that_never_get_anything_done_end_the_job():
 
 
 def test_two_workers_that_fail_to_start_are_replaced():
-    pool = FakeHands(most=1, stillborn=2)
+    pool = FakePool(capacity=1, stillborn=2)
     assert Run(pool).go().names == names(3)
 
 
 def test_three_workers_that_fail_to_start_end_the_job_with_their_last_words():
-    pool = FakeHands(most=1, stillborn=3)
+    pool = FakePool(capacity=1, stillborn=3)
     with pytest.raises(WorkersDie, match=r"3 workers in a row .* ready: no such model"):
         Run(pool).go()
     assert pool.closed
 
 
 def test_a_worker_that_was_dead_before_it_got_its_chunk_is_not_held_against_the_chunk():
-    class Lost(FakeHands):
-        def _events(self, worker_id, task):
+    class Lost(FakePool):
+        def work_on(self, worker_id, task):
             if task != "new" and worker_id < 6:
-                del self._alive[worker_id]
+                del self.alive[worker_id]
                 return [Died(worker_id, "the machine is gone", begun=False)]
-            return super()._events(worker_id, task)
+            return super().work_on(worker_id, task)
 
-    pool = Lost(most=1)
+    pool = Lost(capacity=1)
     assert Run(pool).go().names == names(3)
     assert all(task.probe is None for task in pool.tasks)
 
 
 def test_an_error_in_a_worker_ends_the_job_with_its_line():
-    class Refused(FakeHands):
-        def _events(self, worker_id, task):
+    class Refused(FakePool):
+        def work_on(self, worker_id, task):
             return (
                 [WorkerReady(worker_id)]
                 if task == "new"
@@ -259,22 +259,21 @@ def test_an_error_in_a_worker_ends_the_job_with_its_line():
             )
 
         def assign(self, worker_id, task):
-            self._alive[worker_id] = task
+            self.alive[worker_id] = task
 
-    pool = Refused(most=1)
-    pool._alive[0] = None
+    pool = Refused(capacity=1)
     with pytest.raises(WorkerFailed, match=r"^S3 refuses the credentials$"):
         Run(pool).go()
     assert pool.closed
 
 
 def test_no_more_workers_are_started_than_there_are_chunks():
-    pool = FakeHands(most=8)
+    pool = FakePool(capacity=8)
     Run(pool).go()
     assert pool.started == 3
 
 
-def test_the_list_is_read_no_further_than_hands_can_take():
+def test_the_list_is_read_no_further_than_workers_can_take():
     taken = []
 
     def endless():
@@ -282,7 +281,7 @@ def test_the_list_is_read_no_further_than_hands_can_take():
             taken.append(chunk)
             yield Task(chunk)
 
-    pool = FakeHands(most=3)
+    pool = FakePool(capacity=3)
     reports = dispatch(
         pool, endless(), on_images=lambda *_: None, on_poison=None, stop=StopRequest()
     )
@@ -294,7 +293,7 @@ def test_the_list_is_read_no_further_than_hands_can_take():
 
 
 def test_after_a_signal_chunks_under_way_are_reported_and_no_other_is_begun():
-    pool = FakeHands(most=2)
+    pool = FakePool(capacity=2)
     run = Run(pool, 1_000)
     pool.before_wait = lambda: (
         run.stop.request() if len(pool.tasks) == 4 and not run.stop.is_set() else None
@@ -308,7 +307,7 @@ def test_after_a_signal_chunks_under_way_are_reported_and_no_other_is_begun():
 def test_a_second_signal_ends_the_wait():
     timeouts = []
 
-    class Stuck(FakeHands):
+    class Stuck(FakePool):
         def wait(self, stop, timeout):
             if len(self.tasks) < 4:
                 return super().wait(stop, timeout)
@@ -316,7 +315,7 @@ def test_a_second_signal_ends_the_wait():
             stop.request()
             return []
 
-    pool = Stuck(most=2)
+    pool = Stuck(capacity=2)
     run = Run(pool, 1_000).go()
     assert len(run.reports) < 4
     assert timeouts[0] is None

@@ -39,20 +39,20 @@ def test_equal_shares_have_no_distance_and_disjoint_ones_have_all():
     assert measure_drift({"awe": 7}, {"fear": 9}).distance == 1
 
 
-def test_a_night_without_images_or_without_others_is_not_measured():
+def test_a_run_without_images_or_without_others_is_not_measured():
     assert measure_drift({}, {"awe": 3}) is None
     assert measure_drift({"awe": 0}, {"awe": 3}) is None
     assert measure_drift({"awe": 3}, {}) is None
 
 
 @pytest.mark.parametrize("images", [5, 50, 5000])
-def test_nights_that_differ_by_chance_do_not_alarm_however_small(images):
+def test_runs_that_differ_by_chance_do_not_alarm_however_small(images):
     reference = sample(14 * images, seed=1)
-    nights = [measure_drift(sample(images, 10 + n), reference, threshold=0.0) for n in range(100)]
-    assert sum(night.alert for night in nights) <= 2
+    runs = [measure_drift(sample(images, 10 + n), reference, threshold=0.0) for n in range(100)]
+    assert sum(run.alert for run in runs) <= 2
 
 
-def test_the_same_difference_alarms_in_a_large_night_and_not_in_a_small_one():
+def test_the_same_difference_alarms_in_a_large_run_and_not_in_a_small_one():
     reference = {"awe": 50_000, "fear": 50_000}
     small = measure_drift({"awe": 6, "fear": 14}, reference)
     large = measure_drift({"awe": 6_000, "fear": 14_000}, reference)
@@ -62,12 +62,12 @@ def test_the_same_difference_alarms_in_a_large_night_and_not_in_a_small_one():
     assert large.alert
 
 
-def test_a_small_difference_of_large_nights_is_no_alarm_below_the_threshold():
-    night, reference = {"awe": 505_000, "fear": 495_000}, {"awe": 500_000, "fear": 500_000}
-    found = measure_drift(night, reference)
+def test_a_small_difference_of_large_runs_is_no_alarm_below_the_threshold():
+    run, reference = {"awe": 505_000, "fear": 495_000}, {"awe": 500_000, "fear": 500_000}
+    found = measure_drift(run, reference)
     assert found.distance > found.chance
     assert not found.alert
-    assert measure_drift(night, reference, threshold=0.001).alert
+    assert measure_drift(run, reference, threshold=0.001).alert
 
 
 def test_an_emotion_that_never_occurred_alarms_when_it_is_common():
@@ -77,5 +77,5 @@ def test_an_emotion_that_never_occurred_alarms_when_it_is_common():
 
 
 def test_the_same_figures_give_the_same_report():
-    night, reference = sample(300, 1), sample(3000, 2)
-    assert measure_drift(night, reference) == measure_drift(night, reference)
+    run, reference = sample(300, 1), sample(3000, 2)
+    assert measure_drift(run, reference) == measure_drift(run, reference)

@@ -14,11 +14,11 @@ from flaky_s3 import flaky_s3
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
-from jobs.values.job import RetryPolicy
+from jobs.values.job import RetrySettings
 
 pytest.importorskip("obstore")
 
-QUICK = RetryPolicy(attempts=2, base=0.001)
+QUICK = RetrySettings(attempts=2, base=0.001)
 PHOTO = bytes(range(256)) * 4
 MAX_BYTES = 10_000
 LENGTH = f"Content-Length: {len(PHOTO)}"
@@ -144,7 +144,7 @@ def row(server, settings):
 
     def fetch(client, sent):
         server.answers["photo.jpg"] = sent
-        fetcher = Fetcher(S3(policy=QUICK), max_bytes=MAX_BYTES, client=client)
+        fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client=client)
         try:
             fetched = fetcher.fetch("s3://bucket/photo.jpg")
         except ObjectUnavailable as unavailable:
@@ -185,7 +185,7 @@ def test_only_obstore_follows_redirects(row):
 
 def test_a_server_without_lengths_is_asked_by_boto3_alone_from_then_on(server, settings):
     server.answers["photo.jpg"] = photo(CHUNKED, ETAG, DATE, body=in_chunks(PHOTO))
-    fetcher = Fetcher(S3(policy=QUICK), max_bytes=MAX_BYTES, client="obstore")
+    fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
     server.requests.clear()
     for requests in (2, 3):
         assert fetcher.fetch("s3://bucket/photo.jpg").data == PHOTO

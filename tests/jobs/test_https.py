@@ -15,9 +15,9 @@ from jobs.fetching.public_hosts import is_public
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.retry import Retries
 from jobs.storage.s3 import S3
-from jobs.values.job import RetryPolicy
+from jobs.values.job import RetrySettings
 
-QUICK = RetryPolicy(attempts=3, base=0.001)
+QUICK = RetrySettings(attempts=3, base=0.001)
 PHOTO = bytes(range(256)) * 400
 
 
@@ -139,7 +139,7 @@ def test_an_image_comes_with_its_version_over_one_connection(server, fetch):
 
 
 def test_it_is_part_of_the_fetcher(origin):
-    fetcher = Fetcher(S3(policy=QUICK), max_bytes=10**6, insecure_origins=[origin])
+    fetcher = Fetcher(S3(retry=QUICK), max_bytes=10**6, insecure_origins=[origin])
     assert fetcher.fetch(f"{origin}/a.jpg").data == PHOTO
 
 
@@ -299,8 +299,8 @@ def test_the_connection_goes_to_the_address_that_was_looked_at(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket.socket, "connect", connect)
-    policy = RetryPolicy(attempts=1)
-    images = HttpsImages(Retries(policy, threads=1), ["images.example.org"])
+    settings = RetrySettings(attempts=1)
+    images = HttpsImages(Retries(settings, threads=1), ["images.example.org"])
     refusal(images.fetch, "https://images.example.org/a.jpg", max_bytes=1)
     assert connected == ["93.184.215.14"]
 
@@ -366,7 +366,7 @@ def test_tls_names_the_host_and_connects_to_the_address_that_was_checked(tls_ser
 
 
 def test_closing_ends_a_wait_and_blames_no_image(server, origin):
-    retries = Retries(RetryPolicy(attempts=1000, base=1000, cap=1000), threads=1)
+    retries = Retries(RetrySettings(attempts=1000, base=1000, cap=1000), threads=1)
     images = HttpsImages(retries, insecure_origins=[origin])
     threading.Timer(0.3, retries.close).start()
     with pytest.raises(StorageError, match="being stopped"):

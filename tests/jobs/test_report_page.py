@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from nights import emotions, failed, scored, write_night
+from finished_runs import emotions, failed, scored, write_run
 from part_rows import MODEL
 from PIL import Image
 
@@ -49,10 +49,10 @@ def text_of(page):
 
 
 @pytest.fixture
-def night(tmp_path):
+def run(tmp_path):
     def make(day, rows, **options):
         location = tmp_path / f"dt=2026-11-{day:02d}"
-        write_night(location, rows, list_folder=str(tmp_path), **options)
+        write_run(location, rows, list_folder=str(tmp_path), **options)
         return read_run(str(location), S3(), examples=3)
 
     return make
@@ -64,10 +64,10 @@ def photos(tmp_path, jpeg):
         (tmp_path / f"{seed}.jpg").write_bytes(jpeg(seed))
 
 
-def test_what_the_list_says_cannot_become_part_of_the_page(night):
-    tonight = night(23, [scored("awe", image=ATTACK), scored("fear", 0.3, image="b.jpg")])
-    shown = [Shown(item, remark=ATTACK) for item in tonight.most]
-    page = render(make_report(tonight, []), most=shown)
+def test_what_the_list_says_cannot_become_part_of_the_page(run):
+    latest = run(23, [scored("awe", image=ATTACK), scored("fear", 0.3, image="b.jpg")])
+    shown = [Shown(item, remark=ATTACK) for item in latest.most_confident]
+    page = render(make_report(latest, []), most_confident=shown)
     outline = Outline(page)
     assert outline.all("script") == []
     assert not any("onerror" in attributes for _, attributes in outline.elements)
@@ -75,10 +75,10 @@ def test_what_the_list_says_cannot_become_part_of_the_page(night):
     assert "&lt;script" in page
 
 
-def test_the_page_loads_nothing_and_forbids_it_too(night, photos):
-    tonight = night(23, [scored("awe", 0.9 - n / 10) for n in range(3)])
-    shown = Gallery(tonight, S3()).show(tonight.most)
-    outline = Outline(render(make_report(tonight, []), most=shown))
+def test_the_page_loads_nothing_and_forbids_it_too(run, photos):
+    latest = run(23, [scored("awe", 0.9 - n / 10) for n in range(3)])
+    shown = Gallery(latest, S3()).show(latest.most_confident)
+    outline = Outline(render(make_report(latest, []), most_confident=shown))
     links = [
         value
         for _, attributes in outline.elements
@@ -91,11 +91,13 @@ def test_the_page_loads_nothing_and_forbids_it_too(night, photos):
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
 
-def test_people_who_do_not_see_the_page_can_read_it(night, photos):
-    before = night(22, emotions(awe=9, fear=9))
-    tonight = night(23, [scored("awe", 0.9 - n / 10) for n in range(3)])
-    shown = Gallery(tonight, S3()).show(tonight.most)
-    outline = Outline(render(make_report(tonight, [before]), most=shown, least=shown))
+def test_people_who_do_not_see_the_page_can_read_it(run, photos):
+    before = run(22, emotions(awe=9, fear=9))
+    latest = run(23, [scored("awe", 0.9 - n / 10) for n in range(3)])
+    shown = Gallery(latest, S3()).show(latest.most_confident)
+    outline = Outline(
+        render(make_report(latest, [before]), most_confident=shown, least_confident=shown)
+    )
     assert outline.all("html") == [{"lang": "en"}]
     assert len(outline.all("h1")) == 1
     levels = [int(tag[1]) for tag, _ in outline.elements if re.fullmatch("h[1-6]", tag)]
@@ -105,23 +107,23 @@ def test_people_who_do_not_see_the_page_can_read_it(night, photos):
     assert len(outline.all("caption")) == len(outline.all("table"))
 
 
-def test_the_page_says_whether_the_emotions_have_drifted(night):
-    before = night(22, emotions(awe=60, fear=40))
-    drifted = make_report(night(23, emotions(awe=10, fear=90)), [before])
+def test_the_page_says_whether_the_emotions_have_drifted(run):
+    before = run(22, emotions(awe=60, fear=40))
+    drifted = make_report(run(23, emotions(awe=10, fear=90)), [before])
     page = text_of(render(drifted))
-    assert "Drift: these emotions are not those of the nights before." in page
-    assert f"{drifted.drift.distance:.3f} away from those of the night before" in page
-    calm = text_of(render(make_report(night(24, emotions(awe=61, fear=39)), [before])))
+    assert "Drift: the emotions differ from those of earlier runs." in page
+    assert f"{drifted.drift.distance:.3f} away from those of the run before" in page
+    calm = text_of(render(make_report(run(24, emotions(awe=61, fear=39)), [before])))
     assert "No drift." in calm
-    alone = text_of(render(make_report(night(25, emotions(awe=9)), [])))
+    alone = text_of(render(make_report(run(25, emotions(awe=9)), [])))
     assert "Drift was not measured." in alone
 
 
-def test_the_page_has_the_figures(night):
-    before = night(22, [*emotions(awe=999), failed("fetch", "missing")])
-    other = night(21, emotions(awe=9), model=replace(MODEL, version="0.9", digest="e" * 64))
-    tonight = night(23, [*emotions(awe=1000, fear=200), failed("decode", "damaged")])
-    report = make_report(tonight, [before, other], price=Price.parse("0.36 USD"))
+def test_the_page_has_the_figures(run):
+    before = run(22, [*emotions(awe=999), failed("fetch", "missing")])
+    other = run(21, emotions(awe=9), model=replace(MODEL, version="0.9", digest="e" * 64))
+    latest = run(23, [*emotions(awe=1000, fear=200), failed("decode", "damaged")])
+    report = make_report(latest, [before, other], price=Price.parse("0.36 USD"))
     page = text_of(render(report))
     assert "1,201 images, scored by vea-lite 1.1" in page
     assert "awe 1,000 83.3 % 100.0 % \N{MINUS SIGN}16.7" in page
@@ -133,25 +135,25 @@ def test_the_page_has_the_figures(night):
 
 
 @pytest.mark.parametrize("rows", [[], [failed("fetch", "missing")], emotions(awe=1)])
-def test_odd_nights_have_a_page_too(night, rows):
-    tonight = night(23, rows, facts={})
-    for earlier in ([], [night(22, [])], [night(21, emotions(fear=2))]):
-        Outline(render(make_report(tonight, earlier, price=Price.parse("1"))))
+def test_odd_runs_have_a_page_too(run, rows):
+    latest = run(23, rows, facts={})
+    for earlier in ([], [run(22, [])], [run(21, emotions(fear=2))]):
+        Outline(render(make_report(latest, earlier, price=Price.parse("1"))))
 
 
-def test_photos_are_shown_small(night, tmp_path, photo, encode):
+def test_photos_are_shown_small(run, tmp_path, photo, encode):
     (tmp_path / "large.jpg").write_bytes(encode(photo(1, (1600, 1200)), "JPEG"))
-    tonight = night(23, [scored("awe", image="large.jpg")])
-    ((_, url),) = Gallery(tonight, S3()).show(tonight.most)[0].pictures
+    latest = run(23, [scored("awe", image="large.jpg")])
+    ((_, url),) = Gallery(latest, S3()).show(latest.most_confident)[0].pictures
     picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     assert picture.size == (320, 240)
     assert len(url) < 60_000
 
 
-def test_a_photo_that_is_gone_or_broken_is_said_to_be_so(night, tmp_path, jpeg):
+def test_a_photo_that_is_gone_or_broken_is_said_to_be_so(run, tmp_path, jpeg):
     (tmp_path / "broken.jpg").write_bytes(jpeg(1)[:300])
     (tmp_path / "changed.jpg").write_bytes(jpeg(2))
-    tonight = night(
+    latest = run(
         23,
         [
             scored("awe", 0.9, image="gone.jpg"),
@@ -159,7 +161,7 @@ def test_a_photo_that_is_gone_or_broken_is_said_to_be_so(night, tmp_path, jpeg):
             scored("awe", 0.7, image="changed.jpg", etag="what-it-was"),
         ],
     )
-    gone, broken, changed = Gallery(tonight, S3()).show(tonight.most)
+    gone, broken, changed = Gallery(latest, S3()).show(latest.most_confident)
     assert (gone.pictures, gone.remark) == ((), "no picture: there is no such file")
     assert broken.pictures == ()
     assert broken.remark.startswith("no picture: ")
@@ -167,17 +169,19 @@ def test_a_photo_that_is_gone_or_broken_is_said_to_be_so(night, tmp_path, jpeg):
     assert changed.remark == "this image has changed since it was scored"
 
 
-def test_with_the_model_the_reasons_are_drawn(night, photos, tiny_model):
+def test_with_the_model_the_reasons_are_drawn(run, photos, tiny_model):
     model = Predictor.load(tiny_model).model
-    tonight = night(23, [scored("awe")], model=model)
-    (shown,) = Gallery(tonight, S3(), explain=explainer(tiny_model, tonight)).show(tonight.most)
+    latest = run(23, [scored("awe")], model=model)
+    (shown,) = Gallery(latest, S3(), explain=explainer(tiny_model, latest)).show(
+        latest.most_confident
+    )
     stimuli, activation = shown.pictures
     assert "objects" in stimuli[0]
     assert activation[0].startswith("in red what spoke for ")
-    page = render(make_report(tonight, []), most=[shown])
+    page = render(make_report(latest, []), most_confident=[shown])
     assert [i["alt"][:6] for i in Outline(page).all("img")] == ["0.jpg:", "0.jpg:"]
 
 
-def test_another_model_than_the_one_that_scored_does_not_explain(night, tiny_model):
+def test_another_model_than_the_one_that_scored_does_not_explain(run, tiny_model):
     with pytest.raises(ReportError, match="is not the model that scored"):
-        explainer(tiny_model, night(23, [scored("awe")]))
+        explainer(tiny_model, run(23, [scored("awe")]))

@@ -13,7 +13,7 @@ from jobs.scoring.sources import ArchiveSource
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import LocalFolder
 from jobs.values.chunks import Chunk, Entry
-from jobs.values.job import RetryPolicy
+from jobs.values.job import RetrySettings
 from jobs.values.tasks import Task
 
 EXTRA = pa.schema([("id", pa.string())])
@@ -37,7 +37,7 @@ def worker(photos, archive, predictor, tmp_path):
         fetcher="boto3",
         boxes=True,
         hosts=(),
-        retry=RetryPolicy(),
+        retry=RetrySettings(),
     )
     return Worker(job, "run", str(photos), EXTRA, ArchiveSource(archive, predictor.load))
 

@@ -1,4 +1,4 @@
-"""`vea backfill`: the nights of a stretch of time, one after the other."""
+"""`vea backfill`: the runs of several days, one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vea report`: what a night came to, beside the nights before it."""
+"""`vea report`: the figures of a run, compared with those of the runs before it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.storage.s3 import S3
 
 _DRIFT = 4  # exit code
-_NIGHTS = 14
+_DAYS = 14
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def report(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of a night to compare with, whatever its model; again for more.",
+            help="Folder of a run to compare with, whatever its model; repeatable.",
             metavar="OUT",
         ),
     ] = None,
@@ -55,7 +55,7 @@ def report(
             max=3_660,
             help="Compare with so many days before, found by the date in OUT, such as "
             "dt=2026-11-23. Days that are not there, and those of another model, are passed over. "
-            f"[default: {_NIGHTS}, if there is a date]",
+            f"[default: {_DAYS}, if there is a date]",
         ),
     ] = None,
     html: Annotated[
@@ -99,18 +99,18 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """See what a night came to: failures, emotions, drift, speed, cost, and the images to look at.
+    """Report on a run: failures, emotions, drift, speed, cost, and the images to look at.
 
-        vea report s3://results/dt=2026-11-23 --html night.html
+        vea report s3://results/dt=2026-11-23 --html report.html
 
     **Every night**, after `vea score`, with the same model and templates:
 
     `vea report s3://results/dt={date}/model_version={model_version} --date yesterday --model
     vea.mar --html s3://reports/{date}.html --fail-on-drift`
 
-    The emotions are compared with those of the nights before, which are found by the date in the
-    folder's name. They have drifted if their distance is above the threshold and larger than what
-    chance gives for so many images.
+    The emotions are compared with those of earlier runs, which are found by the date in the
+    folder's name. They have drifted if their distance is above the threshold and larger than chance
+    explains for this number of images.
 
     The page needs no other file and no network; the images in it are small copies. Credentials
     and AWS_ENDPOINT_URL_S3 are those of `vea score`.
@@ -124,11 +124,9 @@ def report(
     html, json_file = html and fill(html), json_file and fill(json_file)
     price = None if price_per_hour is None else Price.parse(price_per_hour)
     with closing(S3(threads=4)) as s3:
-        night = read_run(out, s3, examples=examples)
+        run = read_run(out, s3, examples=examples)
         earlier = _earlier(out, against, last, s3)
-        found = make_report(
-            night, earlier, any_model=bool(against), threshold=threshold, price=price
-        )
+        found = make_report(run, earlier, any_model=bool(against), threshold=threshold, price=price)
         if html:
             _write(html, _page(found, s3, None if no_thumbnails else model, not no_thumbnails), s3)
         if json_file:
@@ -155,7 +153,7 @@ def _filler(date: str | None, model: Path | None) -> Callable[[str], str]:
 
 
 def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> list[FinishedRun]:
-    """The nights to compare with, the latest first."""
+    """The runs to compare with, the latest first."""
     from jobs.report.finished_run import date_in, earlier_locations
     from jobs.report.reading import find_run, read_run
 
@@ -164,25 +162,27 @@ def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> l
             raise typer.BadParameter("give either --against or --last", param_hint="--last")
         return [read_run(location, s3) for location in against]
     if last is None:
-        last = _NIGHTS if date_in(out) else 0
+        last = _DAYS if date_in(out) else 0
     found = []
     with progress_bars() as on_progress:
         for location in earlier_locations(out, last) if last else ():
             found.append(find_run(location, s3))
-            on_progress("earlier nights", len(found), last)
-    return [night for night in found if night]
+            on_progress("earlier runs", len(found), last)
+    return [run for run in found if run]
 
 
 def _page(found: Report, s3: S3, model: Path | None, thumbnails: bool) -> str:
     from jobs.report.gallery import Gallery, explainer
     from jobs.report.page import Shown, render
 
-    most, least = found.night.most, found.night.least
+    most, least = found.run.most_confident, found.run.least_confident
     if not thumbnails:
-        return render(found, most=[*map(Shown, most)], least=[*map(Shown, least)])
-    explain = explainer(model, found.night) if model else None
-    gallery = Gallery(found.night, s3, explain=explain)
-    return render(found, most=gallery.show(most), least=gallery.show(least))
+        return render(
+            found, most_confident=[*map(Shown, most)], least_confident=[*map(Shown, least)]
+        )
+    explain = explainer(model, found.run) if model else None
+    gallery = Gallery(found.run, s3, explain=explain)
+    return render(found, most_confident=gallery.show(most), least_confident=gallery.show(least))
 
 
 def _write(location: str, text: str, s3: S3) -> None:
@@ -204,7 +204,7 @@ def _table(found: Report) -> Table:
     table.add_column(overflow="fold")
     failed = "" if figures.failure_rate is None else f" ({figures.failure_rate:.1%})"
     table.add_row("images", f"{figures.images}, {figures.failed} of them failed{failed}")
-    for reason, count in found.night.reasons.items():
+    for reason, count in found.run.reasons.items():
         table.add_row(f"  {reason}", f"{count}")
     for label in figures.emotions:
         share = figures.emotion_fraction(label)

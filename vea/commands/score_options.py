@@ -86,7 +86,7 @@ Delta = Annotated[
     str | None,
     typer.Option(
         help="Commit the finished rows to this Delta Lake table too, a path or s3://bucket/prefix, "
-        "in place of those of the same night; needs the extra 'delta'.",
+        "in place of those of the same partition (such as dt=2026-11-23); needs the extra 'delta'.",
         metavar="TABLE",
         rich_help_panel=_IMAGES,
     ),

@@ -48,7 +48,7 @@ def failed(stage, kind, image=None):
     return {"image": image, "status": "failed", **why}
 
 
-def write_night(
+def write_run(
     location, rows, *, model=MODEL, facts=FACTS, columns=COLUMNS, list_folder="/photos", **options
 ):
     """Write a finished run of rows; returns its manifest."""
