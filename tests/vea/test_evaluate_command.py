@@ -107,3 +107,28 @@ def test_a_file_for_figures_that_cannot_be_written_is_told_before_the_work(
     shown = vea("evaluate", tiny_model, "--data", data, "--json", lost)
     assert shown.exit_code != 0
     assert f"cannot write {lost}: there is no folder {lost.parent}" in str(shown.exception)
+
+
+def test_evaluate_by_group_prints_and_writes_the_groups(data, tiny_model, tmp_path):
+    groups, figures = tmp_path / "groups.csv", tmp_path / "a.json"
+    lines = [f"{emotion}/{i}.png,[{i % 2}]" for emotion in ("awe", "fear") for i in range(6)]
+    groups.write_text("\n".join(["image,half", *lines]) + "\n")
+    shown = vea(
+        *("evaluate", tiny_model, "--data", data, "--json", figures),
+        *("--by", "half", "--groups", groups),
+    )
+    assert shown.exit_code == 0, shown.exception
+    assert "[0]" in shown.stdout
+    assert "too few for a conclusion" in shown.stdout
+    document = json.loads(figures.read_text())["groups"]
+    assert document["column"] == "half"
+    assert {name: values["images"] for name, values in document["values"].items()} == {
+        "[0]": 6,
+        "[1]": 6,
+        "(no group)": 3,
+    }
+
+
+def test_a_column_without_its_table_is_refused_before_the_work(data, tiny_model):
+    refused = vea("evaluate", tiny_model, "--data", data, "--by", "half")
+    assert refused.exit_code == 2

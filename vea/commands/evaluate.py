@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
@@ -17,6 +19,7 @@ from vea.terminal import check_folder_of, out, progress_bars
 if TYPE_CHECKING:
     from train.crossval.protocols import CrossValidation, TrainAndScore
     from train.evaluation.evaluate import Evaluation
+    from train.evaluation.groups import GroupScores
 
 _REASONS = 5  # most frequent ones that are shown
 
@@ -67,6 +70,19 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for metrics, predictions and three charts."),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Also report the accuracy by group: a column of --groups."
+        ),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of groups, .csv or .parquet: a column image with paths relative to --data, "
+            "and the column of --by."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
 ) -> None:
     """Measure the accuracy of a model on labelled photos.
@@ -79,10 +95,16 @@ def evaluate(
 
     On photos labelled with other emotions than the model's, or with positive and negative only,
     the polarity accuracy is measured.
+
+    Whether the model is worse for some groups of photos than for others is measured with a table of
+    groups:
+
+        vea evaluate model_store/vea-lite-2.0.mar --data FI --by region --groups regions.csv
     """
     from handler.predictor import Predictor
     from train.evaluation.evaluate import check_predictions_file, write_predictions
     from train.evaluation.evaluate import evaluate as measure
+    from train.evaluation.groups import read_groups, scores_by_group
 
     # What a chart or a file needs is checked before the work begins.
     if json_file:
@@ -91,6 +113,9 @@ def evaluate(
         check_predictions_file(predictions)
     if report:
         from train.evaluation.charts import write_report
+    if (by is None) != (groups is None):
+        raise typer.BadParameter("--by and --groups belong together: a column and its table")
+    group_of = read_groups(groups, by) if groups is not None and by is not None else {}
     predictor = Predictor.load(archive, device=device)
     with progress_bars() as on_progress:
         result = measure(
@@ -99,11 +124,20 @@ def evaluate(
             split=split,
             on_progress=lambda done, total: on_progress("images", done, total),
         )
+    document = result.to_dict()
+    by_group = scores_by_group(result.table, result.scores.wheel, group_of) if group_of else {}
+    if by_group:
+        document["groups"] = {
+            "column": by,
+            "values": {name: scores.to_dict() for name, scores in by_group.items()},
+        }
     if json_file:
-        json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n")
+        json_file.write_text(json.dumps(document, indent=2) + "\n")
     if predictions:
         write_predictions(result.table, predictions)
     _show(result)
+    if by_group:
+        _show_groups(by or "", by_group)
     if report:
         write_report(result, report)
         out().print(f"the report is in {report}")
@@ -275,6 +309,27 @@ def _show(result: Evaluation) -> None:
     console.print(f"refused: {sum(refused.values())}; placeholders skipped: {result.placeholders}")
     for reason, count in sorted(refused.items(), key=lambda item: -item[1])[:_REASONS]:
         console.print(f"  {count} x {reason}", markup=False)
+
+
+def _show_groups(column: str, groups: dict[str, GroupScores]) -> None:
+    from train.evaluation.groups import FEW
+
+    table = Table(column, "images", "accuracy", "95 % interval", "polarity", "against the others")
+    for name, scores in groups.items():
+        low, high = scores.difference_interval
+        known = not math.isnan(scores.difference)
+        table.add_row(
+            escape(name),
+            f"{scores.images}*" if scores.few else str(scores.images),
+            _percent(scores.accuracy),
+            _interval(list(scores.accuracy_interval)),
+            _percent(scores.polarity_accuracy),
+            f"{scores.difference:+.1%} ({low:+.1%} to {high:+.1%})" if known else "-",
+        )
+    console = out()
+    console.print(table)
+    if any(scores.few for scores in groups.values()):
+        console.print(f"* fewer than {FEW} images: too few for a conclusion")
 
 
 def _percent(fraction: float | None) -> str:
