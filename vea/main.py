@@ -45,6 +45,7 @@ def build_app() -> typer.Typer:
         ablate,
         backfill,
         cache,
+        cross_validate,
         data,
         detectron2,
         evaluate,
@@ -70,7 +71,18 @@ def build_app() -> typer.Typer:
     )
     for module in (
         *(demo, predict, explain, data, cache, train, weights),
-        *(evaluate, ablate, serve, models, web, score, backfill, report, detectron2),
+        *(
+            evaluate,
+            cross_validate,
+            ablate,
+            serve,
+            models,
+            web,
+            score,
+            backfill,
+            report,
+            detectron2,
+        ),
     ):
         module.register(app)
     app.callback()(_options)

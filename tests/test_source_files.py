@@ -1,4 +1,4 @@
-"""Entries of docstrings are phrases that stand alone: "seed: Seed of the order.", not "of it."."""
+"""The form of source files: docstrings whose entries stand alone, and a length that can be read."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def modules() -> list[Path]:
 @pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_entries_of_docstrings_stand_alone(module: Path) -> None:
     assert not list(fragments(module.read_text()))
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_file_is_longer_than_300_lines(module: Path) -> None:
+    assert len(module.read_text().splitlines()) <= 300
 
 
 def test_the_check_finds_fragments_and_nothing_else() -> None:
