@@ -1,0 +1,1 @@
+"""What a photo costs: `python -m tests.bench`, or `make bench`."""
