@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from handler.values.errors import VeaError
 from jobs.values.tasks import PartReport
 
-_SAMPLE = 1_000  # images on which a rate of failed ones is judged, if the list is so long
+_UNREACHABLE = "fetch/unreachable"
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,23 @@ class TooManyFailed(VeaError):
 
     def __init__(self, progress: Progress, rate: float) -> None:
         self.progress = progress
-        reasons = sorted(progress.reasons.items(), key=lambda item: -item[1])
-        listed = ", ".join(f"{count} {reason}" for reason, count in reasons[:3])
         super().__init__(
-            f"{progress.failed} of {progress.done} images failed ({listed}), more than "
-            f"--max-error-rate {rate:g} allows; what is done is kept: mend the cause, or start "
-            "again with a larger rate"
+            f"{progress.failed} of {progress.done} images failed ({_listed(progress)}), more than "
+            f"--max-error-rate {rate:g} allows; what is done is kept: mend the cause and start "
+            "again with --replace-failed, or start again with a larger rate"
+        )
+
+
+class NothingScored(TooManyFailed):
+    """Not one image of the run could be scored, and nobody said that this is fine."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        VeaError.__init__(
+            self,
+            f"not one of {progress.done} images could be scored ({_listed(progress)}), so the run "
+            "is not complete: mend the cause and start again with --replace-failed, or accept the "
+            "run with --max-error-rate 1",
         )
 
 
@@ -71,29 +82,36 @@ class Stopped(VeaError):
 
 
 class ProgressCounter:
-    """Counts images, and ends the job when too many have failed.
+    """Counts images, and ends the job as soon as it is certain that too many of the run fail.
+
+    The limit is one of the whole run, not of what happens to be finished: which images these are
+    depends on the number of workers.
 
     Args:
-        max_error_rate: Limit on the fraction of failed images among those that are finished, or
-            among the first thousand while fewer are. Images that are scored again remain among
-            them, because the other failures do as well.
+        max_error_rate: Limit on the fraction of failed images among all images of the run; None
+            accepts any run of which at least one image was scored.
         on_progress: Called after every change.
     """
 
     def __init__(
-        self, max_error_rate: float, on_progress: Callable[[Progress], None] | None
+        self, max_error_rate: float | None, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self.progress = Progress(0)
         self.recorded = 0
         self._max_error_rate = max_error_rate
         self._on_progress = on_progress
         self._reasons: Counter[str] = Counter()
-        self._most_done = 0
+        self._rows = 0
 
-    def begin(self, total: int) -> None:
-        """Say how many images there are."""
+    def begin(self, total: int, *, rows: int) -> None:
+        """Begin to count.
+
+        Args:
+            total: Number of images of this attempt's shard.
+            rows: Number of images of the run.
+        """
         self.progress = Progress(total)
-        self._most_done = 0
+        self._rows = rows
 
     def add(self, count: int, failed: Mapping[str, int], *, earlier: bool = False) -> None:
         """So many images more are through; see `jobs.values.tasks.OnImages`.
@@ -110,10 +128,12 @@ class ProgressCounter:
             {reason: n for reason, n in self._reasons.items() if n},
             before.earlier + (count if earlier else 0),
         )
-        self._most_done = max(self._most_done, self.progress.done)
         if self._on_progress:
             self._on_progress(self.progress)
-        self.check()
+        # Images that could not be reached are tried again before the end.
+        lost = self._reasons.total() - self._reasons[_UNREACHABLE]
+        if self._max_error_rate is not None and lost > self._max_error_rate * self._rows:
+            raise TooManyFailed(self.progress, self._max_error_rate)
 
     def record(self, report: PartReport) -> None:
         """A part is written."""
@@ -124,12 +144,29 @@ class ProgressCounter:
         self.recorded -= report.rows
         self.add(-report.rows, {reason: -n for reason, n in report.reasons.items()})
 
-    def check(self) -> None:
-        """Look whether too many images have failed.
 
-        Raises:
-            TooManyFailed: The limit is exceeded.
-        """
-        now = self.progress
-        if now.failed > self._max_error_rate * max(self._most_done, min(now.total, _SAMPLE)):
-            raise TooManyFailed(now, self._max_error_rate)
+def judge(rows: int, reasons: Mapping[str, int], max_error_rate: float | None) -> None:
+    """Judge a run of which every image is through.
+
+    Args:
+        rows: Number of images of the run.
+        reasons: Number of failed images for each ``stage/reason_kind``.
+        max_error_rate: Limit, as `ProgressCounter` takes it.
+
+    Raises:
+        TooManyFailed: The limit is exceeded.
+        NothingScored: There is no limit, and no image was scored.
+    """
+    failed = sum(reasons.values())
+    end = Progress(rows, rows, failed, dict(reasons))
+    if max_error_rate is None:
+        if rows and failed == rows:
+            raise NothingScored(end)
+    elif failed > max_error_rate * rows:
+        raise TooManyFailed(end, max_error_rate)
+
+
+def _listed(progress: Progress) -> str:
+    """The commonest reasons."""
+    reasons = sorted(progress.reasons.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count} {reason}" for reason, count in reasons[:3])

@@ -93,6 +93,7 @@ def compact(
     folder: Folder,
     parts: Sequence[str],
     *,
+    run_id: str | None = None,
     leave_out: Iterable[str] = (),
     rows_per_file: int = ROWS_PER_FILE,
 ) -> tuple[list[DataFile], Counts]:
@@ -104,6 +105,7 @@ def compact(
     Args:
         folder: Folder of the parts and the files.
         parts: Names of the parts, in order; at least one.
+        run_id: Identifier of the run that the rows must be of; not checked if None.
         leave_out: Columns that the files do not get.
         rows_per_file: Maximum number of rows in a file.
 
@@ -114,13 +116,15 @@ def compact(
     counts = Counts()
     files = _Files(folder, rows_per_file)
     dropped = {name.casefold() for name in leave_out}
-    for table in _read(folder, parts, counts):
+    for table in _read(folder, parts, counts, run_id):
         names = [name for name in table.column_names if name.casefold() in dropped]
         files.add(table.drop_columns(names))
     return files.close(), counts
 
 
-def _read(folder: Folder, parts: Sequence[str], counts: Counts) -> Iterator[pa.Table]:
+def _read(
+    folder: Folder, parts: Sequence[str], counts: Counts, run_id: str | None
+) -> Iterator[pa.Table]:
     """The parts' rows in order, checked and counted, with a few parts being read ahead."""
     rest = iter(parts)
     columns: pa.Schema | None = None
@@ -137,6 +141,7 @@ def _read(folder: Folder, parts: Sequence[str], counts: Counts) -> Iterator[pa.T
                     table = read_part(content.result())
                     columns = columns or table.schema
                     _check(table, columns, first=counts.rows)
+                    _check_run(table, run_id)
                     counts.add(table)
                 except (ValueError, KeyError) as error:
                     raise damaged(name, folder, error) from None
@@ -161,6 +166,14 @@ def _check(table: pa.Table, columns: pa.Schema, *, first: int) -> None:
         raise ValueError(
             f"it has the rows {found} where {first} to {first + len(positions) - 1} should be"
         )
+
+
+def _check_run(table: pa.Table, run_id: str | None) -> None:
+    """Whoever still scored for a run that was replaced may have written a part since."""
+    if run_id is not None and any(
+        found != run_id for found in table["run_id"].unique().to_pylist()
+    ):
+        raise ValueError("it belongs to another run")
 
 
 class _Files:

@@ -3,6 +3,7 @@
     _run/identity.json        what run the folder belongs to; written first, and only if absent
     _run/part-00042.parquet   a chunk's rows; one that exists is done, since objects are whole
     _run/poison-00042.json    positions of a chunk whose images killed a process
+    _run/failed.json          the run ended with too many failures, and may be replaced
     images-00000.parquet ...  all rows, in order; written when all parts are there
     _manifest.json            these files and what is in them
     _SUCCESS                  empty; written last, and then the parts are deleted
@@ -19,8 +20,9 @@ pandas, Spark and Athena, so reading the folder gives each row once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,11 +32,19 @@ from jobs.output import compaction, parquet
 from jobs.output.partitions import path_columns, refuse_varying
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.values.chunks import Chunk, RunIdentity
-from jobs.values.layout import IDENTITY, MANIFEST, RUN, SUCCESS, SUFFIX
+from jobs.values.layout import (
+    FAILED_RUN,
+    IDENTITY,
+    MANIFEST,
+    PART,
+    POISON,
+    RUN,
+    SUCCESS,
+    SUFFIX,
+)
 from jobs.values.tasks import PartReport
 
 _OLD_IDENTITY = "_run.json"
-_PART, _POISON = f"{RUN}part-", f"{RUN}poison-"
 _WORDS = {
     "list_sha256": "the list of images",
     "list_folder": "the folder of the list",
@@ -75,11 +85,19 @@ class Ledger:
     Args:
         folder: Folder of the output.
         identity: Identity of the run.
+        warn: Function that is told, in one line, what could not be tidied up.
     """
 
-    def __init__(self, folder: Folder, identity: RunIdentity) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        identity: RunIdentity,
+        *,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._identity = identity
+        self._warn = warn
         self._poison: dict[int, frozenset[int]] = {}
 
     def claim(self) -> RunState:
@@ -107,8 +125,8 @@ class Ledger:
             # Also when somebody else was faster a moment ago.
             self._compare(self._folder.read(IDENTITY), IDENTITY)
         self._folder.sweep()
-        self._poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(_POISON)}
-        parts = {name: size for name, size in inside.items() if name.startswith(_PART)}
+        self._poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(POISON)}
+        parts = {name: size for name, size in inside.items() if name.startswith(PART)}
         return RunState(None, parts, dict(self._poison))
 
     def load_part_stats(self, names: Sequence[str]) -> list[PartReport]:
@@ -140,8 +158,14 @@ class Ledger:
             positions: Positions in the list; those that were quarantined before remain.
         """
         known = self._poison.get(chunk.index, frozenset()) | frozenset(positions)
-        self._folder.write(f"{_POISON}{chunk.index:05d}.json", _json({"positions": sorted(known)}))
+        self._folder.write(f"{POISON}{chunk.index:05d}.json", _json({"positions": sorted(known)}))
         self._poison[chunk.index] = known
+
+    def mark_failed(self, reasons: Mapping[str, int]) -> None:
+        """Remember that the run ended with too many failures, so that another may replace it."""
+        record = {"run_id": self._identity.run_id, "reasons": dict(sorted(reasons.items()))}
+        with suppress(VeaError):  # the failures are what the user has to hear of
+            self._folder.write(FAILED_RUN, _json(record))
 
     def finish(
         self,
@@ -174,6 +198,7 @@ class Ledger:
             files, counts = compaction.compact(
                 self._folder,
                 names,
+                run_id=self._identity.run_id,
                 leave_out=path_columns(self._folder.location),
                 rows_per_file=rows_per_file,
             )
@@ -199,7 +224,7 @@ class Ledger:
         }
         self._folder.write(MANIFEST, _json(manifest))
         self._folder.write(SUCCESS, b"")
-        self._delete_parts()
+        self._tidy()
         return manifest
 
     def _finished(self, names: Mapping[str, int]) -> dict[str, Any] | None:
@@ -207,13 +232,24 @@ class Ledger:
         if SUCCESS not in names or MANIFEST not in names:
             return None
         manifest = self._compare(self._folder.read(MANIFEST), MANIFEST)
-        # Some programs (DuckDB with '**') do read what is under '_run'.
-        self._delete_parts()
+        self._tidy()
         return manifest
 
-    def _delete_parts(self) -> None:
-        inside = self._folder.list(RUN)
-        self._folder.delete([name for name in inside if name.startswith((_PART, _POISON))])
+    def _tidy(self) -> None:
+        """Delete what a finished run needs no more; if that fails, the run is finished still."""
+        try:
+            inside = self._folder.list(RUN)
+            self._folder.delete(
+                [name for name in inside if name.startswith((PART, POISON, FAILED_RUN))]
+            )
+        except VeaError as error:
+            if self._warn:
+                # Some programs (DuckDB with '**') do read what is under '_run'.
+                self._warn(
+                    f"the run is complete, but the parts in {self._folder.location}/{RUN} remain: "
+                    f"{error}; readers of '**' would see their rows twice"
+                )
+                self._warn = None
 
     def _delete_stale(self, current: set[str]) -> None:
         """Remove files that an earlier, interrupted compaction wrote and this one did not."""
@@ -251,12 +287,12 @@ class Ledger:
         changed = [_WORDS.get(k, k) for k, value in mine.items() if settings.get(k) != value]
         raise LedgerError(
             f"{where} holds another run: {', '.join(changed) or 'its identity'} differs; "
-            "choose another --out for this one"
+            "choose another --out for this one, or --replace-failed if that one failed"
         )
 
 
 def _index(name: str) -> int:
-    return int(name.removeprefix(_POISON).removesuffix(".json"))
+    return int(name.removeprefix(POISON).removesuffix(".json"))
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -148,6 +148,16 @@ class Report:
         return self.price.amount / 3600 / self.images_per_second * 1000
 
     @property
+    def nothing_scored(self) -> bool:
+        """Whether there are images, and none of them has a prediction."""
+        return bool(self.figures.images and not self.figures.scored)
+
+    @property
+    def alert(self) -> bool:
+        """Whether somebody should look: the emotions have drifted, or there are none."""
+        return self.nothing_scored or bool(self.drift and self.drift.alert)
+
+    @property
     def other_models(self) -> bool:
         """Whether any earlier run was scored by another model."""
         return any(not _same_model(run, self.run) for run in self.earlier)
@@ -166,6 +176,7 @@ class Report:
                 for run, distance in zip(self.earlier, self.distances, strict=True)
             ],
             "reference": self.reference and self.reference.to_dict(),
+            "nothing_scored": self.nothing_scored,
             "left_out": [_described(run) for run in self.left_out],
             "drift": self.drift and self.drift.to_dict(),
             "cost_per_thousand": cost,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine
 from jobs.engines.signals import Interrupted, StopRequest
 from jobs.lists.image_list import ImageList
-from jobs.monitoring.counter import ProgressCounter
+from jobs.monitoring.counter import ProgressCounter, TooManyFailed, judge
 from jobs.monitoring.summary import Summary
 from jobs.output.ledger import Ledger
 from jobs.scoring.worker import Worker
@@ -78,20 +79,29 @@ class RunAttempt:
     def execute(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
         """Go from what there is to the end; see `jobs.run.driver.score_list`."""
         if manifest := self._look():
-            self._counter.begin(manifest["rows"])
+            self._counter.begin(manifest["rows"], rows=manifest["rows"])
             self._counter.add(manifest["rows"], manifest["reasons"], earlier=True)
+            judge(manifest["rows"], manifest["reasons"], self._job.max_error_rate)
             return self._summary(manifest)
-        self._counter.begin(sum(self._rows_of(index) for index in self._mine()))
+        try:
+            return self._do(engine, worker, stop)
+        except TooManyFailed as failed:
+            self._ledger.mark_failed(failed.progress.reasons)
+            raise
+
+    def _do(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
+        total = sum(self._rows_of(index) for index in self._mine())
+        self._counter.begin(total, rows=self._images.rows)
         self._count_parts(name for name in self._my_names() if name in self._done)
         self._work(self._missing(), engine, worker, stop)
         # Done by other starts while this one was at work.
         self._count_parts(n for n in self._my_names() if n in self._done and n not in self._reports)
         self._retry_unreachable(engine, worker, stop)
-        self._counter.check()
         if self._of > 1:
             manifest = self._look()
             if manifest is None and not self._done.issuperset(self._names):
                 return self._summary(None)
+        self._judge()
         return self._summary(
             self._ledger.finish(
                 self._names,
@@ -163,6 +173,22 @@ class RunAttempt:
         names = {report.name for report in again}
         todo = (self._task(chunk) for chunk in self._chunks() if part_name(chunk) in names)
         self._work(todo, engine, worker, stop)
+
+    def _judge(self) -> None:
+        """Judge the whole run, the chunks of other shards included, before it is finished."""
+        if self._finished:
+            return
+        others = [name for name in self._names if name not in self._reports]
+        try:
+            stats = self._ledger.load_part_stats(others)
+        except ObjectMissing:
+            if self._look() is None:
+                raise
+            return
+        reasons = Counter[str]()
+        for report in (*self._reports.values(), *stats):
+            reasons.update(report.reasons)
+        judge(self._images.rows, reasons, self._job.max_error_rate)
 
     def _quarantine(self, chunk: Chunk, positions: frozenset[int]) -> None:
         self._ledger.quarantine(chunk, positions)

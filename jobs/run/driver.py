@@ -23,6 +23,7 @@ from jobs.monitoring.summary import Summary
 from jobs.output import parquet
 from jobs.output.ledger import Ledger
 from jobs.run.attempt import RunAttempt
+from jobs.run.replacement import discard_failed, retry_failed
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import open_folder
@@ -52,11 +53,12 @@ def score_list(
         on_progress: Called from this thread whenever some images are finished.
         load: Function that reads the archive ``job.model``; on the CPU if not given.
         grace: Seconds that chunks under way have to end after SIGTERM or Ctrl-C.
-        warn: Function that is told, in one line, what was left out of a folder of images.
+        warn: Function that is told, in one line, what was left out of a folder of images, and what
+            could not be tidied up after the end.
 
     Raises:
         Stopped: A signal ended the run.
-        TooManyFailed: More than ``job.max_error_rate`` of the images failed.
+        TooManyFailed: More than ``job.max_error_rate`` of the images failed, or all of them.
         VeaError: The job cannot be done; the message is one line that says why. In every case,
             parts that are written by then stay, and the next attempt continues from them.
     """
@@ -72,6 +74,8 @@ def score_list(
             folder = open_folder(job.out, s3)
             location, left_out = job.image_list, dict[str, int]()
             if is_prefix(location):
+                if job.replace_failed:
+                    discard_failed(folder, job.max_error_rate, keep=None)
                 snapshot = snapshot_prefix(location, folder, s3)
                 location, left_out = snapshot.location, snapshot.left_out
                 if left_out and warn:
@@ -81,6 +85,10 @@ def score_list(
                     emotions.labels, extra=images.extra, boxes=job.boxes
                 )  # refuses columns with our names before anything is claimed
                 identity = _identify(job, images, model.digest)
+                ledger = Ledger(folder, identity, warn=warn)
+                if job.replace_failed:
+                    discard_failed(folder, job.max_error_rate, keep=identity.run_id)
+                    retry_failed(folder, ledger)
                 # Workers may run in another folder than the user.
                 out = job.out if is_on_s3(job.out) else os.path.abspath(job.out)
                 worker = Worker(
@@ -93,7 +101,7 @@ def score_list(
                 run = RunAttempt(
                     job,
                     images,
-                    Ledger(folder, identity),
+                    ledger,
                     identity.run_id,
                     model,
                     shard,

@@ -171,8 +171,19 @@ class S3:
             keys[location.bucket].append(location.key)
         for bucket, all_keys in keys.items():
             for some in _batches(all_keys):
-                attempt = partial(self._delete, bucket, some)
-                self._run_or_stop(attempt, S3Location(bucket, some[0]), "delete")
+                place = S3Location(bucket, some[0])
+                try:
+                    self.run(partial(self._delete, bucket, some), place)
+                except ObjectUnavailable as refused:
+                    if refused.kind != "refused":
+                        raise _stopped(refused, place, "delete") from refused
+                    # Servers that know no such request, or want it with Content-MD5.
+                    for key in some:
+                        one = S3Location(bucket, key)
+                        self._run_or_stop(partial(self._delete_one, one), one, "delete")
+
+    def _delete_one(self, location: S3Location) -> None:
+        self._client().delete_object(Bucket=location.bucket, Key=location.key)
 
     def _delete(self, bucket: str, keys: Sequence[str]) -> None:
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
@@ -239,7 +250,11 @@ class S3:
         try:
             return self.run(attempt, location)
         except ObjectUnavailable as refused:
-            raise StorageError(f"cannot {verb} {location}: {refused.reason}") from refused
+            raise _stopped(refused, location, verb) from refused
+
+
+def _stopped(refused: ObjectUnavailable, location: S3Location, verb: str) -> StorageError:
+    return StorageError(f"cannot {verb} {location}: {refused.reason}")
 
 
 def bare_etag(header: str | None) -> str | None:

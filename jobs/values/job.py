@@ -86,7 +86,9 @@ class ScoreJob:
         shard: Index of this attempt and number of the attempts that divide the chunks among them:
             each takes the chunks whose number leaves its index as remainder. From AWS Batch's
             array jobs if not given.
-        max_error_rate: Failure rate, 0 to 1, above which the job ends early.
+        max_error_rate: Failure rate of the run, 0 to 1, above which it is not completed; if None,
+            a run is not completed only if no image of it could be scored.
+        replace_failed: Whether a run in ``out`` that ended with too many failures is replaced.
     """
 
     image_list: str
@@ -103,7 +105,8 @@ class ScoreJob:
     fetcher: Literal["boto3", "obstore"] = "boto3"
     retry: RetrySettings = field(default_factory=RetrySettings)
     shard: tuple[int, int] | None = None
-    max_error_rate: float = 1.0
+    max_error_rate: float | None = None
+    replace_failed: bool = False
 
 
 def shard_of(given: tuple[int, int] | None) -> tuple[int, int]:

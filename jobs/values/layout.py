@@ -6,6 +6,8 @@ from jobs.values.chunks import Chunk
 
 RUN = "_run/"
 IDENTITY = f"{RUN}identity.json"
+FAILED_RUN = f"{RUN}failed.json"
+PART, POISON = f"{RUN}part-", f"{RUN}poison-"
 MANIFEST, SUCCESS = "_manifest.json", "_SUCCESS"
 SUFFIX = ".parquet"
 

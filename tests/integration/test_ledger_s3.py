@@ -1,10 +1,12 @@
 """The ledger in a bucket of a real S3 server."""
 
+import io
 import uuid
 
 import pandas
 import pyarrow as pa
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
@@ -41,12 +43,31 @@ def folder(s3):
 
 
 def write_part(folder, chunk):
-    origin = {"model_name": "m", "model_version": "1", "model_digest": "d", "run_id": "r"}
+    origin = {"model_name": "m", "model_version": "1", "model_digest": "d"}
+    origin["run_id"] = IDENTITY.run_id
     rows = [
         {"position": position, "image": f"{position}", "status": "ok", "emotion": "awe", **origin}
         for position in range(chunk.start, chunk.start + 2)
     ]
     folder.write(part_name(chunk), parquet.encode(rows, COLUMNS))
+
+
+def refusing(operations, status, code):
+    """A client whose requests of these kinds the server answers with an error."""
+    store = S3()
+    body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+
+    def answer(request, **_):
+        return AWSResponse(request.url, status, {}, RawBody(body))
+
+    for operation in operations:
+        store.connection().client.meta.events.register(f"before-send.s3.{operation}", answer)
+    return store
+
+
+class RawBody(io.BytesIO):
+    def stream(self, *_, **__):
+        yield self.read()
 
 
 def finish(book):
@@ -101,3 +122,36 @@ def test_more_objects_than_one_request_takes_are_deleted(folder):
     many = [f"_run/part-{index:05d}.parquet" for index in range(2_500)]
     folder.delete(many)
     assert folder.list("_run/") == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (400, "MissingContentMD5"), (501, "NotImplemented")]
+)
+def test_parts_that_may_not_be_deleted_are_a_warning_after_a_complete_run(folder, s3, status, code):
+    store = refusing(["DeleteObjects", "DeleteObject"], status, code)
+    warned = []
+    for _ in range(2):
+        book = Ledger(S3Folder(folder.location, store), IDENTITY, warn=warned.append)
+        if not book.claim().manifest:
+            for chunk in CHUNKS:
+                write_part(folder, chunk)
+            finish(book)
+    assert "_SUCCESS" in folder.list()
+    assert len(pandas.read_parquet(folder.location)) == 6
+    assert len(warned) == 2
+    for line in warned:
+        assert line.startswith("the run is complete, but the parts in s3://results/")
+        assert code in line
+        assert "\n" not in line
+
+
+def test_where_many_objects_cannot_be_deleted_at_once_each_one_is(folder, s3):
+    store = refusing(["DeleteObjects"], 400, "MissingContentMD5")
+    warned = []
+    book = Ledger(S3Folder(folder.location, store), IDENTITY, warn=warned.append)
+    book.claim()
+    for chunk in CHUNKS:
+        write_part(folder, chunk)
+    finish(book)
+    assert sorted(folder.list("_run/")) == ["_run/identity.json"]
+    assert warned == []

@@ -9,6 +9,7 @@ from jobs.output import ledger, parquet
 from jobs.output.compaction import PartError
 from jobs.output.ledger import Ledger, LedgerError
 from jobs.output.partitions import PathColumnError
+from jobs.storage.errors import StorageError
 from jobs.storage.folders import LocalFolder, ObjectMissing
 from jobs.values.chunks import Chunk
 from jobs.values.layout import part_name
@@ -263,6 +264,29 @@ def test_two_drivers_of_one_run_do_no_harm(tmp_path, undisturbed):
         assert manifest["rows"] == TOTAL
         operation += 1
     assert operation > 20
+
+
+class ReadOnlyParts(LocalFolder):
+    """A folder from which nothing can be deleted."""
+
+    def delete(self, names):
+        if names := list(names):
+            raise StorageError(f"cannot delete {names[0]}: AccessDenied")
+
+
+def test_what_cannot_be_tidied_up_after_the_end_is_a_warning(tmp_path, undisturbed):
+    folder = ReadOnlyParts(str(tmp_path / "out"))
+    warned = []
+    for _ in range(2):
+        book = Ledger(folder, IDENTITY, warn=warned.append)
+        if not book.claim().manifest:
+            for chunk in CHUNKS:
+                write_part(folder, chunk)
+            finish(book, rows_per_file=4)
+    assert content(folder).items() >= undisturbed.items()
+    assert [("the run is complete" in line, "AccessDenied" in line) for line in warned] == [
+        (True, True)
+    ] * 2
 
 
 def test_files_of_an_interrupted_start_that_are_no_longer_needed_go(folder):

@@ -2,7 +2,7 @@ import datetime
 import json
 
 import pytest
-from finished_runs import emotions, scored, write_run
+from finished_runs import emotions, failed, scored, write_run
 from typer.testing import CliRunner
 
 from handler.values.errors import VeaError
@@ -65,6 +65,18 @@ def test_drift_fails_only_if_it_is_asked_to(vea, runs):
     assert vea(drifted, "--fail-on-drift").exit_code == 4
     assert vea(drifted, "--fail-on-drift", "--threshold", 0.9).exit_code == 0
     assert vea(calm, "--fail-on-drift").exit_code == 0
+
+
+def test_a_run_of_which_nothing_was_scored_is_no_calm_one(vea, runs):
+    empty = LAYOUT.format("2026-11-24")
+    write_run(runs / empty, [failed("fetch", "missing")] * 3)
+    assert "not one image was scored" in vea(empty).output
+    assert vea(empty).exit_code == 0
+    assert vea(empty, "--fail-on-drift", "--json", "figures.json").exit_code == 4
+    assert json.loads((runs / "figures.json").read_text())["nothing_scored"]
+    # A run without images is no failure.
+    write_run(runs / LAYOUT.format("2026-11-25"), [])
+    assert vea(LAYOUT.format("2026-11-25"), "--fail-on-drift").exit_code == 0
 
 
 def test_the_page_is_written_before_drift_fails(vea, runs):

@@ -433,12 +433,12 @@ def test_a_start_whose_run_another_one_finishes_leaves_nothing_behind(job, score
 
 
 def test_too_many_failures_end_the_job_early(job, score, photos):
-    (photos / "list.txt").write_text("none.jpg\n" * 30 + "0.jpg\n" * 2_000)
+    (photos / "list.txt").write_text("none.jpg\n" * 60 + "0.jpg\n" * 2_000)
     job = replace(job, chunk_size=10, max_error_rate=0.02)
     with pytest.raises(TooManyFailed, match=r"fetch/missing\), .*0\.02.*is kept") as caught:
         score(job)
-    # One in fifty of the first thousand is twenty; it is noticed when a batch is through.
-    assert 21 <= caught.value.progress.failed <= 30
+    # One in fifty of 2,060 is 41; it is noticed when a batch is through.
+    assert 42 <= caught.value.progress.failed <= 50
     assert caught.value.exit_code == 3
     assert not Path(job.out, "_SUCCESS").exists()
     assert Path(job.out, "_run", "part-00000.parquet").exists()

@@ -75,7 +75,10 @@ def report(
         ),
     ] = 0.1,
     fail_on_drift: Annotated[
-        bool, typer.Option("--fail-on-drift", help="Exit with code 4 if they have.")
+        bool,
+        typer.Option(
+            "--fail-on-drift", help="Exit with code 4 if they have, or if no image was scored."
+        ),
     ] = False,
     examples: Annotated[
         int,
@@ -135,7 +138,7 @@ def report(
     for what, where in (("page", html), ("figures", json_file)):
         if where:
             terminal_out().print(f"{what}: {where}", soft_wrap=True, markup=False)
-    if fail_on_drift and found.drift and found.drift.alert:
+    if fail_on_drift and found.alert:
         raise typer.Exit(_DRIFT)
 
 
@@ -212,7 +215,9 @@ def _table(found: Report) -> Table:
         if share is not None:
             earlier = "" if before is None else f", {before:.1%} before"
             table.add_row(f"  {label}", f"{share:.1%}{earlier}")
-    if drift is None:
+    if found.nothing_scored:
+        table.add_row("drift", "[red]not measured[/red]: not one image was scored")
+    elif drift is None:
         table.add_row("drift", "not measured: there is nothing to compare")
     else:
         verdict = "[red]yes[/red]" if drift.alert else "no"

@@ -46,7 +46,8 @@ def score(
     boxes: options.Boxes = False,
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
-    max_error_rate: options.MaxErrorRate = 1.0,
+    max_error_rate: options.MaxErrorRate = None,
+    replace_failed: options.ReplaceFailed = False,
     delta: options.Delta = None,
     workers: options.Workers = None,
     threads: options.Threads = 1,
@@ -90,7 +91,7 @@ def score(
     ~/.local/state/vea/serve/key_file.json`
 
     **Exit codes**: 0 all images are through; 1 the job cannot be done, and a line says why; 2 wrong
-    usage; 3 too many images failed; 130 or 143 stopped by Ctrl-C or SIGTERM.
+    usage; 3 too many images failed, or all; 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     from jobs.monitoring.counter import Stopped, TooManyFailed
     from jobs.scoring.sources import source_of
@@ -129,6 +130,7 @@ def score(
         fetcher=fetcher,
         shard=(index, of),
         max_error_rate=max_error_rate if old_max_error_rate is None else old_max_error_rate,
+        replace_failed=replace_failed,
     )
     identity = source_of(job).identify()[0]
     job = replace(

@@ -73,11 +73,21 @@ ChunkSize = Annotated[
     ),
 ]
 MaxErrorRate = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
         max=1.0,
-        help="Stop with exit code 3 as soon as the failure rate of the images is larger.",
+        help="Stop with exit code 3 as soon as it is certain that a larger part of all images "
+        "fails; 1 accepts every run. [default: exit code 3 only if no image could be scored]",
+        rich_help_panel=_IMAGES,
+    ),
+]
+ReplaceFailed = Annotated[
+    bool,
+    typer.Option(
+        "--replace-failed",
+        help="If the run in --out ended with exit code 3, replace it: by that of a mended list, or "
+        "by another attempt at its failed images. Any other run is left as it is.",
         rich_help_panel=_IMAGES,
     ),
 ]
