@@ -234,22 +234,27 @@ class Predictor:
         attention = response.attention
         weights = (attention if attention is not None else objects.scores * 0).tolist()
         source = self.selector.objects
-        nothing = torch.full_like(objects.labels, -1)
+        vocabulary, labels, scores = source.vocabulary, objects.labels, objects.scores
+        if objects.names is not None and objects.name_scores is not None:
+            vocabulary, labels, scores = source.names, objects.names, objects.name_scores
+        nothing = torch.full_like(labels, -1)
+        labels = torch.where(scores >= source.name_threshold, labels, nothing)
         attributes = nothing if objects.attributes is None else objects.attributes
+        attributes = torch.where(labels >= 0, attributes, nothing)
         listed = []
         for row, mask in enumerate(objects.mask.tolist()):
             found = [
                 AttendedObject(
-                    label=source.vocabulary[label],
+                    label=vocabulary[label] if label >= 0 else None,
                     score=score,
                     box=tuple(box),
                     attention=weight,
                     attribute=source.attributes[attribute] if attribute >= 0 else None,
                 )
                 for label, attribute, score, box, weight, real in zip(
-                    objects.labels[row].tolist(),
+                    labels[row].tolist(),
                     attributes[row].tolist(),
-                    objects.scores[row].tolist(),
+                    scores[row].tolist(),
                     objects.boxes[row].tolist(),
                     weights[row],
                     mask,

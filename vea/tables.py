@@ -50,7 +50,7 @@ def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) 
 
     table = Table(title="reasons", title_justify="left")
     table.add_column("photo", overflow="fold")
-    table.add_column("object")
+    table.add_column("object, or place")
     for heading in ("attention", "confidence"):
         table.add_column(heading, justify="right")
     table.add_column("box (x1 y1 x2 y2)", justify="right")
@@ -60,9 +60,9 @@ def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) 
         for place, item in enumerate(answer.objects[:_REASONS]):
             table.add_row(
                 "" if place else escape(name),
-                item.name,
+                item.name or f"[dim]{answer.words_for(item)}[/dim]",
                 f"{item.attention:.0%}",
-                f"{item.score:.0%}",
+                f"{item.score:.0%}" if item.name else "",
                 " ".join(f"{edge:.0f}" for edge in item.box),
             )
     if table.row_count:

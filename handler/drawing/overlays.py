@@ -192,18 +192,20 @@ def _with_objects(
         pen.rectangle(box, outline=(*ATTENTION, strength), width=2)
     drawing.paste(frames, mask=frames.getchannel("A"))
     taken: _Boxes = []
-    for index in _first_of_each_name(objects)[:named]:
-        words = objects[index].name
+    for index in _first_of_each_name(prediction)[:named]:
+        words = prediction.words_for(objects[index])
         share = f" {percent(objects[index].attention)}" if weighed else ""
         _place_name(drawing, taken, boxes[index], words, text, ending=share)
     return drawing, taken
 
 
-def _first_of_each_name(objects: Sequence[AttendedObject]) -> list[int]:
-    """Where each name stands first, which is where it matters most."""
+def _first_of_each_name(prediction: Prediction) -> list[int]:
+    """Where each name stands first, which is where it matters most; places, if there is no name."""
     first: dict[str, int] = {}
-    for index, item in enumerate(objects):
-        first.setdefault(item.name, index)
+    named = any(item.name for item in prediction.objects)
+    for index, item in enumerate(prediction.objects):
+        if item.name or not named:
+            first.setdefault(prediction.words_for(item), index)
     return list(first.values())
 
 

@@ -38,7 +38,7 @@ from handler.drawing.overlays import (
     draw_stimuli,
     is_weighed,
 )
-from handler.values.prediction import AttendedObject, Prediction
+from handler.values.prediction import Prediction
 
 __all__ = [
     "activation_panel",
@@ -123,7 +123,7 @@ def objects_panel(image: torch.Tensor, prediction: Prediction) -> Image.Image:
     least, most = percent(min(weights)), f"{percent(max(weights))} of the attention"
     _legend(panel, _depths((180, 14), max(attention_depths(objects))), least, most)
     below = _ABOVE + size[1] + 34
-    _write_line(panel, below, f"In all: {_in_words(objects)}")
+    _write_line(panel, below, _in_words(prediction))
     return panel
 
 
@@ -241,13 +241,15 @@ def _depths(size: Size, deepest: float) -> Image.Image:
     return bar
 
 
-def _in_words(objects: tuple[AttendedObject, ...]) -> str:
-    """Which names got how much, all objects of a name together."""
-    together: dict[str, float] = {}
-    for item in objects:
-        together[item.name] = together.get(item.name, 0.0) + item.attention
-    ranked = sorted(together.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{name} {percent(weight)}" for name, weight in ranked)
+def _in_words(prediction: Prediction) -> str:
+    """Which names got how much, all objects of a name together, and what places without a name."""
+    parts = [
+        ", ".join(f"{words} {percent(weight)}" for words, weight in sums.items())
+        for sums in prediction.attention_by_name()
+    ]
+    starts = ("In all", "Not named")
+    said = [f"{start}: {part}" for start, part in zip(starts, parts, strict=True) if part]
+    return "; ".join(said)
 
 
 def _notice(size: Size, finding: str, meaning: str) -> Image.Image:

@@ -25,6 +25,8 @@ class Objects:
         mask: Regions that are present, bool, BxN.
         attributes: int64, BxN, indices into the source's attributes, -1 for none; None where the
             source tells no attributes.
+        names: int64, BxN, indices into the source's names; None where the labels are the names.
+        name_scores: Confidence of the names, float, BxN, 0 to 1; None without names.
     """
 
     features: torch.Tensor
@@ -33,6 +35,8 @@ class Objects:
     labels: torch.Tensor
     mask: torch.Tensor
     attributes: torch.Tensor | None = None
+    names: torch.Tensor | None = None
+    name_scores: torch.Tensor | None = None
 
 
 @dataclass

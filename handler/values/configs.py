@@ -137,6 +137,8 @@ class SelectorConfig:
             )
         if "count" in self.objects:
             check_number("objects.count", self.objects["count"], least=1, whole=True)
+        if "name_threshold" in self.objects:
+            check_number("objects.name_threshold", self.objects["name_threshold"], least=0)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SelectorConfig:

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-Box = tuple[float, float, float, float]
+from handler.values.places import Box, place_of
 
 FACE_SIDE = 48  # pixels; side of an aligned face
 
@@ -57,23 +57,23 @@ class AttendedObject:
     """A region that Semantic-Net looked at.
 
     Attributes:
-        label: Name of the object.
-        score: Confidence of the label, 0 to 1.
+        label: Name of the object; None where no name is likely right.
+        score: Confidence of the label, or of the likeliest name where there is none, 0 to 1.
         box: Box, xyxy, pixels.
         attention: Weight among the regions of the image, 0 to 1.
         attribute: Attribute such as "red" or "wooden"; None if the object source has no attributes.
     """
 
-    label: str
+    label: str | None
     score: float
     box: Box
     attention: float
     attribute: str | None = None
 
     @property
-    def name(self) -> str:
-        """Attribute and label, as people say it."""
-        return f"{self.attribute} {self.label}" if self.attribute else self.label
+    def name(self) -> str | None:
+        """Attribute and label, as people say it; None without a label."""
+        return f"{self.attribute} {self.label}" if self.attribute and self.label else self.label
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,26 @@ class Prediction:
     width: int
     height: int
     activation_box: Box | None = None
+
+    def words_for(self, item: AttendedObject) -> str:
+        """What to call one of the ``objects``: its name, or its place in the image."""
+        return item.name or place_of(item.box, width=self.width, height=self.height)
+
+    def attention_by_name(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Attention to each name, its objects added up, and to each place without a name.
+
+        Both are sorted, most attended first. A place is no name: what is added up to a name was
+        given to objects that have this name.
+        """
+        names: dict[str, float] = {}
+        places: dict[str, float] = {}
+        for item in self.objects:
+            sums, words = (names if item.name else places), self.words_for(item)
+            sums[words] = sums.get(words, 0.0) + item.attention
+        first, second = (
+            dict(sorted(one.items(), key=lambda pair: -pair[1])) for one in (names, places)
+        )
+        return first, second
 
     @property
     def polarity_probability(self) -> float:

@@ -68,8 +68,9 @@ def schema(emotions: Sequence[str], *, extra: pa.Schema, boxes: bool) -> pa.Sche
     | `run_id` | string | the run | never |
     | `etag` | string | of the object that was scored | for local files; if not fetched |
     | `objects` | int32 | how many were found | if failed |
-    | `boxes` | list of struct | `x1`, `y1`, `x2`, `y2` (float32, pixels), `label`, `score` (of the \
-detector) and `attention` (of the network) of each object; there only if asked for | if failed |
+    | `boxes` | list of struct | `x1`, `y1`, `x2`, `y2` (float32, pixels), `label` (null where no \
+name is likely right), `score` (confidence of the label) and `attention` (of the network) of each object; there only if \
+asked for | if failed |
 
     After them come the columns that pass through from the list, with the list's types.
 

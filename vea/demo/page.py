@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _SIDE = 420  # longer side of a drawing on the page, in pixels
+_REASONS = 3  # names, or places where there are no names, in the line of a photo
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,12 @@ def write_page(
 
 
 def _reasons(prediction: Prediction) -> str:
-    attended: dict[str, float] = {}
-    for item in prediction.objects:
-        attended[item.label] = attended.get(item.label, 0.0) + item.attention
-    strongest = sorted(attended.items(), key=lambda pair: -pair[1])[:3]
-    objects = ", ".join(f"{label} {weight:.0%}" for label, weight in strongest)
+    named, places = prediction.attention_by_name()
+    shares = list(named.items())[:_REASONS] or list(places.items())[:_REASONS]
+    words = ", ".join(f"{name} {weight:.0%}" for name, weight in shares)
     count = prediction.face_count
     faces = "no face" if not count else "one face" if count == 1 else f"{count} faces"
-    return f"attended to {objects}; {faces}" if objects else faces
+    return f"attended to {words}; {faces}" if words else faces
 
 
 def _data_url(drawing: Image.Image) -> str:

@@ -57,7 +57,7 @@ _EXPLANATION = _PREDICTION | {
     "objects": _list(
         _object(
             {
-                "label": _TEXT,
+                "label": _or_null(_TEXT | {"description": "Null where no name is likely right."}),
                 "attribute": _or_null(_TEXT),
                 "score": _NUMBER,
                 "box": _BOX,

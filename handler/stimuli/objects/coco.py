@@ -44,6 +44,8 @@ class CocoObjects(ObjectSource):
             dropped.
         proposals: Number of regions of the proposal network, from which ``count`` are chosen; each
             passes through the box head, so they are a large part of the cost.
+        name_threshold: Least confidence of a name that is likely right, 0 to 1; the published
+            detector is commonly shown so, it was not calibrated here.
     """
 
     feature_size: int = 1024
@@ -57,8 +59,10 @@ class CocoObjects(ObjectSource):
         long_side: int = 1333,
         nms: float = 0.5,
         proposals: int = 300,
+        name_threshold: float = 0.5,
     ) -> None:
         super().__init__()
+        self.name_threshold = name_threshold
         self.count = count
         self.short_side = short_side
         self.long_side = long_side

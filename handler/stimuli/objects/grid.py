@@ -5,9 +5,10 @@ the cells of a convolutional feature map serve as well as detected regions where
 over objects, at a fraction of the cost. A place is one cell of the map, or a window of them, whose
 feature is their mean: on each level l, l x l overlapping windows cover the picture (Tolias et al.,
 "Particular Object Retrieval with Integral Max-Pooling of CNN Activations", ICLR 2016), so that
-things of all sizes have a window that fits. Each place is named and ranked by the backbone's own
-ImageNet classifier applied there; the N most confident are the object stimulus, as the paper ranks
-proposals by confidence (Sec. III-A).
+things of all sizes have a window that fits. Each place is ranked by the backbone's own ImageNet
+classifier applied there; the N most confident are the object stimulus, as the paper ranks proposals
+by confidence (Sec. III-A). That confidence does not make a name true: names are found apart, by
+`name_windows`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import Backbone
+from handler.stimuli.objects.imagenet_names import NAMES, membership
 from handler.stimuli.objects.source import ObjectSource
+from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
 from handler.values.checks import check_number
 
@@ -38,12 +41,14 @@ class GridObjects(ObjectSource):
         count: N, how many places to keep.
         levels: Number of windows along a side on each level, as in ``[1, 3]`` for the whole picture
             and 3 x 3 windows; empty for the single cells.
+        name_threshold: Least score of a name that is likely right, 0 to 1.
 
     Raises:
         ValueError: A level is not an integer of at least 1.
     """
 
     vocabulary: Sequence[str] = IMAGENET_CATEGORIES
+    names: Sequence[str] = NAMES
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class GridObjects(ObjectSource):
         size: int = 224,
         count: int = 10,
         levels: Sequence[int] = (),
+        name_threshold: float = 0.7,
     ) -> None:
         if not all(isinstance(level, int) and level >= 1 for level in levels):
             raise ValueError(f"levels are {list(levels)}: expected whole numbers of at least 1")
@@ -61,8 +67,12 @@ class GridObjects(ObjectSource):
         self.size = size
         self.count = count
         self.levels = tuple(levels)
+        self.name_threshold = name_threshold
+        self.register_buffer("members", membership(), persistent=False)
         self.feature_size = self.backbone.feature_size
         self.eval().requires_grad_(False)
+
+    members: torch.Tensor
 
     def train(self, mode: bool = True) -> GridObjects:
         """Stays in evaluation mode: the source is frozen, its statistics too."""
@@ -81,12 +91,18 @@ class GridObjects(ObjectSource):
         confidence, labels = self.backbone.classifier(places).softmax(-1).max(-1)  # BxK
         scores, kept = confidence.topk(min(self.count, len(windows)), dim=1)  # BxN
         features = places.gather(1, kept.unsqueeze(-1).expand(-1, -1, places.shape[-1]))
+        inside = _shares(windows, maps)
+        name_scores, names = name_windows(
+            maps, self.backbone.classifier, inside, self.members, self.name_threshold
+        )
         return Objects(
             features=features,
             boxes=_boxes(windows[kept], maps.shape[-2:], images),
             scores=scores,
             labels=labels.gather(1, kept),
             mask=torch.ones_like(kept, dtype=torch.bool),
+            names=names.gather(1, kept),
+            name_scores=name_scores.gather(1, kept),
         )
 
     def _windows(self, rows: int, columns: int) -> torch.Tensor:
@@ -120,14 +136,18 @@ def _grid(top: torch.Tensor, height: int, left: torch.Tensor, width: int) -> tor
 
 def _means(maps: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Maps (BxFxhxw) averaged over each window (Kx4), BxKxF."""
+    return torch.einsum("kc,bfc->bkf", _shares(windows, maps), maps.flatten(2))
+
+
+def _shares(windows: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Share of each cell of the maps (BxFxhxw) in each window (Kx4), Kx(hw); rows sum to 1."""
     rows, columns = maps.shape[-2:]
     y = torch.arange(rows, device=maps.device)
     x = torch.arange(columns, device=maps.device)
     left, top, right, bottom = windows.unsqueeze(-1).unbind(1)  # Kx1 each
     inside_y, inside_x = (y >= top) & (y < bottom), (x >= left) & (x < right)  # Kxh, Kxw
     inside = (inside_y.unsqueeze(2) & inside_x.unsqueeze(1)).flatten(1).to(maps.dtype)  # Kx(hw)
-    shares = inside / inside.sum(dim=1, keepdim=True)
-    return torch.einsum("kc,bfc->bkf", shares, maps.flatten(2))
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 def _boxes(

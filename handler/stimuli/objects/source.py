@@ -23,6 +23,10 @@ class ObjectSource(nn.Module, ABC):
         feature_size: F, length of one region's feature vector.
         count: N, regions an image at most.
         vocabulary: Name of each label index.
+        names: Name of each index in `Objects.names`; empty if the source names regions by
+            `Objects.labels`.
+        name_threshold: Least score of a name that is likely right, 0 to 1; below it a region has no
+            name.
         attributes: Name of each attribute index; empty if the source has no attributes.
         cpu_batch: Best batch size on a CPU, where larger batches exceed the cache.
         gpu_batch: Best batch size on a GPU, limited by its memory.
@@ -31,6 +35,8 @@ class ObjectSource(nn.Module, ABC):
     feature_size: int
     count: int
     vocabulary: Sequence[str]
+    names: Sequence[str] = ()
+    name_threshold: float
     attributes: Sequence[str] = ()
     cpu_batch: int = 8
     gpu_batch: int = 64

@@ -44,6 +44,8 @@ class VisualGenomeObjects(ObjectSource):
             network.
         vocabulary: Names of the classes.
         attributes: Names of the attributes; if empty, there is no attribute head.
+        name_threshold: Least confidence of a name that is likely right, 0 to 1; the published
+            detector is commonly shown so, it was not calibrated here.
 
     Raises:
         VeaError: detectron2 is not installed.
@@ -63,8 +65,10 @@ class VisualGenomeObjects(ObjectSource):
         plus_one: bool = False,
         vocabulary: Sequence[str] = UNNAMED,
         attributes: Sequence[str] = (),
+        name_threshold: float = 0.3,
     ) -> None:
         super().__init__()
+        self.name_threshold = name_threshold
         import_detectron2()
         # Made of detectron2's classes, so it can be imported only now.
         from handler.stimuli.objects import visual_genome_network as network  # noqa: PLC0415

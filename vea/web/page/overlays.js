@@ -8,7 +8,27 @@ const NAMED = 4;
 const HEAT = [[44, 74, 160], [120, 180, 220], [250, 240, 190], [240, 120, 70], [178, 16, 38]];
 const FINE = 8; // pixels of the drawn heat map for each of the network's
 
-export const nameOf = (item) => (item.attribute ? `${item.attribute} ${item.label}` : item.label);
+const NEARLY_ALL = 0.8; // of a side, above which a box is on neither end of it
+
+/** What to call an object: its name, or, where no name is likely right, its place in the photo. */
+export function nameOf(item, size) {
+  if (item.label === null) return placeOf(item.box, size);
+  return item.attribute ? `${item.attribute} ${item.label}` : item.label;
+}
+
+function placeOf([left, top, right, bottom], { width, height }) {
+  if (right - left >= NEARLY_ALL * width && bottom - top >= NEARLY_ALL * height) return "whole photo";
+  const [across, down] = [endOf(left, right, width), endOf(top, bottom, height)];
+  if (across && down) return `${down < 0 ? "upper" : "lower"} ${across < 0 ? "left" : "right"}`;
+  if (down) return down < 0 ? "top" : "bottom";
+  return across ? (across < 0 ? "left" : "right") : "middle";
+}
+
+function endOf(first, last, side) {
+  if (last - first >= NEARLY_ALL * side) return 0;
+  const middle = (first + last) / 2 / side;
+  return middle < 0.42 ? -1 : middle > 0.58 ? 1 : 0;
+}
 
 /** Draws boxes and names into an svg that lies over the photo. */
 export function drawMarks(target, answer, shown) {
@@ -29,7 +49,7 @@ export function drawMarks(target, answer, shown) {
       svg("rect", {
         ...rectangle(item.box, width, height),
         class: "object",
-        "data-object": nameOf(item),
+        "data-object": nameOf(item, answer.image_size),
         "fill-opacity": (DEEPEST * depth).toFixed(3),
         "stroke-opacity": (0.25 + 0.75 * depth).toFixed(3),
         "vector-effect": "non-scaling-stroke",
@@ -42,8 +62,10 @@ export function drawMarks(target, answer, shown) {
     writeName(plates, answer.face.box, "face", scale, width, height, true);
   }
   const named = new Set();
+  const some = objects.some((item) => item.label !== null);
   for (const item of objects) {
-    const name = nameOf(item);
+    if (some && item.label === null) continue; // places are written where there is no name at all
+    const name = nameOf(item, answer.image_size);
     if (named.size === NAMED || named.has(name)) continue;
     named.add(name);
     writeName(plates, item.box, `${name} ${percent(item.attention)}`, scale, width, height, false);
@@ -145,7 +167,9 @@ function writeName(plates, box, words, scale, width, height, outside) {
 function inWords(answer, shown) {
   const said = [];
   if (shown.objects && answer.objects?.length) {
-    const names = answer.objects.slice(0, NAMED).map((item) => `${nameOf(item)} ${percent(item.attention)}`);
+    const names = answer.objects.slice(0, NAMED).map(
+      (item) => `${nameOf(item, answer.image_size)} ${percent(item.attention)}`,
+    );
     said.push(`objects by attention: ${names.join(", ")}`);
   }
   if (shown.face) said.push(answer.face.found ? "the face in a frame" : "no face");

@@ -9,7 +9,7 @@ let cropAddress = null;
 
 /** Fills the cards beside the wheel; `point` marks the objects of a name on the photo, or none. */
 export function fillReasons(answer, summary, point) {
-  fillObjects(answer.objects ?? [], point);
+  fillObjects(answer.objects ?? [], answer.image_size, point);
   fillFace(answer.face);
   const { name, version, digest } = answer.model;
   get("model-name").textContent = name;
@@ -19,21 +19,25 @@ export function fillReasons(answer, summary, point) {
   get("model-summary").textContent = summary;
 }
 
-function fillObjects(objects, point) {
-  // All objects of a name together, as people think of them.
-  const together = new Map();
+function fillObjects(objects, size, point) {
+  // All objects of a name together, as people think of them; then the places without a name.
+  const together = [new Map(), new Map()];
   for (const item of objects) {
-    const sum = together.get(nameOf(item)) ?? 0;
-    together.set(nameOf(item), sum + item.attention);
+    const sums = together[item.label === null ? 1 : 0];
+    const name = nameOf(item, size);
+    sums.set(name, (sums.get(name) ?? 0) + item.attention);
   }
-  const ranked = [...together].toSorted((a, b) => b[1] - a[1]).slice(0, LISTED);
-  const strongest = Math.max(ranked[0]?.[1] ?? 0, 1e-9);
+  const sorted = together.map((sums) => [...sums].toSorted((a, b) => b[1] - a[1]));
+  const places = new Set(together[1].keys());
+  const ranked = sorted.flat().slice(0, LISTED);
+  const strongest = Math.max(...ranked.map(([, attention]) => attention), 1e-9);
   const rows = ranked.map(([words, attention]) => {
     const row = document.createElement("li");
     const button = document.createElement("button");
     button.type = "button";
     const name = document.createElement("span");
     name.textContent = words;
+    if (places.has(words)) name.className = "place";
     const bar = document.createElement("i");
     bar.style.width = `${(100 * attention) / strongest}%`;
     const share = document.createElement("b");
