@@ -27,7 +27,8 @@ from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
 from handler.values.limits import ImageLimits
-from handler.values.prediction import AttendedObject, Box, Face, ModelIdentity, Prediction, Refusal
+from handler.values.places import Box
+from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
 
 
 class Predictor:

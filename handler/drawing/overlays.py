@@ -26,7 +26,8 @@ from handler.drawing.canvas import (
     text_width,
     write,
 )
-from handler.values.prediction import AttendedObject, Box, Prediction
+from handler.values.places import Box
+from handler.values.prediction import AttendedObject, Prediction
 
 WITHIN = (640, 640)
 DEEPEST = 0.68  # share of the attention colour on an object that has all the attention

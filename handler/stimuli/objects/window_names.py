@@ -6,7 +6,7 @@ only. So two witnesses must agree. The cells of the window say it one by one (c,
 own probabilities: a thing beside the window convinces few cells in it), and the whole picture says
 it too (p, the probability of the mean feature of all cells). The score of a name is the geometric
 mean sqrt(c p); that of the whole picture is p itself. It is compared with the threshold of the
-source, which was chosen by looking at photos (docs/explanation/true-names.md).
+source, which was chosen by looking at photos (docs/research/true-names.md).
 """
 
 from __future__ import annotations
