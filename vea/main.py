@@ -50,6 +50,7 @@ def build_app() -> typer.Typer:
         detectron2,
         evaluate,
         explain,
+        forget,
         models,
         predict,
         report,
@@ -81,6 +82,7 @@ def build_app() -> typer.Typer:
             score,
             backfill,
             report,
+            forget,
             detectron2,
         ),
     ):

@@ -34,7 +34,7 @@ class DeltaCommitError(VeaError):
 
 def require_delta() -> None:
     """Raises: DeltaCommitError: The package is missing; known before the work begins."""
-    _deltalake()
+    load_deltalake()
 
 
 def commit_run(out: str, table: str, s3: S3) -> bool:
@@ -54,10 +54,10 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             accept its rows.
         StorageError: A file of the run cannot be read.
     """
-    deltalake = _deltalake()
+    deltalake = load_deltalake()
     folder = open_folder(out, s3)
     manifest = _manifest(folder)
-    options = _storage_options(table, s3)
+    options = storage_options(table, s3)
     constants = path_values(folder.location)
     for name, value in constants.items():
         if not name.isidentifier() or "'" in value:
@@ -108,11 +108,12 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
         except Exception as error:  # the package raises bare ones, too, of columns it cannot hold
             if unread:
                 raise unread[0] from None
-            raise _refused(table, error) from None
-    raise _refused(table, refused)
+            raise refused_by(table, error) from None
+    raise refused_by(table, refused)
 
 
-def _deltalake() -> Any:
+def load_deltalake() -> Any:
+    """The package, which is an extra. Raises: DeltaCommitError: It is not installed."""
     try:
         import deltalake  # noqa: PLC0415 - an extra
         import deltalake.exceptions  # noqa: PLC0415
@@ -174,7 +175,7 @@ def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
+def storage_options(table: str, s3: S3) -> dict[str, str] | None:
     """What makes Delta reach S3 as everything else here does."""
     if not is_on_s3(table):
         return None
@@ -184,7 +185,7 @@ def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
         key, secret, token = connection.credentials()
         url = connection.bucket_url(bucket)
     except BotoCoreError as error:
-        raise _refused(table, error) from None
+        raise refused_by(table, error) from None
     virtual = not url.endswith(f"/{bucket}")
     options = {
         # Where the bucket is part of the host's name, Delta wants it there.
@@ -200,7 +201,8 @@ def _storage_options(table: str, s3: S3) -> dict[str, str] | None:
     return {**options, "AWS_SESSION_TOKEN": token} if token else options
 
 
-def _refused(table: str, error: Exception) -> DeltaCommitError:
+def refused_by(table: str, error: Exception) -> DeltaCommitError:
+    """The error for a table that refuses what is asked of it."""
     return DeltaCommitError(
         f"the Delta table {table} does not take the run: {one_line(str(error))}"
     )

@@ -8,6 +8,7 @@ RUN = "_run/"
 IDENTITY = f"{RUN}identity.json"
 FAILED_RUN = f"{RUN}failed.json"
 PART, POISON = f"{RUN}part-", f"{RUN}poison-"
+JOURNAL = f"{RUN}erasing.json"
 MANIFEST, SUCCESS = "_manifest.json", "_SUCCESS"
 SUFFIX = ".parquet"
 
