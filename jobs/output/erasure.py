@@ -34,10 +34,9 @@ from jobs.output.compaction import Counts, DataFile, damaged
 from jobs.output.parquet import ROW_GROUP, read_part, writer_options
 from jobs.output.selection import Selection
 from jobs.storage.folders import Folder, LocalFolder, ObjectMissing
-from jobs.values.layout import IDENTITY, JOURNAL, MANIFEST, RUN, SUCCESS
+from jobs.values.layout import IDENTITY, JOURNAL, MANIFEST, PART, RUN, SUCCESS
 
 _LISTING = f"{RUN}list.txt.gz"
-_PART = f"{RUN}part-"
 _STALE = timedelta(hours=1)
 
 
@@ -103,7 +102,7 @@ def erase(folder: Folder, selection: Selection) -> int:
     with _journal(folder):
         manifest = _manifest(folder)
         # What an interrupted tidying left behind holds the same rows.
-        folder.delete([name for name in folder.list(RUN) if name.startswith(_PART)])
+        folder.delete([name for name in folder.list(RUN) if name.startswith(PART)])
         counts, files = Counts(), []
         for name in _files(manifest):
             data = folder.read(name)

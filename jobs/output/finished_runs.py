@@ -10,10 +10,10 @@ from pathlib import Path
 
 from handler.values.errors import VeaError
 from jobs.storage.s3 import S3
-from jobs.values.layout import IDENTITY, JOURNAL, MANIFEST, SUCCESS
+from jobs.values.layout import FAILED_RUN, IDENTITY, JOURNAL, MANIFEST, SUCCESS
 from jobs.values.locations import S3Location, is_on_s3
 
-_MARKS = (IDENTITY, JOURNAL, MANIFEST, SUCCESS)
+_MARKS = (FAILED_RUN, IDENTITY, JOURNAL, MANIFEST, SUCCESS)
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class FoundRun:
     Attributes:
         location: Location of the folder, a path or ``s3://bucket/prefix``.
         finished: Whether the run is finished; otherwise it is being written, or was interrupted.
+        failed: Whether the run ended with too many failures, and may be replaced.
         erasing: Whether rows are being removed, or the removal was interrupted.
     """
 
     location: str
     finished: bool
+    failed: bool = False
     erasing: bool = False
 
 
@@ -48,7 +50,12 @@ def find_runs(root: str, s3: S3) -> list[FoundRun]:
             if path.endswith(f"/{mark}"):
                 marks[path.removesuffix(f"/{mark}")].add(mark)
     return [
-        FoundRun(location, {MANIFEST, SUCCESS} <= there, JOURNAL in there)
+        FoundRun(
+            location,
+            finished={MANIFEST, SUCCESS} <= there,
+            failed=FAILED_RUN in there,
+            erasing=JOURNAL in there,
+        )
         for location, there in sorted(marks.items())
     ]
 

@@ -34,7 +34,9 @@ def test_a_report_needs_no_disk(s3, photo, encode, tiny_model):
 
     files = ["--html", "s3://results/pages/{date}.html", "--json", "s3://results/pages/{date}.json"]
     day = ["--date", "2026-11-23", "--model", str(tiny_model)]
-    ended = CliRunner().invoke(build_app(), ["report", LAYOUT, *day, *files, "--examples", "3"])
+    ended = CliRunner().invoke(
+        build_app(), ["report", LAYOUT, *day, *files, "--examples", "3", "--thumbnails"]
+    )
     assert ended.exit_code == 0, ended.output
 
     def get(name):

@@ -80,17 +80,17 @@ def test_a_run_of_which_nothing_was_scored_is_no_calm_one(vea, runs):
 
 
 def test_the_page_is_written_before_drift_fails(vea, runs):
-    vea(LAYOUT.format("2026-11-23"), "--fail-on-drift", "--html", "pages/run.html")
+    vea(LAYOUT.format("2026-11-23"), "--fail-on-drift", "--html", "pages/run.html", "--thumbnails")
     page = (runs / "pages" / "run.html").read_text()
     assert "Emotions of 2026-11-23" in page
     assert "no picture: there is no such file" in page
 
 
-def test_without_thumbnails_no_image_is_fetched(vea, tmp_path, jpeg):
+def test_images_are_fetched_only_for_thumbnails_that_are_asked_for(vea, tmp_path, jpeg):
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     write_run(tmp_path / "run", [scored("awe", image="a.jpg")], list_folder=str(tmp_path))
-    vea("run", "--html", "with.html")
-    vea("run", "--html", "without.html", "--no-thumbnails")
+    vea("run", "--html", "with.html", "--thumbnails")
+    vea("run", "--html", "without.html")
     vea("run", "--html", "none.html", "--examples", 0)
     with_images, without, none = (
         (tmp_path / f"{name}.html").read_text() for name in ("with", "without", "none")

@@ -153,7 +153,7 @@ def retain(
             day = date_in(run.location)
             if day is None:
                 out().print(f"kept, no date in its name: {run.location}", markup=False)
-            elif day < first_kept and not (run.finished or run.erasing):
+            elif day < first_kept and not (run.finished or run.failed or run.erasing):
                 out().print(f"kept, not finished: {run.location}", markup=False)
             elif day < first_kept:
                 old.append(run)

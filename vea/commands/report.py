@@ -84,13 +84,18 @@ def report(
         int,
         typer.Option(min=0, help="Images to show, of the most confident and of the least."),
     ] = 6,
-    no_thumbnails: Annotated[
-        bool, typer.Option("--no-thumbnails", help="Name these images only; fetch none.")
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails/--no-thumbnails",
+            help="Fetch these images and put small copies into the page, which then outlive them; "
+            "otherwise they are only named.",
+        ),
     ] = False,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="The archive that scored: draw the reasons on the images. Its name and version "
+            help="The archive that scored: draw the reasons on thumbnails. Its name and version "
             "are what {model_name} and {model_version} stand for."
         ),
     ] = None,
@@ -115,7 +120,8 @@ def report(
     folder's name. They have drifted if their distance is above the threshold and larger than chance
     explains for this number of images.
 
-    The page needs no other file and no network; the images in it are small copies. Credentials
+    The page needs no other file and no network. With --thumbnails it shows the most and the least
+    confident images as small copies, with --model their reasons too. Credentials
     and AWS_ENDPOINT_URL_S3 are those of `vea score`.
     """
     from jobs.report.build import Price, make_report
@@ -131,7 +137,7 @@ def report(
         earlier = _earlier(out, against, last, s3)
         found = make_report(run, earlier, any_model=bool(against), threshold=threshold, price=price)
         if html:
-            _write(html, _page(found, s3, None if no_thumbnails else model, not no_thumbnails), s3)
+            _write(html, _page(found, s3, model, thumbnails), s3)
         if json_file:
             _write(json_file, json.dumps(found.to_dict(), indent=2) + "\n", s3)
     terminal_out().print(_table(found))
