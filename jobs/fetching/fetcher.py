@@ -109,7 +109,7 @@ class Fetcher:
         *,
         max_bytes: int,
         hosts: Sequence[str] = (),
-        client: str = "boto3",
+        client: str = "obstore",
         in_succession: int = _IN_SUCCESSION,
         insecure_origins: Collection[str] = (),
     ) -> None:

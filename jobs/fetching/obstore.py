@@ -2,36 +2,48 @@
 
 Endpoint, region and credentials come from the same AWS settings, retries are our own, and error
 answers are read by botocore's parser, so that they mean the same and read the same. What obstore
-cannot do, boto3 does: keys that obstore would spell otherwise, buckets of another region, and
-answers that obstore cannot read, such as those without a Content-Length.
+cannot do, boto3 does: keys that obstore would spell otherwise, buckets of another region, servers
+behind a proxy, and answers that obstore cannot read, such as those without a Content-Length.
 
-Two differences remain, because obstore offers no way around them: it does not compare objects with
-the checksums that S3 sends along, and it follows redirects to other addresses.
+obstore does not show the checksum that S3 sends along. So an object is accepted only if the MD5 of
+its content is its ETag, as it is for objects that were written in one piece and are not encrypted
+with a key of the user's. Any other object is fetched again by boto3, which verifies the checksum;
+a bucket of such objects is soon left to boto3 altogether.
+
+obstore follows redirects. So every host but the bucket's own is given a proxy that does not exist:
+a redirect to another host fails, and boto3, which follows none, says why.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import obstore
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
+from botocore.utils import get_environ_proxies
 from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import S3Store
 
-from jobs.storage.retry import TransientError
+from jobs.storage.retry import TransientError, is_transient
 from jobs.storage.s3 import S3, bare_etag, refuse_large
 from jobs.values.locations import S3Location
 
 _CONNECT, _READ, _WHOLE = timedelta(seconds=10), timedelta(seconds=60), timedelta(minutes=5)
 # botocore renews credentials that have less than ten minutes left.
 _CREDENTIALS = timedelta(minutes=10)
+# More than the threads that a short outage can catch at the same time.
+_MISSES = 100
+_NOWHERE = "http://127.0.0.1:0"  # nothing listens on port 0
 _ANSWER = re.compile(r" - Server returned non-2xx status code: (\d{3})[^:]*: (.*)", re.DOTALL)
+_MD5 = re.compile("[0-9a-f]{32}")
 _DEBUG = "\n\nDebug source"
 _MOVED = frozenset({301, 302, 307, 308})
 _MOVED_CODES = frozenset(
@@ -53,6 +65,26 @@ class _LeftToBoto3(Exception):
         self.whole_bucket = whole_bucket
 
 
+@dataclass
+class _Bucket:
+    """What is known of a bucket.
+
+    Attributes:
+        store: Connection of obstore to the bucket; None before the first object.
+        misses: Number of objects in succession that boto3 had an answer for, and obstore had not.
+        left_to_boto3: Whether obstore is not asked any more.
+    """
+
+    store: S3Store | None = None
+    misses: int = 0
+    left_to_boto3: bool = False
+
+    def count_miss(self) -> None:
+        """Count one more object that boto3 had an answer for, and obstore had not."""
+        self.misses += 1
+        self.left_to_boto3 |= self.misses >= _MISSES
+
+
 class ObstoreObjects:
     """Gets objects; safe to share between threads.
 
@@ -63,8 +95,7 @@ class ObstoreObjects:
 
     def __init__(self, s3: S3) -> None:
         self._s3 = s3
-        self._stores: dict[str, S3Store] = {}
-        self._left_to_boto3: set[str] = set()  # buckets
+        self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
 
     def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
@@ -75,60 +106,85 @@ class ObstoreObjects:
                 ``max_bytes`` (then nothing of it is downloaded).
             StorageError: The credentials are wrong, or the bucket does not exist.
         """
-        by_boto3 = location.bucket in self._left_to_boto3 or not _is_plain(location.key)
+        bucket = self._buckets.setdefault(location.bucket, _Bucket())
+        by_boto3 = not _is_plain(location.key)
+        missed = False
 
         def attempt() -> tuple[bytes, str | None]:
-            nonlocal by_boto3
-            if not by_boto3:
+            nonlocal by_boto3, missed
+            if not by_boto3 and self._open(location.bucket, bucket):
                 try:
-                    return self._get(location, max_bytes)
+                    found = self._get(bucket, location.key, max_bytes)
                 except TransientError:
                     # The network failed, or the answer is one that obstore takes for such a
                     # failure: boto3 has the last word on this object.
-                    by_boto3 = True
+                    by_boto3 = missed = True
                     raise
                 except _LeftToBoto3 as left:
-                    by_boto3 = True
-                    if left.whole_bucket:
-                        self._left_to_boto3.add(location.bucket)
-            return self._s3.get_once(location, max_bytes=max_bytes)
+                    by_boto3 = missed = True
+                    bucket.left_to_boto3 |= left.whole_bucket
+                else:
+                    bucket.misses = 0
+                    return found
+            try:
+                found = self._s3.get_once(location, max_bytes=max_bytes)
+            except Exception as error:
+                if missed and not is_transient(error):
+                    bucket.count_miss()
+                raise
+            if missed:
+                bucket.count_miss()
+            return found
 
         return self._s3.run(attempt, location, paced=True)
 
-    def _get(self, location: S3Location, max_bytes: int) -> tuple[bytes, str | None]:
-        store = self._store(location.bucket)
+    def _get(self, bucket: _Bucket, key: str, max_bytes: int) -> tuple[bytes, str | None]:
+        assert bucket.store is not None
         try:
-            answer = obstore.get(store, location.key)
+            answer = obstore.get(bucket.store, key)
             refuse_large(answer.meta["size"], max_bytes)
-            return bytes(answer.bytes()), bare_etag(answer.meta["e_tag"])
+            etag = bare_etag(answer.meta["e_tag"])
+            if etag is None or not _MD5.fullmatch(etag):
+                raise _LeftToBoto3(whole_bucket=False)
+            data = bytes(answer.bytes())
         except (BaseError, FileNotFoundError) as error:
             raise self._as_botocore(error) from error
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
+            raise _LeftToBoto3(whole_bucket=False)
+        return data, etag
 
-    def _store(self, bucket: str) -> S3Store:
+    def _open(self, name: str, bucket: _Bucket) -> bool:
+        """Connect to a bucket, unless this was done; whether obstore is to be asked."""
         with self._lock:
-            if bucket not in self._stores:
+            if bucket.store is None and not bucket.left_to_boto3:
                 connection = self._s3.connection()
                 # Here, where botocore's errors are understood, rather than in a thread of obstore.
                 connection.credentials()
-                self._stores[bucket] = S3Store(
-                    bucket,
+                url = connection.bucket_url(name)
+                if urlsplit(url).scheme in get_environ_proxies(url):
+                    bucket.left_to_boto3 = True
+                    return False
+                bucket.store = S3Store(
+                    name,
                     # This one wins over all that the environment says; it names the bucket already.
-                    aws_endpoint_url_s3=connection.bucket_url(bucket),
+                    aws_endpoint_url_s3=url,
                     virtual_hosted_style_request=True,
                     region=connection.region,
                     credential_provider=self._credentials,
-                    client_options=_client_options(),
+                    client_options=_client_options(url, connection.ca_bundle),
                     retry_config={"max_retries": 0},
                 )
-            return self._stores[bucket]
+            return not bucket.left_to_boto3
 
     def _credentials(self) -> Any:
-        access, secret, token = self._s3.connection().credentials()
+        connection = self._s3.connection()
+        access, secret, token = connection.credentials()
+        valid = timedelta(0) if connection.credentials_expire() else _CREDENTIALS
         return {
             "access_key_id": access,
             "secret_access_key": secret,
             "token": token,
-            "expires_at": datetime.now(UTC) + _CREDENTIALS,
+            "expires_at": datetime.now(UTC) + valid,
         }
 
     def _as_botocore(self, error: Exception) -> Exception:
@@ -158,13 +214,16 @@ def _is_plain(key: str) -> bool:
     return key.isprintable() and not any(part in ("", ".", "..") for part in parts)
 
 
-def _client_options() -> Any:
+def _client_options(url: str, ca_bundle: str | None) -> Any:
+    place = urlsplit(url)
     options: dict[str, Any] = {
-        "allow_http": True,  # as boto3: the endpoint that the user sets decides
+        "allow_http": place.scheme == "http",  # as boto3: the user's endpoint decides
+        "proxy_url": _NOWHERE,
+        "proxy_excludes": place.hostname,
         "connect_timeout": _CONNECT,
         "read_timeout": _READ,
         "timeout": _WHOLE,
     }
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        options["root_certificate"] = Path(bundle).read_bytes()
+    if ca_bundle:
+        options["root_certificate"] = Path(ca_bundle).read_bytes()
     return options

@@ -30,8 +30,8 @@ PREFIX = "images-"
 ROWS_PER_FILE = 1_000_000
 READERS = 8
 
-# A single put to S3 takes 5 GiB at most. Only very long values of columns from the list come here.
-_MOST_BYTES = 2 * 1024**3
+# S3 accepts at most 5 GiB in a single put. Only very long values of the list's columns reach this.
+MAX_BYTES_PER_FILE = 2 * 1024**3
 
 
 class PartError(VeaError):
@@ -96,6 +96,8 @@ def compact(
     run_id: str | None = None,
     leave_out: Iterable[str] = (),
     rows_per_file: int = ROWS_PER_FILE,
+    rows_per_group: int = ROW_GROUP,
+    bytes_per_file: int = MAX_BYTES_PER_FILE,
 ) -> tuple[list[DataFile], Counts]:
     """Write the rows of all parts into ``images-00000.parquet`` and so on.
 
@@ -108,13 +110,15 @@ def compact(
         run_id: Identifier of the run that the rows must be of; not checked if None.
         leave_out: Columns that the files do not get.
         rows_per_file: Maximum number of rows in a file.
+        rows_per_group: Maximum number of rows in a row group of a file.
+        bytes_per_file: Size in bytes at which a file is closed after the row group that reaches it.
 
     Raises:
         ObjectMissing: A part does not exist.
         PartError: A part is damaged, or its rows are not those that follow.
     """
     counts = Counts()
-    files = _Files(folder, rows_per_file)
+    files = _Files(folder, rows_per_file, rows_per_group, bytes_per_file)
     dropped = {name.casefold() for name in leave_out}
     for table in _read(folder, parts, counts, run_id):
         names = [name for name in table.column_names if name.casefold() in dropped]
@@ -182,9 +186,13 @@ class _Files:
     Each group is one stretch of memory, because parquet pages are cut where stretches end.
     """
 
-    def __init__(self, folder: Folder, rows_per_file: int) -> None:
+    def __init__(
+        self, folder: Folder, rows_per_file: int, rows_per_group: int, bytes_per_file: int
+    ) -> None:
         self._folder = folder
         self._rows_per_file = rows_per_file
+        self._rows_per_group = rows_per_group
+        self._bytes_per_file = bytes_per_file
         self._written: list[DataFile] = []
         self._waiting: list[pa.Table] = []
         self._rows_waiting = 0
@@ -205,7 +213,7 @@ class _Files:
 
     def _next_group(self) -> int:
         in_file = self._file.rows if self._file else 0
-        return min(ROW_GROUP, self._rows_per_file - in_file)
+        return min(self._rows_per_group, self._rows_per_file - in_file)
 
     def _write_group(self, size: int) -> None:
         rows = pa.concat_tables(self._waiting)
@@ -213,7 +221,7 @@ class _Files:
             self._file = _OpenFile(f"{PREFIX}{len(self._written):05d}{SUFFIX}", rows.schema)
         self._file.add(rows.slice(0, size).combine_chunks())
         self._waiting, self._rows_waiting = [rows.slice(size)], rows.num_rows - size
-        if self._file.rows == self._rows_per_file or self._file.bytes >= _MOST_BYTES:
+        if self._file.rows == self._rows_per_file or self._file.bytes >= self._bytes_per_file:
             self._written.append(self._file.close(self._folder))
             self._file = None
 
@@ -232,7 +240,7 @@ class _OpenFile:
         return self._buffer.tell()
 
     def add(self, group: pa.Table) -> None:
-        self._writer.write_table(group, row_group_size=ROW_GROUP)
+        self._writer.write_table(group, row_group_size=max(1, group.num_rows))
         self.rows += group.num_rows
 
     def close(self, folder: Folder) -> DataFile:

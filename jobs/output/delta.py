@@ -176,7 +176,7 @@ def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
 
 
 def storage_options(table: str, s3: S3) -> dict[str, str] | None:
-    """What makes Delta reach S3 as everything else here does."""
+    """Options with which Delta reaches S3 as all other code does; None for a local table."""
     if not is_on_s3(table):
         return None
     bucket = S3Location.parse(f"{table.rstrip('/')}/_").bucket

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobs.values.job import ScoreJob
 
 _UNREACHABLE = "fetch/unreachable"
-_LOOK = 60.0  # seconds between looks at what other starts of the same run have done
+DEFAULT_REFRESH = 60.0
 
 
 class RunAttempt:
@@ -43,6 +43,7 @@ class RunAttempt:
         counter: Counter of the images.
         left_out: Number of files of a folder that are not scored, for each reason; empty for a
             list.
+        refresh: Seconds between two looks at what other attempts of the run have done.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class RunAttempt:
         shard: tuple[int, int],
         counter: ProgressCounter,
         left_out: Mapping[str, int],
+        *,
+        refresh: float = DEFAULT_REFRESH,
     ) -> None:
         self._job = job
         self._images = images
@@ -64,6 +67,7 @@ class RunAttempt:
         self._index, self._of = shard
         self._counter = counter
         self._left_out = left_out
+        self._refresh = refresh
         self._started = datetime.now(UTC)
         self._began = time.monotonic()
         self._names = [
@@ -156,7 +160,7 @@ class RunAttempt:
     def _missing(self) -> Iterator[Task]:
         looked = time.monotonic()
         for chunk in self._chunks():
-            if time.monotonic() - looked >= _LOOK:
+            if time.monotonic() - looked >= self._refresh:
                 if self._look() is not None:
                     return
                 looked = time.monotonic()

@@ -22,7 +22,7 @@ from jobs.monitoring.counter import Progress, ProgressCounter, Stopped
 from jobs.monitoring.summary import Summary
 from jobs.output import parquet
 from jobs.output.ledger import Ledger
-from jobs.run.attempt import RunAttempt
+from jobs.run.attempt import DEFAULT_REFRESH, RunAttempt
 from jobs.run.replacement import discard_failed, retry_failed
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
@@ -40,6 +40,7 @@ def score_list(
     on_progress: Callable[[Progress], None] | None = None,
     load: LoadPredictor | None = None,
     grace: float = DEFAULT_GRACE,
+    refresh: float = DEFAULT_REFRESH,
     warn: Callable[[str], None] | None = None,
 ) -> Summary:
     """Score every image of a list into parquet; what an earlier start has done is skipped.
@@ -53,6 +54,7 @@ def score_list(
         on_progress: Called from this thread whenever some images are finished.
         load: Function that reads the archive ``job.model``; on the CPU if not given.
         grace: Seconds that chunks under way have to end after SIGTERM or Ctrl-C.
+        refresh: Seconds between two looks at what other attempts of the same run have done.
         warn: Function that is told, in one line, what was left out of a folder of images, and what
             could not be tidied up after the end.
 
@@ -107,6 +109,7 @@ def score_list(
                     shard,
                     counter,
                     left_out,
+                    refresh=refresh,
                 )
                 return run.execute(engine or InThisProcess(), worker, stop)
         except Interrupted:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jobs.values.tasks import Task
 
 _KILLED = Failure("predict", "killed", "the process died while it worked on this image")
-_BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels; a batch may hold so many times its length
+DEFAULT_BYTES_PER_IMAGE = 32 * 1024 * 1024  # 11 megapixels
 
 Picture = TypeVar("Picture", bound=ReadyImage)
 
@@ -103,6 +103,8 @@ class ChunkScorer:
         boxes: Whether rows have the objects' boxes.
         threads: Number of threads that fetch.
         decode_threads: Number of threads that decode.
+        bytes_per_image: Bytes of decoded pictures in a batch for each image of the batch size. A
+            batch of larger pictures is scored in pieces.
     """
 
     def __init__(
@@ -116,12 +118,13 @@ class ChunkScorer:
         boxes: bool = False,
         threads: int,
         decode_threads: int = 1,
+        bytes_per_image: int = DEFAULT_BYTES_PER_IMAGE,
     ) -> None:
         self._predictor = predictor
         self._extra = extra
         self._boxes = boxes
-        self._batch_bytes = predictor.batch_size * _BYTES_PER_IMAGE
-        self._batches_prefetcher = math.ceil(threads / predictor.batch_size)
+        self._batch_bytes = predictor.batch_size * bytes_per_image
+        self._batches_ahead = math.ceil(threads / predictor.batch_size)
         self._prefetcher = Prefetcher(
             fetcher,
             predictor.decode,
@@ -176,10 +179,11 @@ class ChunkScorer:
     def _under_way(self, task: Task) -> Iterator[_Batch]:
         """The batches of a task, with the next ones being fetched."""
         waiting: deque[_Batch] = deque()
-        for positions in _cut(_positions(task), self._predictor.batch_size):
+        whole = task.chunk.positions if task.probe is None else task.probe
+        for positions in _cut(whole, self._predictor.batch_size):
             coming = deque(self._begin(task, position) for position in positions)
             waiting.append(_Batch(task, positions, coming))
-            if len(waiting) > self._batches_prefetcher:
+            if len(waiting) > self._batches_ahead:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
@@ -279,10 +283,6 @@ class ChunkScorer:
                 for item in answer.objects
             ]
         return row
-
-
-def _positions(task: Task) -> range:
-    return task.chunk.positions if task.probe is None else task.probe
 
 
 def _cut(positions: range, size: int) -> Iterator[range]:

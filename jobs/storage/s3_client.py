@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
 from jobs.storage.errors import StorageError, one_line
@@ -26,10 +28,13 @@ class Connection:
     Attributes:
         session: Session that holds the credentials and renews them.
         client: Client of S3, without retries of its own.
+        ca_bundle: Path of the certificates that servers are verified with, if the settings name
+            one.
     """
 
     session: Any
     client: Any
+    ca_bundle: str | None = None
 
     @property
     def endpoint(self) -> str:
@@ -68,6 +73,11 @@ class Connection:
         keys = found.get_frozen_credentials()
         return keys.access_key, keys.secret_key, keys.token
 
+    def credentials_expire(self) -> bool:
+        """Whether the credentials that `credentials` gives will be renewed within minutes."""
+        found = self.session.get_credentials()
+        return isinstance(found, RefreshableCredentials) and found.refresh_needed()
+
 
 def connect(*, connections: int) -> Connection:
     """Make the client.
@@ -91,11 +101,12 @@ def connect(*, connections: int) -> Connection:
         return session.client("s3", config=config)
 
     try:
-        session = boto3.session.Session()
+        core = botocore.session.get_session()
+        session = boto3.session.Session(botocore_session=core)
         made = client(session, "virtual")
         if not (urlsplit(made.meta.endpoint_url).hostname or "").endswith(_AWS):
             # An endpoint of the user's own: bucket names are seldom subdomains there.
             made = client(session, "path")
-        return Connection(session, made)
+        return Connection(session, made, core.get_config_variable("ca_bundle"))
     except (BotoCoreError, ValueError) as error:
         raise StorageError(f"the AWS settings cannot be used: {one_line(str(error))}") from None

@@ -102,7 +102,7 @@ class ScoreJob:
     threads: int = 1
     boxes: bool = False
     hosts: tuple[str, ...] = ()
-    fetcher: Literal["boto3", "obstore"] = "boto3"
+    fetcher: Literal["boto3", "obstore"] = "obstore"
     retry: RetrySettings = field(default_factory=RetrySettings)
     shard: tuple[int, int] | None = None
     max_error_rate: float | None = None

@@ -3,7 +3,9 @@
 It keeps objects in memory, knows GET only, and checks no signatures. ``faults[key]`` is a list of
 what happens to the next requests for a key ("cut", "reset", "503", "403 AccessDenied"); when it is
 used up, they succeed. ``answers[key]`` is sent byte for byte whenever a key is asked for, and ends
-the connection. ``capacity`` is how many requests at a time it bears before it says SlowDown.
+the connection; of a list of answers each is sent once. ``etags[key]`` replaces an object's MD5.
+``capacity`` is how many requests at a time it bears before it says SlowDown, and ``agents`` holds
+the names that its clients give themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 
 class FlakyS3(ThreadingHTTPServer):
@@ -26,9 +29,11 @@ class FlakyS3(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Requests)
         self.objects: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
-        self.answers: dict[str, bytes] = {}
+        self.answers: dict[str, bytes | list[bytes]] = {}
         self.requests = Counter[str]()
         self.keys: set[str] = set()
+        self.etags: dict[str, str] = {}
+        self.agents: set[str] = set()
         self.capacity = 1000
         self.seconds = 0.0
         self.throttled = 0
@@ -46,6 +51,7 @@ class FlakyS3(ThreadingHTTPServer):
 class _Requests(BaseHTTPRequestHandler):
     server: FlakyS3
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets
 
     def do_GET(self):
         server = self.server
@@ -64,14 +70,17 @@ class _Requests(BaseHTTPRequestHandler):
                 server.under_way -= 1
 
     def _answer(self):
-        _, _, key = self.path.lstrip("/").partition("/")
+        path = urlsplit(self.path).path  # a proxy is sent the whole URL
+        _, _, key = path.lstrip("/").partition("/")
+        self.server.agents.add(self.headers.get("User-Agent", ""))
         self.server.requests[key] += 1
         self.server.keys |= set(re.findall("Credential=([^/]*)/", str(self.headers)))
         faults = self.server.faults.get(key)
         fault = faults.pop(0) if faults else "none"
         data = self.server.objects.get(key)
         if key in self.server.answers:
-            self.wfile.write(self.server.answers[key])
+            answer = self.server.answers[key]
+            self.wfile.write(answer.pop(0) if isinstance(answer, list) else answer)
             self.close_connection = True
         elif fault[0].isdigit():
             status, _, code = fault.partition(" ")
@@ -83,7 +92,8 @@ class _Requests(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
+            md5 = hashlib.md5(data).hexdigest()
+            self.send_header("ETag", f'"{self.server.etags.get(key) or md5}"')
             self.send_header("Last-Modified", formatdate(usegmt=True))
             self.end_headers()
             self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)

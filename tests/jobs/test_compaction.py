@@ -20,11 +20,6 @@ def folder(tmp_path):
     return LocalFolder(str(tmp_path))
 
 
-@pytest.fixture
-def small_groups(monkeypatch):
-    monkeypatch.setattr(compaction, "ROW_GROUP", 8)
-
-
 def written(folder):
     return {name: folder.read(name) for name in folder.list("images-")}
 
@@ -63,8 +58,8 @@ def test_rows_are_counted(folder):
     assert counts.emotions["amusement"] == sum(r.get("emotion") == "amusement" for r in rows(0, 25))
 
 
-def test_row_groups_are_whole_but_the_last_of_a_file(folder, small_groups):
-    files, _ = compact(folder, write_parts(folder, 50, size=3), rows_per_file=20)
+def test_row_groups_are_whole_but_the_last_of_a_file(folder):
+    files, _ = compact(folder, write_parts(folder, 50, size=3), rows_per_file=20, rows_per_group=8)
     groups = []
     for file in files:
         metadata = pq.ParquetFile(io.BytesIO(folder.read(file.name))).metadata
@@ -100,13 +95,13 @@ def test_by_default_row_groups_have_65536_rows(folder):
     sizes=st.tuples(st.integers(1, 61), st.integers(1, 61)),
     per_file=st.integers(1, 70),
 )
-def test_bytes_do_not_depend_on_how_rows_were_divided(
-    tmp_path, small_groups, total, sizes, per_file
-):
+def test_bytes_do_not_depend_on_how_rows_were_divided(tmp_path, total, sizes, per_file):
     found = []
     for size in sizes:
         folder = LocalFolder(str(tmp_path / f"{total}-{per_file}-{size}"))
-        files, _ = compact(folder, write_parts(folder, total, size), rows_per_file=per_file)
+        files, _ = compact(
+            folder, write_parts(folder, total, size), rows_per_file=per_file, rows_per_group=8
+        )
         assert sum(file.rows for file in files) == total
         assert len(files) == max(1, -(-total // per_file))
         found.append({file.name: folder.read(file.name) for file in files})
@@ -139,9 +134,8 @@ def test_columns_can_be_left_out_whatever_their_case(folder):
     assert names == set(COLUMNS.names) - {"model_version"}
 
 
-def test_files_are_closed_early_where_they_grow_too_large(folder, small_groups, monkeypatch):
-    monkeypatch.setattr(compaction, "_MOST_BYTES", 1)
-    files, _ = compact(folder, write_parts(folder, 20, size=3))
+def test_files_are_closed_early_where_they_grow_too_large(folder):
+    files, _ = compact(folder, write_parts(folder, 20, size=3), rows_per_group=8, bytes_per_file=1)
     assert [file.rows for file in files] == [8, 8, 4]
     assert [r["position"] for r in read(folder)] == list(range(20))
 

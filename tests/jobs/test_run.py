@@ -15,7 +15,6 @@ from handler.values.limits import ImageLimits
 from jobs.engines.base import InThisProcess
 from jobs.monitoring.counter import Stopped, TooManyFailed
 from jobs.output.ledger import LedgerError
-from jobs.run import attempt as start
 from jobs.run.driver import score_list
 from jobs.storage.errors import ObjectUnavailable
 from jobs.values.job import ScoreJob
@@ -394,21 +393,20 @@ def test_a_shard_that_does_not_exist_is_refused(job, score, shard):
         score(replace(job, shard=shard))
 
 
-# Several starts at the same time
+# Several attempts at the same time
 
 
-def test_what_another_start_does_meanwhile_is_not_done_again(job, score, predictor, monkeypatch):
-    monkeypatch.setattr(start, "_LOOK", 0.0)
+def test_what_another_attempt_does_meanwhile_is_not_done_again(job, score):
     others = []
 
     def on_progress(now):
         if now.done == 3 and not others:
             others.append(None)
-            # Another start takes the second chunk and dies at its end.
+            # Another attempt takes the second chunk and dies at its end.
             with pytest.raises(Broken):
                 score(job, on_progress=break_after(7))
 
-    summary = score(job, on_progress=on_progress)
+    summary = score(job, on_progress=on_progress, refresh=0.0)
     assert (summary.parts, summary.parts_skipped) == (3, 1)
     assert summary.scored == 4
     assert pandas.read_parquet(job.out)["position"].tolist() == list(range(7))

@@ -15,7 +15,6 @@ from handler.values.prediction import AttendedObject, Face, ModelIdentity, Predi
 from jobs.fetching.fetcher import Fetched
 from jobs.fetching.prefetch import Prefetcher
 from jobs.output import parquet
-from jobs.scoring import scorer as score_module
 from jobs.scoring.scorer import ChunkScorer, ScoringFailed
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.values.chunks import Chunk, Entry
@@ -162,8 +161,7 @@ def test_the_next_images_are_fetched_and_decoded_while_the_model_works():
     assert len(score(numbers(20), stub=Waits())) == 20
 
 
-def test_large_pictures_wait_to_be_decoded_until_there_is_room(monkeypatch):
-    monkeypatch.setattr(score_module, "_BYTES_PER_IMAGE", 100)
+def test_large_pictures_wait_to_be_decoded_until_there_is_room():
     waiting = []
 
     class Slow(Stub):
@@ -174,7 +172,7 @@ def test_large_pictures_wait_to_be_decoded_until_there_is_room(monkeypatch):
 
     # Pictures of 8 x 25 bytes, two for a hundred each: a batch of 400 bytes holds two.
     stub = Slow(size=25)
-    rows = score([f"/{2 * i}" for i in range(40)], stub=stub, threads=20)
+    rows = score([f"/{2 * i}" for i in range(40)], stub=stub, threads=20, bytes_per_image=100)
     assert [row["width"] for row in rows] == [2 * i for i in range(40)]
     assert {len(batch) for batch in stub.batches} == {2}
     # Two batches of bytes, and the one picture with which the limit is passed; at the end too.

@@ -58,7 +58,7 @@ def score(
     old_shard: options.OldShard = None,
     old_max_error_rate: options.OldMaxErrorRate = None,
     fetch_threads: options.FetchThreads = 16,
-    fetcher: options.Fetcher = "boto3",
+    fetcher: options.Fetcher = "obstore",
     grace: options.Grace = 20.0,
     metrics_file: options.MetricsFile = None,
     push_gateway: options.PushGateway = None,

@@ -154,10 +154,10 @@ FetchThreads = Annotated[
     ),
 ]
 Fetcher = Annotated[
-    Literal["boto3", "obstore"],
+    Literal["obstore", "boto3"],
     typer.Option(
-        help="Client that fetches from S3; obstore takes less CPU time, but does not verify the "
-        "checksums that S3 sends, and follows redirects.",
+        help="Library that fetches images from S3. obstore takes less CPU time; objects that it "
+        "cannot verify are fetched by boto3.",
         rich_help_panel=_WORK,
     ),
 ]
