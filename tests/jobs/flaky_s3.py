@@ -36,6 +36,7 @@ class FlakyS3(ThreadingHTTPServer):
         self.agents: set[str] = set()
         self.capacity = 1000
         self.seconds = 0.0
+        self.prompt = False  # or each body waits 40 ms for the client's receipt of its head
         self.throttled = 0
         self.under_way = 0
         self.lock = threading.Lock()
@@ -51,7 +52,10 @@ class FlakyS3(ThreadingHTTPServer):
 class _Requests(BaseHTTPRequestHandler):
     server: FlakyS3
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two packets
+
+    def setup(self):
+        self.disable_nagle_algorithm = self.server.prompt
+        super().setup()
 
     def do_GET(self):
         server = self.server

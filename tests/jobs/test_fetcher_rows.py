@@ -18,7 +18,7 @@ from jobs.values.job import RetrySettings
 
 pytest.importorskip("obstore")
 
-QUICK = RetrySettings(attempts=2, base=0.001)
+QUICK = RetrySettings(attempts=3, base=0.001)
 PHOTO = bytes(range(256)) * 4
 MAX_BYTES = 10_000
 LENGTH = f"Content-Length: {len(PHOTO)}"
@@ -193,6 +193,7 @@ def test_objects_whose_etag_is_no_digest_are_soon_asked_of_boto3_alone(
     server.answers.clear()
     server.objects |= {"photo.jpg": PHOTO, "other.jpg": PHOTO}
     monkeypatch.setitem(server.etags, "photo.jpg", "0" * 32)
+    monkeypatch.setattr(server, "prompt", True)
     fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
 
     def requests(key, count):
@@ -212,7 +213,7 @@ def test_an_outage_does_not_leave_a_bucket_to_boto3(server, settings):
     server.objects["photo.jpg"] = PHOTO
     server.answers.clear()
     fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore", in_succession=1000)
-    server.faults["photo.jpg"] = ["reset"] * 300
+    server.faults["photo.jpg"] = ["reset"] * 450
     for _ in range(150):
         with pytest.raises(ObjectUnavailable):
             fetcher.fetch("s3://bucket/photo.jpg")
