@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from handler.allocator import keep_freed_memory
 from handler.archive.loading import LoadedArchive, load_archive
 from handler.batch_metrics import BatchMetrics, stage
 from handler.folding import fold_batch_norms
@@ -79,6 +80,8 @@ class Predictor:
     ) -> Predictor:
         """Read an archive (folder or ``.mar``).
 
+        The process then keeps some freed memory; see `handler.allocator`.
+
         Args:
             path: Path of the archive; by default the archive that is shipped with the program.
             device: Device of the networks.
@@ -94,6 +97,7 @@ class Predictor:
             from model_store import shipped_archive  # noqa: PLC0415
 
             path = shipped_archive()
+        keep_freed_memory()
         archive = load_archive(Path(path), face_threads=threads or os.cpu_count() or 1)
         return cls(archive, device=device, batch_size=batch_size, half=half)
 
