@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from handler.backbones import BackboneRuntime, TorchRuntime
 from handler.organism.expression_net import ExpressionNet
 from handler.organism.global_net import GlobalNet
 from handler.organism.semantic_net import SemanticNet
@@ -55,13 +56,21 @@ class Response:
 
 
 class StimuliAwareNetwork(nn.Module):
-    """Args: config: branches and sizes."""
+    """Organism and response.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Args:
+        config: Branches and their sizes.
+        runtime: Runtime of Global-Net's backbone; torch by default.
+    """
+
+    def __init__(self, config: NetworkConfig, *, runtime: BackboneRuntime | None = None) -> None:
         super().__init__()
         self.config = config
         self.wheel = emotions.wheel(config.wheel)
-        self.global_net = GlobalNet(config.global_backbone) if config.global_backbone else None
+        compiled = (runtime or TorchRuntime()).trunk("global")
+        self.global_net = (
+            GlobalNet(config.global_backbone, compiled=compiled) if config.global_backbone else None
+        )
         self.semantic_net = (
             SemanticNet(feature_size=config.object_features, config=config.semantic)
             if config.semantic

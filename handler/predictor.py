@@ -24,12 +24,11 @@ from handler.images import ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
 from handler.stimuli.objects.grid import GridObjects
-from handler.stimuli.selector import StimuliSelector
+from handler.stimuli.selector import StimuliSelector, colour_box
 from handler.stimuli.stimuli import Stimuli
-from handler.values.configs import SelectorConfig
 from handler.values.limits import ImageLimits
-from handler.values.places import Box
-from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction, Refusal
+from handler.values.prediction import AttendedObject, Face, Prediction, Refusal
+from handler.values.runtimes import AUTO
 
 
 class Predictor:
@@ -53,7 +52,7 @@ class Predictor:
         limits: ImageLimits | None = None,
         half: bool = False,
     ) -> None:
-        self.model = ModelIdentity(archive.config.name, archive.config.version, archive.digest)
+        self.model = archive.identity
         self.card = archive.card
         self.device = torch.device(device)
         self.limits = limits or ImageLimits()
@@ -77,6 +76,7 @@ class Predictor:
         batch_size: int | None = None,
         threads: int | None = None,
         half: bool = False,
+        runtime: str = AUTO,
     ) -> Predictor:
         """Read an archive (folder or ``.mar``).
 
@@ -88,9 +88,11 @@ class Predictor:
             batch_size: Number of images in a forward pass.
             threads: Number of threads that search for faces; one per processor by default.
             half: Whether the networks compute in half precision on a GPU.
+            runtime: Requested runtime of the backbones; see `handler.values.runtimes`.
 
         Raises:
             ArchiveError: There is no archive of this format at ``path``.
+            RuntimeUnavailable: The requested runtime cannot run this archive here.
         """
         if path is None:
             # Imported on demand: this package exists only where the program is installed.
@@ -98,7 +100,8 @@ class Predictor:
 
             path = shipped_archive()
         keep_freed_memory()
-        archive = load_archive(Path(path), face_threads=threads or os.cpu_count() or 1)
+        threads = threads or os.cpu_count() or 1
+        archive = load_archive(Path(path), face_threads=threads, runtime=runtime, device=device)
         return cls(archive, device=device, batch_size=batch_size, half=half)
 
     def predict(
@@ -229,7 +232,9 @@ class Predictor:
                 activation=activation[i],
                 width=images[i].shape[-1],
                 height=images[i].shape[-2],
-                activation_box=_seen(images[i], self.selector.config) if activation[i] else None,
+                activation_box=colour_box(images[i], self.selector.config)
+                if activation[i]
+                else None,
             )
             for i in range(len(images))
         ]
@@ -292,13 +297,3 @@ def _faces(stimuli: Stimuli, *, crops: bool) -> list[Face | None]:
         else None
         for row, (box, score, there) in enumerate(rows)
     ]
-
-
-def _seen(image: torch.Tensor, config: SelectorConfig) -> Box:
-    """The part of an image (3xHxW) that `fit_colour` passes to Global-Net: xyxy, pixels."""
-    height, width = image.shape[-2:]
-    if config.fit == "squash":
-        return (0.0, 0.0, float(width), float(height))
-    side = min(height, width) * config.size / max(config.resize, config.size)
-    left, top = (width - side) / 2, (height - side) / 2
-    return (left, top, left + side, top + side)

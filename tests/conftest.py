@@ -19,6 +19,7 @@ from handler.archive.writing import write_model_folder
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
 from handler.values.configs import ArchiveConfig, NetworkConfig, SelectorConfig, SemanticConfig
+from train.compiling.build import add_compiled_form
 from train.weights import WeightsMissing, cnn_face_detector_file, landmark_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -121,6 +122,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, landmarks: Path) -> Pat
         landmarks=landmarks,
         card={"training": {"data": "none"}},
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compiled_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The tiny model with a compiled form of its backbones, float32."""
+    folder = tmp_path_factory.mktemp("compiled") / "model"
+    add_compiled_form(tiny_model, folder, None)
     return folder
 
 

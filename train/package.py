@@ -81,7 +81,8 @@ def package(
         shutil.copytree(source, target_code, ignore=shutil.ignore_patterns(*_NOT_PACKED))
         shutil.copy(target_code / "serving" / "service.py", staging / "service.py")
         detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []
-        for file in (archive.WEIGHTS, archive.LANDMARKS, *detector):
+        compiled = archive.compiled_files(config).values()
+        for file in (archive.WEIGHTS, archive.LANDMARKS, *detector, *compiled):
             shutil.copy(folder / file, staging / file)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))

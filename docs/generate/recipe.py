@@ -80,7 +80,7 @@ def _parameters(path: str) -> str:
     rows = [
         (item.name, str(item.annotation or ""), _default(item.default), words.get(item.name, ""))
         for item in _object(path).members["__init__"].parameters
-        if item.name != "self"
+        if item.name not in ("self", "compiled")  # a recipe does not name networks
     ]
     return _rows(rows, path)
 

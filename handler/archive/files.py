@@ -5,6 +5,8 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     config.json            name, version, network and selector settings
     weights.safetensors    ``network.*`` and ``objects.*`` tensors
     face_landmarks.dat     dlib's 5-point landmark predictor
+    global_backbone.onnx   compiled form of Global-Net's backbone, and of the grid object source's,
+    object_backbone.onnx   only where the settings say ``compiled``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     model_card.json        what it was trained on, how well it does, what it may be used for
     contents.json          SHA-256 of each file; the hash of this file is the archive's digest
@@ -32,6 +34,7 @@ from handler.values.errors import ArchiveError
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 FACE_DETECTOR = "face_detector.dat"
 CARD, CONTENTS = "model_card.json", "contents.json"
+_COMPILED = {"global": "global_backbone.onnx", "objects": "object_backbone.onnx"}
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
 _CHUNK = 1 << 20  # bytes unpacked at a time
 # RuntimeError: the zip file is encrypted, or packed by a method that Python does not know.
@@ -41,6 +44,15 @@ _ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zl
 def needs_face_detector(config: ArchiveConfig) -> bool:
     """Whether an archive of this configuration holds ``face_detector.dat``."""
     return config.selector.faces.backend == "cnn"
+
+
+def compiled_files(config: ArchiveConfig) -> dict[str, str]:
+    """Name of the file of each compiled backbone; empty for an archive without a compiled form."""
+    if config.compiled is None:
+        return {}
+    network, objects = config.network, config.selector.objects
+    there = {"global": network.global_backbone, "objects": objects.get("source") == "grid"}
+    return {part: file for part, file in _COMPILED.items() if there[part]}
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
@@ -79,7 +91,8 @@ def model_folder(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vea-") as scratch:
         try:
             with zipfile.ZipFile(path) as packed:
-                optional = [name for name in (FACE_DETECTOR,) if name in packed.namelist()]
+                inside = set(packed.namelist())
+                optional = [n for n in (FACE_DETECTOR, *_COMPILED.values()) if n in inside]
                 for name in (*_MODEL_FILES, CONTENTS, *optional):
                     with packed.open(name) as source, Path(scratch, name).open("wb") as target:
                         shutil.copyfileobj(source, target, _CHUNK)
@@ -105,8 +118,8 @@ def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of a folder whose files have not been tampered with."""
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
-    if needs_face_detector(config):
-        _verify(folder, [FACE_DETECTOR])
+    optional = [FACE_DETECTOR] if needs_face_detector(config) else []
+    _verify(folder, [*optional, *compiled_files(config).values()])
     try:
         card = json.loads(_text(folder / CARD))
     except ValueError as error:

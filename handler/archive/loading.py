@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from handler.archive.files import (
     CONFIG,
     FACE_DETECTOR,
     LANDMARKS,
     WEIGHTS,
+    compiled_files,
     model_folder,
     needs_face_detector,
     read_settings,
 )
+from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
 from handler.values.configs import ArchiveConfig
 from handler.values.errors import ArchiveError, VeaError
+from handler.values.prediction import ModelIdentity
+from handler.values.runtimes import ONNX, TORCH, choose_runtime
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class LoadedArchive:
         card: Model card.
         network: Network in evaluation mode, on the CPU, float32.
         selector: Selector in evaluation mode, on the CPU, float32.
+        runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
     """
 
     config: ArchiveConfig
@@ -41,53 +47,88 @@ class LoadedArchive:
     card: dict[str, Any]
     network: StimuliAwareNetwork
     selector: StimuliSelector
+    runtime: str = TORCH
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What predictions with this archive are of."""
+        return ModelIdentity(self.config.name, self.config.version, self.digest, self.runtime)
 
 
-def load_archive(path: Path, *, face_threads: int = 1) -> LoadedArchive:
+def load_archive(
+    path: Path, *, face_threads: int = 1, runtime: str = TORCH, device: str = "cpu"
+) -> LoadedArchive:
     """Read an archive, folder or ``.mar``.
 
     Args:
         path: Path of the archive.
         face_threads: Number of images that are searched for faces in parallel.
+        runtime: Requested runtime of the backbones, one of `handler.values.runtimes.RUNTIMES`.
+            Only with ``"torch"`` can the networks be trained, folded and moved to a GPU.
+        device: Device that the networks will be moved to.
 
     Raises:
         ArchiveError: There is no archive of this format at ``path``.
+        RuntimeUnavailable: The requested runtime cannot run this archive here.
         VeaError: The archive needs a package that is not installed; the message names it.
     """
     with model_folder(Path(path)) as folder:
         config, card, digest = read_settings(folder)
+        chosen = choose_runtime(runtime, compiled=config.compiled, device=device)
+        compiled = compiled_files(config) if chosen == ONNX else {}
         files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
         try:
-            network = StimuliAwareNetwork(config.network)
+            backbones = _runtime({part: folder / file for part, file in compiled.items()})
+            network = StimuliAwareNetwork(config.network, runtime=backbones)
             selector = StimuliSelector(
                 config.selector,
                 landmarks=folder / LANDMARKS,
                 face_detector=folder / FACE_DETECTOR if FACE_DETECTOR in files else None,
                 face_threads=face_threads,
+                runtime=backbones,
             )
         except VeaError:  # it says itself what to do, and the archive is not to blame
             raise
         except Exception as error:  # torch, timm and dlib raise various types for wrong settings
-            raise ArchiveError(
-                f"no model can be built from {CONFIG} and {' and '.join(files)}: {_line(error)}"
-            ) from None
+            sources = " and ".join([CONFIG, *files, *compiled.values()])
+            raise ArchiveError(f"no model can be built from {sources}: {_line(error)}") from None
         _fill(folder / WEIGHTS, network=network, objects=selector.objects)
     network.eval().requires_grad_(False)
-    return LoadedArchive(config, digest, card, network, selector)
+    return LoadedArchive(config, digest, card, network, selector, chosen)
+
+
+def _runtime(files: Mapping[str, Path]) -> BackboneRuntime:
+    if not files:
+        return TorchRuntime()
+    # Imported on demand: whoever uses torch need not have it.
+    from handler.onnx_runtime import OnnxRuntime  # noqa: PLC0415
+
+    return OnnxRuntime(files)
 
 
 def _fill(weights: Path, **parts: torch.nn.Module) -> None:
     try:
-        tensors = load_file(weights)
-        for prefix, part in parts.items():
-            state = {
-                key.removeprefix(f"{prefix}."): value
-                for key, value in tensors.items()
-                if key.startswith(f"{prefix}.")
-            }
-            part.load_state_dict(state)
+        with safe_open(weights, framework="pt") as file:
+            stored = list(file.keys())
+            for prefix, part in parts.items():
+                names = [key for key in stored if key.startswith(f"{prefix}.")]
+                compiled = tuple(_compiled_trunks(prefix, part))
+                part.load_state_dict(
+                    {
+                        key.removeprefix(f"{prefix}."): file.get_tensor(key)
+                        for key in names
+                        if not key.startswith(compiled)
+                    }
+                )
     except Exception as error:  # safetensors and torch raise various types for a wrong file
         raise ArchiveError(f"{WEIGHTS} does not fit {CONFIG}: {_line(error)}") from None
+
+
+def _compiled_trunks(prefix: str, part: torch.nn.Module) -> Iterator[str]:
+    """How the names of weights begin that a compiled trunk has within itself."""
+    for name, module in part.named_modules():
+        if isinstance(module, Backbone) and module.is_compiled:
+            yield f"{prefix}.{name}.trunk."
 
 
 def _line(error: Exception) -> str:

@@ -11,12 +11,15 @@ from PIL import Image
 from handler.client.errors import EndpointError
 from handler.client.exchange import Answer
 from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction
+from handler.values.runtimes import TORCH
 
 
 def model_of(answer: Answer) -> ModelIdentity:
     """Identity of the archive that made a prediction."""
     model = answer["model"]
-    return ModelIdentity(model["name"], model["version"], model["digest"])
+    # Archives of earlier versions do not name it: they have one runtime only.
+    runtime = model.get("runtime", TORCH)
+    return ModelIdentity(model["name"], model["version"], model["digest"], runtime)
 
 
 def prediction_of(answer: Answer) -> Prediction:

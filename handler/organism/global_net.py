@@ -15,11 +15,16 @@ from handler.backbones import Backbone
 
 
 class GlobalNet(nn.Module):
-    """Args: backbone: a key of `handler.values.backbones.BACKBONES`."""
+    """Whole images -> v_g and F_g.
 
-    def __init__(self, backbone: str) -> None:
+    Args:
+        backbone: Key of `handler.values.backbones.BACKBONES`.
+        compiled: Compiled trunk of the backbone; by default it is built with timm.
+    """
+
+    def __init__(self, backbone: str, *, compiled: nn.Module | None = None) -> None:
         super().__init__()
-        self.backbone = Backbone(backbone)
+        self.backbone = Backbone(backbone, compiled=compiled)
         self.feature_size = self.backbone.feature_size
 
     def forward(self, colour: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

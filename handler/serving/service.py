@@ -25,6 +25,7 @@ from handler.serving.answers import Answer, Responder
 from handler.serving.requests import InferenceRequest, parse_bool, read_request
 from handler.serving.warm_up import warm_up
 from handler.values.prediction import Refusal
+from handler.values.runtimes import AUTO, VARIABLE
 
 
 class VisualEmotionService:
@@ -47,6 +48,8 @@ class VisualEmotionService:
             device=device,
             threads=threads,
             half=bool(own.get("half", False)),
+            # Whoever starts the server has the last word.
+            runtime=os.environ.get(VARIABLE) or str(own.get("runtime") or AUTO),
         )
         warm_up(predictor, max_batch=int(properties.get("batch_size") or 1))
         self.responder = Responder(predictor)

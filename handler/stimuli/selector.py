@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
+from handler.backbones import BackboneRuntime, TorchRuntime
 from handler.stimuli.faces import DlibFaces
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
+from handler.values.places import Box
 
 _LONGEST_RATIO = 4
 
@@ -26,6 +28,7 @@ class StimuliSelector(nn.Module):
         landmarks: Path of the face landmark file.
         face_detector: Path of the face detector's file; only for the face backend ``"cnn"``.
         face_threads: Number of images that are searched for faces in parallel.
+        runtime: Runtime of the object source's backbone; torch by default.
 
     Raises:
         FaceDetectorMissing: The configured face detector needs a file that is missing.
@@ -38,6 +41,7 @@ class StimuliSelector(nn.Module):
         landmarks: Path,
         face_detector: Path | None = None,
         face_threads: int = 1,
+        runtime: BackboneRuntime | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -48,7 +52,7 @@ class StimuliSelector(nn.Module):
             threads=face_threads,
             **asdict(config.faces),
         )
-        self.objects = build_object_source(config.objects)
+        self.objects = build_object_source(config.objects, runtime or TorchRuntime())
 
     def select(self, images: Sequence[torch.Tensor]) -> Stimuli:
         """The stimuli of images (uint8, 3xHxW, any sizes); at least one image."""
@@ -70,3 +74,13 @@ def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:
         image = transforms.center_crop(image, [min(length, longest) for length in image.shape[-2:]])
     shorter = transforms.resize(image, [max(config.resize, config.size)], antialias=True)
     return transforms.center_crop(shorter, side)
+
+
+def colour_box(image: torch.Tensor, config: SelectorConfig) -> Box:
+    """The part of an image (3xHxW) that `fit_colour` passes to Global-Net: xyxy, pixels."""
+    height, width = image.shape[-2:]
+    if config.fit == "squash":
+        return (0.0, 0.0, float(width), float(height))
+    side = min(height, width) * config.size / max(config.resize, config.size)
+    left, top = (width - side) / 2, (height - side) / 2
+    return (left, top, left + side, top + side)

@@ -13,6 +13,7 @@ from handler.values import emotions
 from handler.values.backbones import backbone_spec
 from handler.values.checks import check_number
 from handler.values.errors import ArchiveError
+from handler.values.runtimes import PRECISIONS
 
 BACKENDS = ("hog", "cnn")
 
@@ -160,22 +161,33 @@ class ArchiveConfig:
         version: Version of the model.
         network: Settings of organism and response.
         selector: Settings of the stimuli.
+        compiled: Precision of the compiled form of the backbones, ``"float32"`` or ``"int8"``; None
+            without one.
     """
 
     name: str
     version: str
     network: NetworkConfig
     selector: SelectorConfig
+    compiled: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.compiled is not None and self.compiled not in PRECISIONS:
+            raise ValueError(
+                f"compiled is '{self.compiled}': expected one of {', '.join(PRECISIONS)}"
+            )
 
     def to_json(self) -> str:
         """The text of ``config.json``."""
-        values = {
+        values: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
             "version": self.version,
             "network": self.network.to_dict(),
             "selector": asdict(self.selector),
         }
+        if self.compiled is not None:
+            values["compiled"] = self.compiled
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -192,6 +204,7 @@ class ArchiveConfig:
                 version=values["version"],
                 network=NetworkConfig.from_dict(values["network"]),
                 selector=SelectorConfig.from_dict(values["selector"]),
+                compiled=values.get("compiled"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchiveError(f"config.json is not a model configuration: {error}") from None

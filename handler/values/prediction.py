@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from PIL import Image
 
 from handler.values.places import Box, place_of
+from handler.values.runtimes import TORCH
 
 FACE_SIDE = 48  # pixels; side of an aligned face
 
@@ -23,11 +24,23 @@ REFUSAL_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "dama
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which archive made a prediction."""
+    """Which archive made a prediction, and with which runtime.
+
+    Attributes:
+        name: Name of the model.
+        version: Version of the model.
+        digest: SHA-256 (hex) of everything in the archive.
+        runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
+    """
 
     name: str
     version: str
     digest: str
+    runtime: str = TORCH
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values, for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -147,7 +160,7 @@ class Prediction:
                 "score": face.score if face else None,
             },
             "image_size": {"width": self.width, "height": self.height},
-            "model": {"name": model.name, "version": model.version, "digest": model.digest},
+            "model": model.to_dict(),
         }
         if explain:
             answer["objects"] = [

@@ -51,6 +51,7 @@ _WORDS = {
     "column": "--column",
     "keep": "the columns taken over from the list (--keep)",
     "model_digest": "the model",
+    "runtime": "--runtime",
     "chunk_size": "--chunk-size",
     "max_bytes": "the limit of bytes",
     "max_pixels": "the limit of pixels",
@@ -217,7 +218,7 @@ class Ledger:
             "status": dict(sorted(counts.status.items())),
             "reasons": dict(sorted(counts.reasons.items())),
             "emotions": dict(sorted(counts.emotions.items())),
-            "model": {"name": model.name, "version": model.version, "digest": model.digest},
+            "model": model.to_dict(),
             "list": list_location,
             "settings": self._identity.to_dict(),
             "facts": dict(facts),
@@ -284,7 +285,7 @@ class Ledger:
         if run_id == self._identity.run_id:
             return there
         mine = self._identity.to_dict()
-        changed = [_WORDS.get(k, k) for k, value in mine.items() if settings.get(k) != value]
+        changed = [words for k, words in _WORDS.items() if settings.get(k) != mine.get(k)]
         raise LedgerError(
             f"{where} holds another run: {', '.join(changed) or 'its identity'} differs; "
             "choose another --out for this one, or --replace-failed if that one failed"

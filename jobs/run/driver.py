@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from handler.photo_folders import describe
 from handler.values.limits import ImageLimits
+from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
 from jobs.lists.image_list import ImageList, open_list
@@ -86,7 +87,7 @@ def score_list(
                 parquet.schema(
                     emotions.labels, extra=images.extra, boxes=job.boxes
                 )  # refuses columns with our names before anything is claimed
-                identity = _identify(job, images, model.digest)
+                identity = _identify(job, images, model)
                 ledger = Ledger(folder, identity, warn=warn)
                 if job.replace_failed:
                     discard_failed(folder, job.max_error_rate, keep=identity.run_id)
@@ -116,17 +117,18 @@ def score_list(
             raise Stopped(stop.signal, counter.recorded, counter.progress.total) from None
 
 
-def _identify(job: ScoreJob, images: ImageList, digest: str) -> RunIdentity:
+def _identify(job: ScoreJob, images: ImageList, model: ModelIdentity) -> RunIdentity:
     limits = ImageLimits()
     return RunIdentity(
         list_sha256=images.sha256,
         list_folder=images.folder if images.has_relative else None,
         column=images.column,
         keep=tuple(images.extra.names),
-        model_digest=digest,
+        model_digest=model.digest,
         chunk_size=job.chunk_size,
         max_bytes=limits.max_bytes,
         max_pixels=limits.max_pixels,
         boxes=job.boxes,
         hosts=tuple(sorted(set(job.hosts))),
+        runtime=model.runtime,
     )

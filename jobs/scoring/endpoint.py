@@ -67,12 +67,20 @@ class Endpoint:
     def require(self, model: ModelIdentity) -> None:
         """Raises: ModelChanged: ``model`` is not the expected one."""
         expected = self._settings.expected
-        if expected is not None and model.digest != expected.digest:
+        if expected is None:
+            return
+        if model.digest != expected.digest:
             raise ModelChanged(
                 f"{self._settings.url} now answers with {model.name} {model.version} (digest "
                 f"{model.digest[:12]}), but this run is of {expected.name} {expected.version} "
                 f"({expected.digest[:12]}), and rows of two models are not mixed; finish the run "
                 f"with --endpoint-version {expected.version} or with that archive as --model"
+            )
+        if model.runtime != expected.runtime:
+            raise ModelChanged(
+                f"{self._settings.url} now answers with the runtime {model.runtime}, but this run "
+                f"is of {expected.runtime}, and rows of two runtimes are not mixed; start the "
+                f"service with VEA_RUNTIME={expected.runtime}"
             )
 
     @contextmanager

@@ -16,6 +16,7 @@ from handler.archive.files import read_card
 from handler.values.emotions import Wheel, wheel
 from handler.values.errors import VeaError
 from handler.values.prediction import ModelIdentity
+from handler.values.runtimes import AUTO, choose_runtime
 from jobs.scoring.scorer import Scores
 from jobs.values.job import EndpointSettings, ScoreJob
 
@@ -33,16 +34,18 @@ class OnDevice:
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
+        runtime: Requested runtime of the backbones.
     """
 
     device: str = "cpu"
+    runtime: str = AUTO
 
     def __call__(self, path: Path, *, threads: int) -> Scores[Any]:
         """As `LoadPredictor`."""
         # Imported by workers alone: a driver needs no torch.
         from handler.predictor import Predictor
 
-        return Predictor.load(path, device=self.device, threads=threads)
+        return Predictor.load(path, device=self.device, threads=threads, runtime=self.runtime)
 
 
 class ModelSource(Protocol):
@@ -88,11 +91,17 @@ class ArchiveSource:
     def identify(self) -> tuple[ModelIdentity, Wheel]:
         """As `ModelSource.identify`; the archive's files are verified."""
         config, _, digest = read_card(self.path)
-        return ModelIdentity(config.name, config.version, digest), wheel(config.network.wheel)
+        on = self.load if isinstance(self.load, OnDevice) else OnDevice()
+        runtime = choose_runtime(on.runtime, compiled=config.compiled, device=on.device)
+        model = ModelIdentity(config.name, config.version, digest, runtime)
+        return model, wheel(config.network.wheel)
 
     def portable(self, model: ModelIdentity) -> ArchiveSource:
-        """As `ModelSource.portable`: the path is made absolute."""
-        return replace(self, path=self.path.absolute())
+        """As `ModelSource.portable`: the path is made absolute, and the runtime is chosen."""
+        load = self.load
+        if isinstance(load, OnDevice):  # a worker without it must not fall back to another
+            load = replace(load, runtime=model.runtime)
+        return replace(self, path=self.path.absolute(), load=load)
 
     @contextmanager
     def open(self, *, threads: int) -> Iterator[Scores[Any]]:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+from handler.values.runtimes import TORCH
+
 DEFAULT_SIZE = 1_000
 _PREFIX = "part-"
 
@@ -78,7 +80,7 @@ class RunIdentity:
 
     How many threads fetch, or where the list is kept, is not part of it. The device is not either:
     processors differ in the last digits of a probability, which is no reason to score a million
-    images again.
+    images again. The runtime is: a compiled form in 8 bits calls some photos another emotion.
 
     Attributes:
         list_sha256: SHA-256 of the list's bytes.
@@ -91,6 +93,7 @@ class RunIdentity:
         max_pixels: Size limit of a picture, in pixels.
         boxes: Whether rows hold the boxes of objects.
         hosts: Hosts that images may be fetched from over HTTPS.
+        runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         format: Version of the parts' format; grows when their columns change.
     """
 
@@ -105,10 +108,13 @@ class RunIdentity:
     boxes: bool
     hosts: tuple[str, ...]
     format: int = 2
+    runtime: str = TORCH
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values = asdict(self)
+        if self.runtime == TORCH:  # as runs were identified when there was no other
+            del values["runtime"]
         # JSON has no tuples; as lists the values equal those that are read back.
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 

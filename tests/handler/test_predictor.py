@@ -168,6 +168,7 @@ def test_a_prediction_has_the_documented_schema(predictor: Predictor, files: lis
         "name": "tiny",
         "version": "0.1",
         "digest": predictor.model.digest,
+        "runtime": "torch",
     }
     explained = json.loads(json.dumps(answer.to_dict(predictor.model, explain=True)))
     assert set(explained) - set(plain) == {"objects", "activation", "activation_box"}

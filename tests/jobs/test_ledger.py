@@ -186,7 +186,12 @@ def test_a_finished_run_has_its_files_its_manifest_and_nothing_else(folder):
     assert manifest["status"] == {"failed": 2, "ok": 8}
     assert manifest["reasons"] == {"fetch/missing": 2}
     assert sum(manifest["emotions"].values()) == 8
-    assert manifest["model"] == {"name": "vea-lite", "version": "1.1", "digest": "d" * 64}
+    assert manifest["model"] == {
+        "name": "vea-lite",
+        "version": "1.1",
+        "digest": "d" * 64,
+        "runtime": "torch",
+    }
     assert manifest["list"] == "list.txt"
     assert manifest["settings"]["chunk_size"] == 3
     assert manifest["facts"] == FACTS

@@ -104,7 +104,7 @@ def evaluate(
     table = predictions_table(rows, answers, dataset.wheel, root=dataset.root)
     return Evaluation(
         scores=_scores(table, dataset.wheel),
-        model={"name": model.name, "version": model.version, "digest": model.digest},
+        model=model.to_dict(),
         split=split,
         table=table,
         placeholders=dataset.placeholders,

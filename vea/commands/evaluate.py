@@ -12,6 +12,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from vea.commands.runtime import Runtime, RuntimeChoice
 from vea.terminal import check_folder_of, out, progress_bars
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def evaluate(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
+    runtime: Runtime = RuntimeChoice.AUTO,
 ) -> None:
     """Measure the accuracy of a model on labelled photos.
 
@@ -98,7 +100,7 @@ def evaluate(
     if (by is None) != (groups is None):
         raise typer.BadParameter("--by and --groups belong together: a column and its table")
     group_of = read_groups(groups, by) if groups is not None and by is not None else {}
-    predictor = Predictor.load(archive, device=device)
+    predictor = Predictor.load(archive, device=device, runtime=runtime.value)
     with progress_bars() as on_progress:
         result = measure(
             predictor,

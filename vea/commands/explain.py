@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vea.commands.runtime import Runtime, RuntimeChoice
 from vea.photo_files import output_names
 from vea.terminal import out, print_json, progress_bars
 
@@ -40,6 +41,7 @@ def explain(
         bool, typer.Option("--json", help="Print a JSON list for programs instead of tables.")
     ] = False,
     device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
+    runtime: Runtime = RuntimeChoice.AUTO,
 ) -> None:
     """Explain which regions, objects and faces of a photo evoke its emotion.
 
@@ -60,7 +62,7 @@ def explain(
     from vea.tables import show, show_reasons
 
     files = find_photos(images)
-    predictor = Predictor.load(model or newest_archive(), device=device)
+    predictor = Predictor.load(model or newest_archive(), device=device, runtime=runtime.value)
     to.mkdir(parents=True, exist_ok=True)
     names = output_names(files)
     answers: dict[str, Prediction | Refusal] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vea.commands.runtime import Runtime, RuntimeChoice
 from vea.photo_files import find_photos
 from vea.tables import show, show_reasons
 from vea.terminal import out, print_json, progress_bars
@@ -41,6 +42,7 @@ def predict(
         typer.Option(help="Draw the reasons for each photo into this folder, as PNG."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
+    runtime: Runtime = RuntimeChoice.AUTO,
 ) -> None:
     """Which emotions do photos evoke?
 
@@ -55,7 +57,7 @@ def predict(
     from vea.store import newest_archive
 
     files = find_photos(images)
-    predictor = Predictor.load(model or newest_archive(), device=device)
+    predictor = Predictor.load(model or newest_archive(), device=device, runtime=runtime.value)
     if explain:
         explain.mkdir(parents=True, exist_ok=True)
     answers: dict[Path, Prediction | Refusal] = {}

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from vea.commands import score_options as options
+from vea.commands.runtime import RuntimeChoice
 from vea.tables import summary_table
 from vea.terminal import out as terminal_out
 from vea.terminal import print_json
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jobs.monitoring.counter import Progress
     from jobs.monitoring.metrics import Metrics
     from jobs.monitoring.summary import Summary
+    from jobs.scoring.sources import OnDevice
     from jobs.values.job import EndpointSettings, ScoreJob
 
 
@@ -52,6 +54,7 @@ def score(
     workers: options.Workers = None,
     threads: options.Threads = 1,
     device: options.Device = None,
+    runtime: options.Runtime = RuntimeChoice.AUTO,
     ray: options.Ray = None,
     gpus_per_worker: options.GpusPerWorker = 0.0,
     shard: options.Shard = None,
@@ -94,7 +97,7 @@ def score(
     usage; 3 too many images failed, or all; 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     from jobs.monitoring.counter import Stopped, TooManyFailed
-    from jobs.scoring.sources import source_of
+    from jobs.scoring.sources import OnDevice, source_of
     from jobs.values.job import ScoreJob, shard_of
 
     if delta is not None:
@@ -132,7 +135,8 @@ def score(
         max_error_rate=max_error_rate if old_max_error_rate is None else old_max_error_rate,
         replace_failed=replace_failed,
     )
-    identity = source_of(job).identify()[0]
+    on = OnDevice(device or ("cuda" if gpus_per_worker else "cpu"), runtime.value)
+    identity = source_of(job, on).identify()[0]
     job = replace(
         job,
         image_list=_fill(image_list, date, identity),
@@ -145,7 +149,7 @@ def score(
         summary = _run(
             job,
             engine,
-            device=device or ("cuda" if gpus_per_worker else "cpu"),
+            load=on,
             grace=grace,
             metrics=metrics,
             seen=seen,
@@ -177,7 +181,7 @@ def _run(
     job: ScoreJob,
     engine: Engine,
     *,
-    device: str,
+    load: OnDevice,
     grace: float,
     metrics: Metrics | None,
     seen: list[Progress],
@@ -185,7 +189,6 @@ def _run(
     """Score, with whoever wants to know kept informed; ``seen`` gets the latest progress."""
     from jobs.monitoring.progress import reporting
     from jobs.run.driver import score_list
-    from jobs.scoring.sources import OnDevice
 
     summary = None
     try:
@@ -199,7 +202,7 @@ def _run(
                 job,
                 engine=engine,
                 on_progress=on_progress,
-                load=OnDevice(device),
+                load=load,
                 grace=grace,
                 warn=_complain,
             )

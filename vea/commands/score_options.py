@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from handler.values.runtimes import VARIABLE
+from vea.commands.runtime import RuntimeChoice
+
 _WORK, _IMAGES, _WATCH = "Who works", "Images and rows", "Watching and stopping"
 _SERVICE = "A service instead of a model"
 
@@ -119,6 +122,16 @@ Device = Annotated[
     str | None,
     typer.Option(
         help="Where the networks run, e.g. cuda:0. [default: cpu; cuda with --gpus-per-worker]",
+        rich_help_panel=_WORK,
+    ),
+]
+Runtime = Annotated[
+    RuntimeChoice,
+    typer.Option(
+        "--runtime",
+        envvar=VARIABLE,
+        help="What computes the backbones: onnx for the archive's compiled form, on a CPU; torch; "
+        "auto for onnx where that is possible. A run keeps its runtime.",
         rich_help_panel=_WORK,
     ),
 ]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vea.commands.runtime import Runtime, RuntimeChoice
+
 if TYPE_CHECKING:
     from vea.serving.server import TorchServe
 
@@ -56,6 +58,7 @@ def serve(
         int | None,
         typer.Option(min=1, help="Processes that score. [default: what suits the machine]"),
     ] = None,
+    runtime: Runtime = RuntimeChoice.AUTO,
     detach: Annotated[
         bool,
         typer.Option("--detach/--foreground", help="Return and leave the server running."),
@@ -80,6 +83,7 @@ def serve(
     It listens on 127.0.0.1 only and answers only requests that carry its key. Without --detach it
     runs until Ctrl-C.
     """
+    from handler.values.runtimes import choose_runtime
     from vea.serving.ports import Ports
     from vea.serving.server import TorchServe
     from vea.serving.verification import verify
@@ -95,11 +99,15 @@ def serve(
         return
     TorchServe.require_none(folder)  # before it is blamed on a port
     archive = archive or _promoted(folder) or newest_archive()
-    verify(archive)
+    config = verify(archive).config
+    if runtime is not RuntimeChoice.AUTO:  # told here rather than by a worker's log
+        choose_runtime(runtime.value, compiled=config.compiled, device="cpu")
     with signals_as_interrupt():
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
-        server = TorchServe.start(archive, folder, ports=ports, workers=workers)
+        server = TorchServe.start(
+            archive, folder, ports=ports, workers=workers, runtime=runtime.value
+        )
         try:
             typer.echo(_explanation(server, option, detach=detach))
             if not detach:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from handler.values.errors import VeaError
 from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
+from vea.commands.runtime import PrecisionChoice, RuntimeChoice
 from vea.terminal import out, progress_bars
 
 Data = Annotated[
@@ -145,6 +147,28 @@ def package(
     card: Annotated[
         Path | None, typer.Option(help="YAML file with the text of the model card.")
     ] = None,
+    runtime: Annotated[
+        RuntimeChoice,
+        typer.Option(
+            help="onnx: add the compiled form of the backbones, which CPUs run several times as "
+            "fast; torch: leave it out; auto: as in MODEL."
+        ),
+    ] = RuntimeChoice.AUTO,
+    precision: Annotated[
+        PrecisionChoice,
+        typer.Option(help="Precision of the compiled form; int8 needs --calibrate."),
+    ] = PrecisionChoice.FLOAT32,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATASET",
+            help="Labelled photos: those of its training split calibrate int8, and on those of its "
+            "validation split both forms are measured for the model card.",
+        ),
+    ] = None,
+    photos: Annotated[
+        int, typer.Option("--calibration-photos", min=1, help="Photos that calibrate int8.")
+    ] = 256,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
 ) -> None:
     """Pack a trained model into one .mar file.
@@ -155,10 +179,16 @@ def package(
         vea package runs/lite/model --version 3.0 --evaluation evaluation.json
 
         vea package model_store/vea-lite-2.0.mar --version 2.1
+
+        vea package model_store/vea-lite-2.0.mar --version 2.1 --runtime onnx --calibrate FI
     """
     from handler.archive.files import read_card
     from train.package import package as pack
 
+    if precision is PrecisionChoice.INT8 and calibrate is None:
+        raise VeaError("int8 needs photos to be calibrated with: give --calibrate DATASET")
+    if runtime is not RuntimeChoice.ONNX and (calibrate or precision is PrecisionChoice.INT8):
+        raise VeaError("--precision and --calibrate are for the compiled form: give --runtime onnx")
     words: dict[str, Any] = _read_card(card) if card else {}
     if evaluation:
         try:
@@ -167,8 +197,38 @@ def package(
             raise VeaError(f"cannot read the evaluation {evaluation}: {error}") from None
     if name is None:
         name = read_card(model)[0].name if model.is_file() else "vea-lite"
-    target = pack(model, to, name=name, version=version, card=words)
+    with tempfile.TemporaryDirectory(prefix="vea-compiled-") as scratch:
+        if runtime is not RuntimeChoice.AUTO:
+            model = _with_form(model, Path(scratch, "model"), runtime, precision, calibrate, photos)
+        target = pack(model, to, name=name, version=version, card=words)
     out().print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _with_form(
+    model: Path,
+    target: Path,
+    runtime: RuntimeChoice,
+    precision: PrecisionChoice,
+    dataset: Path | None,
+    photos: int,
+) -> Path:
+    """The model with or without its compiled form, in a folder of its own."""
+    from train.compiling.build import add_compiled_form, remove_compiled_form
+    from train.compiling.measure import calibration_photos, measure_forms
+
+    if runtime is RuntimeChoice.TORCH:
+        remove_compiled_form(model, target)
+        return target
+    calibration = None
+    if dataset is not None and precision is PrecisionChoice.INT8:
+        calibration = calibration_photos(model, dataset, photos)
+    add_compiled_form(model, target, calibration)
+    if dataset is not None:
+        with progress_bars() as on_progress:
+            measure_forms(
+                target, dataset, on_progress=lambda done, total: on_progress("photos", done, total)
+            )
+    return target
 
 
 def _read_card(path: Path) -> dict[str, Any]:

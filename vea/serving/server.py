@@ -25,6 +25,7 @@ import psutil
 from handler.archive.files import read_card
 from handler.atomic_files import atomic_write
 from handler.values.probe_image import probe_image
+from handler.values.runtimes import AUTO
 from vea.serving.capacity import Capacity
 from vea.serving.client import Client
 from vea.serving.errors import ServingError
@@ -81,6 +82,7 @@ class TorchServe:
         workers: int | None = None,
         timeout: float = 180.0,
         properties: Mapping[str, str] = MappingProxyType({}),
+        runtime: str = AUTO,
     ) -> TorchServe:
         """Start a server and wait until its model has answered.
 
@@ -92,6 +94,7 @@ class TorchServe:
                 machine.
             timeout: Seconds until the first answer.
             properties: Additional entries of TorchServe's ``config.properties``.
+            runtime: Requested runtime of the backbones; with ``auto`` the archive's own setting.
 
         Raises:
             ArchiveError: ``archive`` is no archive.
@@ -120,7 +123,9 @@ class TorchServe:
             keep=history.files(),
             properties=properties,
         )
-        environment = directory.environment(java_home, threads=capacity.threads(chosen))
+        environment = directory.environment(
+            java_home, threads=capacity.threads(chosen), runtime=runtime
+        )
         process = launch(directory, environment)
         server = cls(
             directory=directory,

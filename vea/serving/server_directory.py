@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from handler.atomic_files import atomic_write
+from handler.values.runtimes import AUTO, VARIABLE
 from vea.serving.errors import ServingError
 from vea.serving.ports import Ports
 from vea.serving.torchserve_settings import log4j_settings, server_properties
@@ -147,12 +148,15 @@ class ServerDirectory:
         for file in (self.keys, self.record):
             file.unlink(missing_ok=True)
 
-    def environment(self, java_home: Path, *, threads: int | None = None) -> dict[str, str]:
+    def environment(
+        self, java_home: Path, *, threads: int | None = None, runtime: str = AUTO
+    ) -> dict[str, str]:
         """Environment variables for TorchServe and, through it, for its workers.
 
         Args:
             java_home: Home folder of the Java installation.
             threads: Number of threads of each worker.
+            runtime: Requested runtime of the backbones.
         """
         environment = {
             name: value
@@ -178,6 +182,8 @@ class ServerDirectory:
             "OMP_WAIT_POLICY": "passive",  # spinning threads take the cores from the other workers
             STATE_VARIABLE: str(self.state),
         }
+        if runtime != AUTO:
+            environment[VARIABLE] = runtime
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         return environment

@@ -51,7 +51,16 @@ _PREDICTION: dict[str, Any] = {
         }
     ),
     "image_size": _object({"width": _COUNT, "height": _COUNT}),
-    "model": _object({"name": _TEXT, "version": _TEXT, "digest": _TEXT}),
+    "model": _object(
+        {
+            "name": _TEXT,
+            "version": _TEXT,
+            "digest": _TEXT,
+            # Archives of earlier versions do not name it.
+            "runtime": _TEXT | {"description": "What computed the backbones: torch or onnx."},
+        },
+        "runtime",
+    ),
 }
 _EXPLANATION = _PREDICTION | {
     "objects": _list(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.v2 import functional as transforms
 
@@ -42,6 +43,7 @@ class GridObjects(ObjectSource):
         levels: Number of windows along a side on each level, as in ``[1, 3]`` for the whole picture
             and 3 x 3 windows; empty for the single cells.
         name_threshold: Least score of a name that is likely right, 0 to 1.
+        compiled: Compiled trunk of the backbone; by default it is built with timm.
 
     Raises:
         ValueError: A level is not an integer of at least 1.
@@ -58,12 +60,13 @@ class GridObjects(ObjectSource):
         count: int = 10,
         levels: Sequence[int] = (),
         name_threshold: float = 0.7,
+        compiled: nn.Module | None = None,
     ) -> None:
         if not all(isinstance(level, int) and level >= 1 for level in levels):
             raise ValueError(f"levels are {list(levels)}: expected whole numbers of at least 1")
         check_number("size", size, least=32, whole=True)
         super().__init__()
-        self.backbone = Backbone(backbone, classes=len(IMAGENET_CATEGORIES))
+        self.backbone = Backbone(backbone, classes=len(IMAGENET_CATEGORIES), compiled=compiled)
         self.size = size
         self.count = count
         self.levels = tuple(levels)
@@ -81,9 +84,7 @@ class GridObjects(ObjectSource):
     @torch.inference_mode()
     def select(self, images: Sequence[torch.Tensor]) -> Objects:
         """The ``count`` most confident places of each image (uint8, 3xHxW, any sizes)."""
-        side = [self.size, self.size]
-        batch = torch.stack([transforms.resize(i, side, antialias=True) for i in images])
-        maps = self.backbone(batch.to(self.backbone.mean.device))  # BxFxhxw
+        maps = self.backbone(self.resize(images).to(self.backbone.mean.device))  # BxFxhxw
         windows = self._windows(*maps.shape[-2:]).to(maps.device)  # Kx4
         # Single cells are what they are; only windows have anything to average.
         places = _means(maps, windows) if self.levels else maps.flatten(2).transpose(1, 2)  # BxKxF
@@ -104,6 +105,11 @@ class GridObjects(ObjectSource):
             names=names.gather(1, kept),
             name_scores=name_scores.gather(1, kept),
         )
+
+    def resize(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Images (uint8, 3xHxW, any sizes) as the backbone sees them, uint8, Bx3xSxS."""
+        side = [self.size, self.size]
+        return torch.stack([transforms.resize(i, side, antialias=True) for i in images])
 
     def _windows(self, rows: int, columns: int) -> torch.Tensor:
         """All places of a map, int64, Kx4, xyxy in cells, right and bottom exclusive."""

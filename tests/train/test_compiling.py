@@ -1,0 +1,140 @@
+"""`vea package --runtime onnx`: the compiled form is packed, calibrated, measured, and removed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from handler.archive.files import read_card
+from handler.archive.loading import load_archive
+from handler.predictor import Predictor
+from train.compiling.export import CompileError, backbones_of
+from train.package import package
+from vea.main import build_app
+from vea.serving.verification import verify
+
+GRAPHS = {"global_backbone.onnx", "object_backbone.onnx"}
+
+
+def packed(*arguments: str | Path) -> dict[str, object]:
+    """Run `vea package`; what it wrote."""
+    shown = CliRunner().invoke(build_app(), ["package", *map(str, arguments)])
+    return {"code": shown.exit_code, "error": shown.exception, "said": shown.output}
+
+
+def names(mar: Path) -> set[str]:
+    with zipfile.ZipFile(mar) as opened:
+        return set(opened.namelist())
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, photo) -> Path:
+    """A data set of folders with few photos."""
+    folder = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 6), ("val", 3)):
+        for number, emotion in enumerate(("awe", "fear")):
+            (folder / split / emotion).mkdir(parents=True)
+            for seed in range(count):
+                picture = photo(100 * number + 10 * seed + len(split))
+                picture.save(folder / split / emotion / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def eight_bits(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, dataset: Path) -> Path:
+    """The tiny model, packed with an 8-bit form."""
+    to = tmp_path_factory.mktemp("int8")
+    done = packed(
+        *(tiny_model, "--name", "small", "--version", "1", "--to", to, "--runtime", "onnx"),
+        *("--precision", "int8", "--calibrate", dataset, "--calibration-photos", "10"),
+    )
+    assert done["code"] == 0, done
+    return to / "small-1.mar"
+
+
+def test_the_archive_holds_the_compiled_form_and_is_whole(eight_bits: Path) -> None:
+    assert names(eight_bits) >= GRAPHS
+    assert verify(eight_bits).config.compiled == "int8"
+
+
+def test_the_card_says_how_well_both_forms_do(eight_bits: Path) -> None:
+    compiled = read_card(eight_bits)[1]["compiled"]
+    assert (compiled["runtime"], compiled["precision"]) == ("onnx", "int8")
+    assert compiled["calibration"]["photos"] == 10
+    figures = compiled["evaluation"]
+    assert figures["photos"] == 6
+    assert 0 <= figures["changed_emotions"] <= 1
+    for form in ("torch", "onnx"):
+        assert 0 <= figures[form]["accuracy"] <= 1
+        assert figures[form]["negative_log_likelihood"] > 0
+        assert {"awe", "fear"} <= set(figures[form]["per_emotion"])
+
+
+def test_eight_bits_answer_nearly_as_the_weights_do(eight_bits: Path, photo, encode) -> None:
+    images = [encode(photo(seed), "PNG") for seed in range(6)]
+    one, other = (
+        Predictor.load(eight_bits, runtime=name).predict(images) for name in ("torch", "onnx")
+    )
+    floats, eights = (
+        np.array([list(answer.probabilities.values()) for answer in answers])
+        for answers in (one, other)
+    )
+    assert not np.array_equal(floats, eights), "not the same numbers"
+    # Random weights suffer more from rounding than trained ones.
+    assert np.corrcoef(floats.ravel(), eights.ravel())[0, 1] > 0.7, "but close ones"
+
+
+def test_the_same_calibration_gives_the_same_bytes(
+    eight_bits: Path, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    done = packed(
+        *(tiny_model, "--name", "small", "--version", "1", "--to", tmp_path, "--runtime", "onnx"),
+        *("--precision", "int8", "--calibrate", dataset, "--calibration-photos", "10"),
+    )
+    assert done["code"] == 0, done
+    with zipfile.ZipFile(eight_bits) as one, zipfile.ZipFile(tmp_path / "small-1.mar") as other:
+        for name in GRAPHS:
+            assert one.read(name) == other.read(name)
+
+
+def test_a_repacked_archive_keeps_its_compiled_form_unless_told_otherwise(
+    compiled_model: Path, tmp_path: Path
+) -> None:
+    first = package(compiled_model, tmp_path, name="small", version="1", card={})
+    assert names(first) >= GRAPHS
+    for runtime, there in (("auto", GRAPHS), ("torch", set())):
+        to = tmp_path / runtime
+        done = packed(first, "--version", "2", "--runtime", runtime, "--to", to)
+        assert done["code"] == 0, done
+        again = to / "small-2.mar"
+        assert names(again) & GRAPHS == there
+        assert ("compiled" in read_card(again)[1]) == bool(there)
+        assert (read_card(again)[0].compiled is not None) == bool(there)
+    assert Predictor.load(tmp_path / "torch" / "small-2.mar").model.runtime == "torch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--runtime", "onnx", "--precision", "int8"], "give --calibrate"),
+        (["--calibrate", "."], "give --runtime onnx"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    tiny_model: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    done = packed(tiny_model, "--version", "1", "--to", tmp_path, *arguments)
+    assert done["code"] != 0
+    assert reason in str(done["error"])
+
+
+def test_a_model_without_backbones_to_compile_is_refused(tiny_model: Path) -> None:
+    archive = load_archive(tiny_model)
+    archive.network.global_net = None
+    archive.selector.objects = None
+    with pytest.raises(CompileError, match="neither Global-Net nor grid objects"):
+        backbones_of(archive)

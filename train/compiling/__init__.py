@@ -1,0 +1,1 @@
+"""The compiled form of an archive: its backbones as ONNX graphs for CPUs."""

@@ -1,0 +1,130 @@
+"""`add_compiled_form`: a model without a compiled form -> the same model with one."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handler.archive import files
+from handler.archive.loading import LoadedArchive, load_archive
+from handler.images import ImageRefused, decode
+from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.selector import fit_colour
+from handler.values.configs import ArchiveConfig
+from handler.values.runtimes import FLOAT32, INT8, ONNX
+from train.compiling.export import CompileError, backbones_of, export_backbone
+from train.compiling.quantise import Pixels, fuse, quantise
+
+_SEED = 17
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Photos that decide the ranges of 8-bit activations.
+
+    Attributes:
+        photos: Paths of the photos.
+        source: Name of the data set and split, for the model card.
+    """
+
+    photos: Sequence[Path]
+    source: str
+
+
+def add_compiled_form(model: Path, target: Path, calibration: Calibration | None) -> None:
+    """Write a model folder: the files of a model, and the compiled form of its backbones.
+
+    Args:
+        model: Model folder or archive.
+        target: Folder to write, which must not exist.
+        calibration: Photos for a compiled form in 8 bits; without them it has float32.
+
+    Raises:
+        ArchiveError: ``model`` is neither a model folder nor an archive.
+        CompileError: The model has no backbone to compile, or no calibration photo can be read.
+    """
+    archive = load_archive(model)
+    precision = FLOAT32 if calibration is None else INT8
+    config = replace(archive.config, compiled=precision)
+    backbones = backbones_of(archive)
+    photos = {} if calibration is None else _prepare(archive, calibration, tuple(backbones))
+    with (
+        files.model_folder(model) as source,
+        tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch,
+    ):
+        _copy_weights(source, target, config)
+        for part, name in files.compiled_files(config).items():
+            exported, fused = Path(scratch, f"{part}.onnx"), Path(scratch, f"{part}.fused.onnx")
+            export_backbone(*backbones[part], exported)
+            fuse(exported, fused)
+            if calibration is None:
+                shutil.copyfile(fused, target / name)
+            else:
+                quantise(fused, target / name, photos[part])
+    described: dict[str, Any] = {"runtime": ONNX, "precision": precision}
+    if calibration is not None:
+        described["calibration"] = {
+            "photos": len(calibration.photos),
+            "source": calibration.source,
+        }
+    files.write_card(target, {**archive.card, "compiled": described})
+
+
+def remove_compiled_form(model: Path, target: Path) -> None:
+    """Write a model folder: the files of a model without the compiled form of its backbones.
+
+    Args:
+        model: Model folder or archive.
+        target: Folder to write, which must not exist.
+
+    Raises:
+        ArchiveError: ``model`` is neither a model folder nor an archive.
+    """
+    config, card, _ = files.read_card(model)
+    with files.model_folder(model) as source:
+        _copy_weights(source, target, replace(config, compiled=None))
+    files.write_card(target, {key: value for key, value in card.items() if key != "compiled"})
+
+
+def _copy_weights(source: Path, target: Path, config: ArchiveConfig) -> None:
+    target.mkdir(parents=True)
+    detector = [files.FACE_DETECTOR] if files.needs_face_detector(config) else []
+    for name in (files.WEIGHTS, files.LANDMARKS, *detector):
+        shutil.copyfile(source / name, target / name)
+    (target / files.CONFIG).write_text(config.to_json())
+
+
+def choose_photos(paths: Sequence[Path], count: int) -> list[Path]:
+    """A random selection of photos, always the same of the same ones."""
+    return random.Random(_SEED).sample(sorted(paths), min(count, len(paths)))
+
+
+def _prepare(
+    archive: LoadedArchive, calibration: Calibration, parts: Sequence[str]
+) -> dict[str, list[Pixels]]:
+    """The calibration photos as each backbone sees them."""
+    prepared: dict[str, list[Pixels]] = {part: [] for part in parts}
+    for image in _decoded(calibration.photos):
+        if "global" in prepared:
+            prepared["global"].append(fit_colour(image, archive.config.selector).numpy())
+        if isinstance(archive.selector.objects, GridObjects):
+            prepared["objects"].append(archive.selector.objects.resize([image])[0].numpy())
+    if not all(prepared.values()):
+        raise CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
+    return prepared
+
+
+def _decoded(photos: Sequence[Path]) -> Iterator[torch.Tensor]:
+    """The photos that can be read, uint8, 3xHxW."""
+    for photo in photos:
+        try:
+            yield decode(photo.read_bytes())
+        except (OSError, ImageRefused):
+            continue
