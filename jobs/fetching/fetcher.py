@@ -1,26 +1,35 @@
 """The bytes of one image, from S3, from an HTTPS host that the user named, or from a local file.
 
 Whatever is wrong with a single image is `ObjectUnavailable`. Only when image after image cannot be
-reached, or none may be read from the start, does `Fetcher` stop the job: rows that blame the images
-for it would be skipped as done when the job is started again.
+reached, or none may be read from the start, and the same is true of images all over the list (see
+`jobs.fetching.verdict`), does `Fetcher` stop the job: rows that blame the images for it would be
+skipped as done when the job is started again.
 """
 
 from __future__ import annotations
 
 import errno
 import stat
-import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from botocore.exceptions import ClientError
+
 from jobs.fetching.https import HttpsImages
+from jobs.fetching.verdict import Controls, Streak
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
+from jobs.values.job import RetrySettings
 from jobs.values.locations import S3Location, is_s3, is_web
 
 _IN_SUCCESSION = 20
+_STOP = "stop"  # an error that is not one of the image's own
+# What shows that the server is not there, or nothing at all.
+_NO_ANSWER = {"unreachable", "bad-location", _STOP}
+# Only who may read an object is told that it is too large, or in an archive.
+_READABLE = {None, "too-large", "archived"}
 # What the machine lacks, it lacks for every image.
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -46,44 +55,6 @@ class Objects(Protocol):
         """Content and ETag of an object; raises `ObjectUnavailable` or `StorageError`."""
 
 
-class Streak:
-    """Counts images in succession that end in one bad way; safe to share between threads.
-
-    Args:
-        kind: Kind of `ObjectUnavailable` that is counted.
-        limit: Number of images in succession that is too many.
-        passing_over: Kinds that are ignored: they count neither for nor against.
-        from_the_start: Whether an image that ends otherwise also ends the counting for good.
-    """
-
-    def __init__(
-        self, kind: str, limit: int, *, passing_over: Collection[str], from_the_start: bool = False
-    ) -> None:
-        self._kind = kind
-        self._limit = limit
-        self._passing_over = frozenset(passing_over)
-        self._from_the_start = from_the_start
-        self._over = False
-        self._count = 0
-        self._lock = threading.Lock()
-
-    def is_too_long(self, kind: str | None) -> bool:
-        """Count one more image.
-
-        Args:
-            kind: Kind of the image's refusal; None if it could be fetched.
-        """
-        with self._lock:
-            if self._over or kind in self._passing_over:
-                return False
-            if kind == self._kind:
-                self._count += 1
-                return self._count >= self._limit
-            self._count = 0
-            self._over = self._from_the_start
-            return False
-
-
 class Fetcher:
     """Reads images; safe to share between threads.
 
@@ -95,8 +66,9 @@ class Fetcher:
         client: Library that fetches objects from S3: ``boto3``, or ``obstore``, which needs a
             fraction of the processor time.
         in_succession: Number of unreachable images in succession, without one that could be fetched
-            among them, that counts as an outage; as many forbidden images at the beginning count as
-            missing rights.
+            among them, that is taken for an outage unless controls refute it; as many forbidden
+            images at the beginning are taken for missing rights.
+        controls: Locations of images that are spread evenly over the whole list.
         insecure_origins: Origins such as ``http://127.0.0.1:8080``, for servers of tests.
 
     Raises:
@@ -111,14 +83,19 @@ class Fetcher:
         hosts: Sequence[str] = (),
         client: str = "obstore",
         in_succession: int = _IN_SUCCESSION,
+        controls: Sequence[str] = (),
         insecure_origins: Collection[str] = (),
     ) -> None:
         self._objects = _objects(s3, client)
         self._web = HttpsImages(s3.retries, hosts, insecure_origins=insecure_origins)
         self._max_bytes = max_bytes
-        self._outage = Streak("unreachable", in_succession, passing_over={"bad-location"})
+        once = S3(threads=1, retry=RetrySettings(attempts=1))
+        self._objects_once = once
+        self._web_once = HttpsImages(once.retries, hosts, insecure_origins=insecure_origins)
+        self._controls = Controls(controls, self._ask_once, is_closing=s3.retries.is_closing)
+        self._outage = Streak({"unreachable"}, in_succession, passing_over={"bad-location"})
         self._denial = Streak(
-            "forbidden",
+            {"forbidden", "no-bucket"},
             in_succession,
             passing_over={"bad-location", "unreachable"},
             from_the_start=True,
@@ -142,6 +119,11 @@ class Fetcher:
         except ObjectUnavailable as refused:
             self._watch(location, refused)
             raise
+        except StorageError as error:
+            # A server's word on the credentials may be about this one object or bucket.
+            if isinstance(error.__cause__, ClientError) and self._controls.refute(_is_readable):
+                raise ObjectUnavailable("refused", str(error)) from error
+            raise
         self._outage.is_too_long(None)
         self._denial.is_too_long(None)
         return Fetched(data, etag)
@@ -151,20 +133,54 @@ class Fetcher:
             return self._web.fetch(location, max_bytes=self._max_bytes)
         return self._objects.fetch(_parse(location), max_bytes=self._max_bytes)
 
+    def _ask_once(self, location: str) -> str | None:
+        """The kind of a control's refusal; None if it can be read."""
+        try:
+            if is_web(location):
+                self._web_once.fetch(location, max_bytes=self._max_bytes)
+            elif is_s3(location):
+                self._objects_once.fetch(_parse(location), max_bytes=self._max_bytes)
+            else:
+                _read(location, self._max_bytes)
+        except ObjectUnavailable as refused:
+            return refused.kind
+        except (StorageError, ValueError, OSError):
+            return _STOP
+        return None
+
     def _watch(self, location: str, refused: ObjectUnavailable) -> None:
         server = "S3" if is_s3(location) else "/".join(location.split("/", 3)[:3])
-        # An answer about an image, be it "missing", shows that the server is there.
+
+        def answers(control: str, kind: str | None) -> bool:
+            """Whether the server, or another if it is one of many on the web, is there."""
+            if not is_s3(location) and not is_s3(control) and not is_web(control):
+                return kind is None
+            # An answer about an image, be it "missing", shows that the server is there.
+            return kind not in _NO_ANSWER and (is_s3(control) or not is_s3(location))
+
         if self._outage.is_too_long(refused.kind):
-            raise StorageError(
-                f"{server} is out of reach: image after image could not be fetched "
-                f"({refused.reason}); finished parts are kept, start again later"
-            ) from refused
+            if not self._controls.refute(answers):
+                raise StorageError(
+                    f"{server} is out of reach: image after image could not be fetched, "
+                    f"{self._others()} ({refused.reason}); finished parts are kept, start again "
+                    "later"
+                ) from refused
+            self._outage.refute()
         if self._denial.is_too_long(refused.kind):
-            raise StorageError(
-                f"{server} denies access to every image, the last of them {location} "
-                f"({refused.reason}): check which account the credentials belong to, and that it "
-                "may read these images"
-            ) from refused
+            if not self._controls.refute(_is_readable):
+                raise StorageError(
+                    f"{server} denies access to every image, {self._others()}, the last of them "
+                    f"{location} ({refused.reason}): check which account the credentials belong "
+                    "to, and that it may read these images"
+                ) from refused
+            self._denial.refute()
+
+    def _others(self) -> str:
+        return f"nor could any of {len(self._controls)} images all over the list"
+
+
+def _is_readable(control: str, kind: str | None) -> bool:
+    return kind in _READABLE
 
 
 def _is_text(location: str) -> bool:

@@ -104,7 +104,7 @@ class ObstoreObjects:
         Raises:
             ObjectUnavailable: The object is missing, forbidden, unreachable, or larger than
                 ``max_bytes`` (then nothing of it is downloaded).
-            StorageError: The credentials are wrong, or the bucket does not exist.
+            StorageError: The credentials are wrong.
         """
         bucket = self._buckets.setdefault(location.bucket, _Bucket())
         by_boto3 = not _is_plain(location.key)

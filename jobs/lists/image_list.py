@@ -26,6 +26,8 @@ from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
 from jobs.values.locations import folder_of, is_relative
 
+_SAMPLE = 1_000
+
 
 class _ListFormat(Protocol):
     """What every format offers."""
@@ -42,6 +44,33 @@ class _ListFormat(Protocol):
         """One for each row, in the list's order; each call begins again."""
 
 
+class EvenSample:
+    """Items spread evenly over a sequence whose length is not known before its end.
+
+    Args:
+        most: Maximum number of items that are kept; of a longer sequence at least half as many.
+
+    Attributes:
+        items: Items so far, in their order.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.items: list[str] = []
+        self._most = most
+        self._step = 1
+        self._seen = 0
+
+    def add(self, item: str) -> None:
+        """See the next item."""
+        if self._seen % self._step == 0:
+            if len(self.items) == self._most:
+                del self.items[1::2]
+                self._step *= 2
+            if self._seen % self._step == 0:
+                self.items.append(item)
+        self._seen += 1
+
+
 @dataclass(frozen=True)
 class ImageList:
     """A list that has been read through once.
@@ -54,6 +83,7 @@ class ImageList:
         rows: Number of images in the list.
         has_relative: Whether any image is relative to ``folder``.
         extra: Names and types of the columns that pass through.
+        sample: Images that are spread evenly over the list, all of a short one.
     """
 
     location: str
@@ -63,6 +93,7 @@ class ImageList:
     rows: int
     has_relative: bool
     extra: pa.Schema
+    sample: tuple[str, ...]
     _entries: Callable[[], Iterator[Entry]] = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -95,12 +126,13 @@ def open_list(
     suffix = _suffix(location)
     with snapshot_list(location, s3) as copy:
         found = _read_as(suffix, copy, column, keep)
-        rows, relative = 0, False
+        rows, relative, sample = 0, False, EvenSample(_SAMPLE)
         # Reading to the end first gives the progress bar its length, and tells of a broken line
         # before hours of work rather than after them.
         for entry in found.entries():
             rows += 1
             relative = relative or is_relative(entry.image)
+            sample.add(entry.image)
         yield ImageList(
             location=location,
             sha256=copy.sha256,
@@ -109,6 +141,7 @@ def open_list(
             rows=rows,
             has_relative=relative,
             extra=found.extra,
+            sample=tuple(sample.items),
             _entries=found.entries,
         )
 

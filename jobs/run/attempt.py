@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -97,10 +97,11 @@ class RunAttempt:
         total = sum(self._rows_of(index) for index in self._mine())
         self._counter.begin(total, rows=self._images.rows)
         self._count_parts(name for name in self._my_names() if name in self._done)
+        lost = {name for name, report in self._reports.items() if _is_lost(report)}
         self._work(self._missing(), engine, worker, stop)
         # Done by other starts while this one was at work.
         self._count_parts(n for n in self._my_names() if n in self._done and n not in self._reports)
-        self._retry_unreachable(engine, worker, stop)
+        self._retry_unreachable(engine, worker, stop, lost)
         if self._of > 1:
             manifest = self._look()
             if manifest is None and not self._done.issuperset(self._names):
@@ -167,9 +168,15 @@ class RunAttempt:
             if part_name(chunk) not in self._done:
                 yield self._task(chunk)
 
-    def _retry_unreachable(self, engine: Engine, worker: Worker, stop: StopRequest) -> None:
-        """Score chunks again in which images could not be reached; by now it may have passed."""
-        again = [r for r in self._reports.values() if r.reasons.get(_UNREACHABLE)]
+    def _retry_unreachable(
+        self, engine: Engine, worker: Worker, stop: StopRequest, lost: Collection[str]
+    ) -> None:
+        """Score chunks again in which images could not be reached; by now it may have passed.
+
+        So are the ``lost`` ones, of which an earlier attempt could fetch nothing at all: perhaps it
+        was stopped because nothing may be read, and that has been mended.
+        """
+        again = [r for r in self._reports.values() if r.reasons.get(_UNREACHABLE) or r.name in lost]
         if self._finished or not again:
             return
         for report in again:
@@ -242,3 +249,9 @@ class RunAttempt:
             seconds=time.monotonic() - self._began,
             left_out=self._left_out,
         )
+
+
+def _is_lost(report: PartReport) -> bool:
+    """Whether no image of a part could be fetched."""
+    fetching = sum(n for reason, n in report.reasons.items() if reason.startswith("fetch/"))
+    return 0 < fetching == report.rows

@@ -31,7 +31,7 @@ from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import RunIdentity
 from jobs.values.job import ScoreJob, shard_of
-from jobs.values.locations import is_on_s3, is_prefix
+from jobs.values.locations import is_on_s3, is_prefix, resolve
 
 
 def score_list(
@@ -100,6 +100,7 @@ def score_list(
                     images.folder,
                     images.extra,
                     source.portable(model),
+                    tuple(resolve(image, images.folder) for image in images.sample if image),
                 )
                 run = RunAttempt(
                     job,

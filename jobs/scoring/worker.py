@@ -38,6 +38,7 @@ class Worker:
         list_folder: Folder that relative images are relative to.
         extra: Columns that pass through from the list.
         source: Model that scores, as `ModelSource.portable` gives it.
+        controls: Locations of images that are spread evenly over the list.
     """
 
     job: ScoreJob
@@ -45,6 +46,7 @@ class Worker:
     list_folder: str
     extra: pa.Schema
     source: ModelSource
+    controls: tuple[str, ...] = ()
 
     @contextmanager
     def start(self, on_images: OnImages | None = None) -> Iterator[PartMaker]:
@@ -55,7 +57,11 @@ class Worker:
             columns = parquet.schema(predictor.wheel.labels, extra=self.extra, boxes=job.boxes)
             s3 = S3(threads=job.fetch_threads, retry=job.retry)
             fetcher = Fetcher(
-                s3, max_bytes=predictor.limits.max_bytes, hosts=job.hosts, client=job.fetcher
+                s3,
+                max_bytes=predictor.limits.max_bytes,
+                hosts=job.hosts,
+                client=job.fetcher,
+                controls=self.controls,
             )
             scorer = ChunkScorer(
                 predictor,

@@ -2,7 +2,7 @@
 
 What concerns a single object (missing, forbidden, too large, unreachable after all retries) is
 `ObjectUnavailable` and becomes a row of the result. What would befall every further object too
-(wrong credentials, a missing bucket) is `StorageError` and stops the job with one line: a million
+(wrong credentials) is `StorageError` and stops the job with one line: a million
 rows that all say "wrong password" help nobody. Servers answer 403 to both; the error code tells
 them apart.
 """
@@ -60,8 +60,8 @@ class ObjectUnavailable(Exception):
     """One object cannot be had; the others may be fine.
 
     Attributes:
-        kind: ``missing``, ``forbidden``, ``too-large``, ``unreachable``, ``bad-location`` or
-            ``refused``.
+        kind: ``missing``, ``no-bucket``, ``forbidden``, ``archived``, ``too-large``,
+            ``unreachable``, ``bad-location`` or ``refused``.
         reason: Reason in one line, for people.
     """
 
@@ -112,8 +112,13 @@ def _sort_answer(
             "AWS_SECRET_ACCESS_KEY, the region and the clock"
         )
     if code_of(error) == "NoSuchBucket":
-        return StorageError(
-            f"the bucket '{bucket}' does not exist at {endpoint}: check its name, or create it"
+        return ObjectUnavailable(
+            "no-bucket",
+            f"the bucket '{bucket}' does not exist at {endpoint}: check its name, or create it",
+        )
+    if code_of(error) == "InvalidObjectState":
+        return ObjectUnavailable(
+            "archived", f"the object is archived and has to be restored first ({said})"
         )
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status == 404:

@@ -122,6 +122,10 @@ class Retries:
         self._closing.set()
         self._limiter.close()
 
+    def is_closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing.is_set()
+
     def run(self, action: Callable[[], Result], *, paced: bool = False) -> Result:
         """Run ``action`` until it succeeds, fails for good, or has used up its attempts.
 

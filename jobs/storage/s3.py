@@ -57,7 +57,7 @@ class S3:
         Raises:
             ObjectUnavailable: The object is missing, forbidden, unreachable, or larger than
                 ``max_bytes`` (then nothing of it is downloaded).
-            StorageError: The credentials are wrong, or the bucket does not exist.
+            StorageError: The credentials are wrong.
         """
         return self.run(lambda: self.get_once(location, max_bytes=max_bytes), location, paced=True)
 

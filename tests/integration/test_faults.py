@@ -101,7 +101,7 @@ def test_real_answers_are_sorted(s3, images, client):
         with pytest.raises(ObjectUnavailable) as caught:
             fetcher.fetch(location)
         assert caught.value.kind == kind
-    with pytest.raises(StorageError, match="the bucket 'no-such-bucket' does not exist"):
+    with pytest.raises(ObjectUnavailable, match="the bucket 'no-such-bucket' does not exist"):
         fetcher.fetch("s3://no-such-bucket/a.jpg")
 
 

@@ -226,11 +226,20 @@ def test_no_credentials_stop_the_job(vea, s3, out, tmp_path, monkeypatch):
 
 
 def test_a_missing_bucket_stops_the_job(vea, s3, photos, out, tmp_path):
-    listed = put_list(s3, "s3://nowhere/1.jpg\n")
     expected = "the bucket 'nowhere' does not exist at http"
-    assert expected in message(vea(listed, out))
     assert expected in message(vea("s3://nowhere/list.txt", out))
     assert expected in message(vea(put_list(s3, photos[0]), "s3://nowhere/out"))
+
+
+def test_a_row_that_names_a_missing_bucket_is_a_row(vea, s3, photos, out):
+    result = vea(put_list(s3, f"s3://nowhere/1.jpg\n{photos[0]}\n"), out)
+    assert result.exit_code == 0, result.exception
+    row = pandas.read_parquet(out).iloc[0]
+    assert row["reason_kind"] == "no-bucket"
+    assert row["reason"].startswith("the bucket 'nowhere' does not exist at http")
+    # A typing error in the whole list is noticed before it has been gone through.
+    typed_wrong = put_list(s3, "s3://nowhere/1.jpg\n" * 30)
+    assert "the bucket 'nowhere' does not exist" in message(vea(typed_wrong, f"{out}-2"))
 
 
 def test_a_missing_list_stops_the_job(vea, s3, out):

@@ -3,10 +3,13 @@ import os
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
 from handler.values.errors import VeaError
-from jobs.fetching.fetcher import Fetcher, Streak
+from jobs.fetching.fetcher import Fetcher
+from jobs.fetching.verdict import Controls, Streak
+from jobs.lists.image_list import EvenSample
 from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.s3 import S3
 
@@ -79,7 +82,7 @@ def test_an_unknown_client_is_refused():
 
 
 def test_a_streak_is_broken_by_anything_else_and_not_by_what_it_passes_over():
-    streak = Streak("unreachable", 3, passing_over={"bad-location"})
+    streak = Streak({"unreachable"}, 3, passing_over={"bad-location"})
     kinds = ["unreachable", "unreachable", "missing", "unreachable", "bad-location", "unreachable"]
     assert not any(streak.is_too_long(kind) for kind in kinds)
     assert streak.is_too_long("unreachable")
@@ -89,7 +92,65 @@ def test_a_streak_is_broken_by_anything_else_and_not_by_what_it_passes_over():
 
 
 def test_a_streak_from_the_start_never_begins_again():
-    streak = Streak("forbidden", 2, passing_over=(), from_the_start=True)
+    streak = Streak({"forbidden"}, 2, passing_over=(), from_the_start=True)
     assert not streak.is_too_long("forbidden")
     assert not streak.is_too_long(None)
     assert not any(streak.is_too_long("forbidden") for _ in range(10))
+
+
+def test_a_streak_that_is_refuted_begins_again():
+    streak = Streak({"unreachable"}, 2, passing_over=())
+    assert [streak.is_too_long("unreachable") for _ in range(2)] == [False, True]
+    streak.refute()
+    assert [streak.is_too_long("unreachable") for _ in range(2)] == [False, True]
+
+
+def controls(kinds, *, closing=False, patience=60.0):
+    asked = []
+
+    def ask(location):
+        asked.append(location)
+        return kinds[location]
+
+    found = Controls(list(kinds), ask, is_closing=lambda: closing, patience=patience)
+    return found, asked
+
+
+def test_what_has_refuted_a_suspicion_is_asked_first_the_next_time():
+    found, asked = controls({f"{i}": None if i == 7 else "forbidden" for i in range(100)})
+    assert found.refute(lambda _, kind: kind is None)
+    asked.clear()
+    assert found.refute(lambda _, kind: kind is None)
+    assert asked == ["7"]
+
+
+def test_a_suspicion_that_nothing_refutes_is_examined_once():
+    found, asked = controls({f"{i}": "forbidden" for i in range(100)})
+    assert not found.refute(lambda _, kind: kind is None)
+    assert sorted(asked, key=int) == [f"{i}" for i in range(100)]
+    # Not from the start of the list, where the images lie that raised it.
+    assert asked != sorted(asked, key=int)
+    assert not found.refute(lambda _, kind: kind is None)
+    assert len(asked) == 100
+
+
+@pytest.mark.parametrize("end", [{"closing": True}, {"patience": -1.0}])
+def test_controls_keep_no_job_from_ending(end):
+    found, asked = controls({"a": None}, **end)
+    assert not found.refute(lambda _, kind: kind is None)
+    assert asked == []
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 1_000])
+def test_a_sample_is_spread_evenly_over_a_sequence_of_any_length(length):
+    sample = EvenSample(8)
+    for i in range(length):
+        sample.add(f"{i}")
+    numbers = [int(item) for item in sample.items]
+    assert min(length, 4) <= len(numbers) <= 8
+    assert len(set(numpy.diff(numbers))) <= 1
+    if length <= 8:
+        assert numbers == list(range(length))
+    elif length:
+        assert numbers[0] == 0
+        assert length - numbers[-1] <= 2 * (numbers[1] - numbers[0])

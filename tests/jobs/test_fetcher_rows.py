@@ -109,7 +109,7 @@ ANSWERS = {
         "",
     ),
     "403 long": (error("403 X", xml("No", "word " * 200)), "forbidden", "No: word word"),
-    "archived": (error("403 X", xml("InvalidObjectState")), "forbidden", "InvalidObjectState"),
+    "archived": (error("403 X", xml("InvalidObjectState")), "archived", "InvalidObjectState"),
     "404": (error("404 X", b""), "missing", "no such object"),
     "404 version": (error("404 X", xml("NoSuchVersion")), "missing", "no such object"),
     "405": (error("405 X", xml("MethodNotAllowed")), "refused", "MethodNotAllowed"),
@@ -121,7 +121,7 @@ ANSWERS = {
     "599": (error("599 X", b""), "refused", "599"),
     "slow": (error("400 X", xml("RequestTimeout")), "unreachable", "RequestTimeout"),
     "expired": (error("400 X", xml("ExpiredToken")), "stop", "refuses the credentials"),
-    "no bucket": (error("404 X", xml("NoSuchBucket")), "stop", "'bucket' does not exist"),
+    "no bucket": (error("404 X", xml("NoSuchBucket")), "no-bucket", "'bucket' does not exist"),
 }
 
 

@@ -99,10 +99,11 @@ def test_refused_credentials_are_the_end_of_the_job(server, fetch, answer):
     assert server.requests["photo.jpg"] == 1
 
 
-def test_a_missing_bucket_is_the_end_of_the_job(server, fetch):
+def test_a_missing_bucket_is_that_object_s_misfortune(server, fetch):
     server.faults["photo.jpg"] = ["404 NoSuchBucket"]
-    with pytest.raises(StorageError, match="the bucket 'bucket' does not exist"):
+    with pytest.raises(ObjectUnavailable, match="the bucket 'bucket' does not exist") as caught:
         fetch("photo.jpg")
+    assert caught.value.kind == "no-bucket"
 
 
 def test_a_large_object_is_refused_by_its_length(fetch):
