@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -25,3 +26,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def probe_folder(folder: Path) -> None:
+    """Check that a folder, which need not exist, can be written; nothing is left behind.
+
+    Raises:
+        OSError: The folder can be neither written nor created.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    finally:
+        for place in missing:
+            with suppress(OSError):  # it was not made, or somebody else uses it by now
+                place.rmdir()

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 the work failed, with one line that says why; 2 wrong usage; 3 `score`
 ended because more images failed than allowed; 4 `report --fail-on-drift` found drift; 143 or 130
-`score` was stopped by SIGTERM or Ctrl-C.
+the command was stopped by SIGTERM or Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from handler import __version__
 from handler.values.errors import VeaError
+from vea.local_paths import LocalPathsGroup
+from vea.stopping import Stopped
 
 # What to install when a command's package is missing.
 _EXTRAS = {
@@ -64,6 +66,7 @@ def build_app() -> typer.Typer:
 
     app = typer.Typer(
         name="vea",
+        cls=LocalPathsGroup,
         help="Which emotions does a photo evoke, and why? "
         "Start with `vea demo`, or `vea predict PHOTO`.",
         no_args_is_help=True,
@@ -128,6 +131,9 @@ def main() -> None:
             command = "vea install-detectron2"
         errors.print(f"vea: '{error.name}' is not installed: {command}", soft_wrap=True)
         sys.exit(1)
+    except Stopped as stopped:
+        errors.print(f"vea: {stopped}", soft_wrap=True)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         errors.print("vea: interrupted")
         sys.exit(130)

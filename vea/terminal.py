@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,8 +19,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from handler.values.errors import VeaError
-
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -30,19 +27,16 @@ def out() -> Console:
     return Console(highlight=False)
 
 
+def print_remarks(remarks: Iterable[str]) -> None:
+    """Remarks on the input, one a line, on standard error: results alone go to standard output."""
+    console = Console(stderr=True, highlight=False)
+    for remark in remarks:
+        console.print(f"note: {remark}", soft_wrap=True, markup=False)
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output, for programs."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
-
-
-def check_folder_of(file: Path) -> None:
-    """See that a file can be written, before hours are spent on what is to be in it.
-
-    Raises:
-        VeaError: The folder of the file does not exist.
-    """
-    if not file.absolute().parent.is_dir():
-        raise VeaError(f"cannot write {file}: there is no folder {file.parent}")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from handler.organism.expression_net import FaceResNet
 from train.datasets.layouts.fer2013 import EXPRESSIONS, read_fer2013
 from train.expression.augment import augment
 from train.expression.evaluate import evaluate_expression
-from train.expression.fit import fit_expression
+from train.expression.fit import TRUNK, fit_expression
 from train.expression.module import ExpressionModule
 from train.expression.recipe import ExpressionRecipe, load_expression_recipe
 from train.fitting.run_folder import RunError
@@ -161,8 +161,17 @@ def test_a_run_that_starts_over_leaves_nothing_of_the_last_one_to_go_on_from(
 
     monkeypatch.setattr(ExpressionModule, "training_step", interrupted)
     with pytest.raises(RuntimeError, match="power"):
-        fit_expression(replace(SMALL, epochs=9), faces, copied, progress_bar=False)
+        fit_expression(replace(SMALL, epochs=9), faces, copied, progress_bar=False, force=True)
     assert list(copied.glob("*.ckpt")) == []
+    assert not (copied / TRUNK).exists()
+    assert not (copied / "evaluation.json").exists()
+
+
+@pytest.mark.integration
+def test_a_trunk_of_another_recipe_is_replaced_on_demand_only(copied: Path, faces: Path) -> None:
+    with pytest.raises(RunError, match=r"run with another recipe: .*--force"):
+        fit_expression(replace(SMALL, epochs=9), faces, copied, progress_bar=False)
+    assert (copied / TRUNK).exists()
 
 
 def test_the_recipe_that_travels_with_the_program_is_read_and_overridden() -> None:

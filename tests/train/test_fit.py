@@ -150,7 +150,7 @@ def test_a_second_run_in_the_same_folder_leaves_its_own_checkpoint(
 ) -> None:
     fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
     recipe = shortened(QUICK, epochs=2)
-    fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False)
+    fit(recipe, data, tmp_path, cache_root=cache_root, progress_bar=False, force=True)
     assert [file.name for file in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
 
@@ -188,7 +188,7 @@ def test_a_split_without_a_readable_photo_is_refused_before_an_earlier_run_is_to
     run.mkdir()
     (run / "last.ckpt").write_text("hours of work")
     with pytest.raises(CacheError, match=f"no photo of the {said} split could be read") as one:
-        fit(QUICK, broken, run, cache_root=cache_root, progress_bar=False)
+        fit(QUICK, broken, run, cache_root=cache_root, progress_bar=False, force=True)
     assert "vea data check DIR --decode" in str(one.value)
     assert [file.name for file in run.iterdir()] == ["last.ckpt"]
 
@@ -399,8 +399,50 @@ def test_a_run_that_starts_over_leaves_nothing_of_the_last_one_to_go_on_from(
 
     monkeypatch.setattr(EmotionModule, "training_step", interrupted)
     with pytest.raises(RuntimeError, match="power"):
-        fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False)
+        fit(QUICK, data, tmp_path, cache_root=cache_root, progress_bar=False, force=True)
     assert list(tmp_path.glob("*.ckpt")) == []
+    assert not (tmp_path / "model").exists(), "it would lie beside another recipe"
+
+
+def test_the_work_of_another_run_is_replaced_on_demand_only(
+    data: Path, cache_root: Path, tmp_path: Path
+) -> None:
+    other, fewer = shortened(QUICK, lr=0.1), shutil.copytree(data, tmp_path / "data")
+    next((fewer / "train").rglob("*.png")).unlink()
+    run = tmp_path / "run"
+
+    def train(recipe: Recipe, photos: Path = data, *, force: bool = False) -> str:
+        result = fit(recipe, photos, run, cache_root=cache_root, progress_bar=False, force=force)
+        return load_archive(result.model).digest
+
+    first = train(QUICK)
+    with pytest.raises(RunError, match=r"holds the model of a run with another recipe: .*--force"):
+        train(other)
+    with pytest.raises(RunError, match=r"holds the model of a run with other photos: .*--force"):
+        train(QUICK, fewer)
+    assert load_archive(run / "model").digest == first
+    assert train(QUICK) == first, "the same run again replaces nothing"
+    assert train(other, force=True) != first
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_data_set_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot write to the run's folder .*: Not a directory"):
+        fit(QUICK, tmp_path / "absent", tmp_path / "file" / "run", cache_root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_told_before_the_data_set_is_read(
+    data: Path, cache_root: Path, tmp_path: Path, name: str, damage: bytes | None
+) -> None:
+    recipe = shortened(QUICK, keep="best")
+    fit(recipe, data, tmp_path / "run", cache_root=cache_root, progress_bar=False)
+    checkpoint = tmp_path / "run" / name
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    with pytest.raises(RunError, match=rf"{name} is missing or damaged: leave out --resume"):
+        fit(recipe, tmp_path / "absent", tmp_path / "run", cache_root=cache_root, resume=True)
 
 
 def test_the_logs_before_a_resumption_are_set_aside(

@@ -1,6 +1,8 @@
 """`vea evaluate` and `vea cross-validate`, as a person or a program uses them."""
 
+import errno
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -58,6 +60,40 @@ def test_evaluate_prints_a_summary_and_writes_what_is_asked_for(data, tiny_model
     assert document["accuracy"] is not None
     assert len(pd.read_csv(predictions)) == 16
     assert {f.suffix for f in report.iterdir()} == {".json", ".csv", ".png"}
+
+
+def test_commands_tell_what_a_data_set_says_and_they_do_not_use(data, tiny_model, tmp_path):
+    told = shutil.copytree(data, tmp_path / "told")
+    shutil.copytree(told / "awe", told / "awe" / "train")
+    (told / "notes.txt").write_text("x")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    for words in (
+        ("evaluate", tiny_model, "--data", told, "--split", "all"),
+        (
+            *("train", "--recipe", recipe, "--data", told, "--run", tmp_path / "run"),
+            *("--cache", tmp_path / "cache", "--workers", 0),
+        ),
+    ):
+        shown = vea(*words)
+        assert shown.exit_code == 0, shown.exception
+        for said in (
+            "note: the folders of 7 images name the split train, and none names another",
+            "no images in the",
+        ):
+            assert said in shown.stderr, words
+    assert "note: no images in the split val of amusement" in shown.stderr
+
+
+def test_evaluate_shows_its_figures_even_if_they_cannot_be_written(
+    data, tiny_model, tmp_path, monkeypatch
+):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "p.csv"))
+
+    monkeypatch.setattr("train.evaluation.evaluate.write_predictions", full)
+    shown = vea("evaluate", tiny_model, "--data", data, "--predictions", tmp_path / "p.csv")
+    assert "accuracy" in shown.stdout
 
 
 def test_evaluate_refuses_a_file_it_could_not_write_before_it_works(data, tiny_model, tmp_path):

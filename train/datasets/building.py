@@ -19,6 +19,7 @@ import pandas as pd
 from handler.values.emotions import POLARITY, Wheel
 from train.datasets.files import is_utf8, printable
 from train.datasets.listing import Listing, Row
+from train.datasets.path_splits import apply_path_splits
 from train.datasets.split_file import NAME, NEW, Entry
 from train.datasets.splitting import random_split, validation_part
 from train.datasets.table import NOT_UTF8, PLACEHOLDER, DatasetError, DatasetTable
@@ -51,6 +52,8 @@ def build_table(
     """
     wheel = wheel or listing.wheel
     _refuse_other_wheel(listing, wheel)
+    if written is None:
+        apply_path_splits(listing)
     rows, digests = _hashed(_once(listing), listing, on_progress)
     if not rows:
         raise DatasetError(_nothing_left(listing, "there is no image"))
@@ -92,10 +95,11 @@ def build_table(
 
 def _refuse_other_wheel(listing: Listing, wheel: Wheel) -> None:
     if wheel not in (listing.wheel, POLARITY):
+        wheels = " or ".join(dict.fromkeys((listing.wheel.name, POLARITY.name)))
         raise DatasetError(
             f"{listing.root} is labelled with {listing.wheel.name} "
             f"({', '.join(listing.wheel.labels)}) and cannot be read on {wheel.name}: "
-            f"use a recipe with the wheel {listing.wheel.name} or {POLARITY.name}"
+            f"use a recipe with the wheel {wheels}"
         )
 
 
@@ -189,9 +193,9 @@ def _splits(
     rows: list[Row], digests: list[str], listing: Listing, seed: int, written: bool
 ) -> tuple[list[str], Literal["given", "random", "file"]]:
     labels = [row.label for row in rows]
-    if not any(row.split for row in rows):
+    splits = [row.split for row in rows]
+    if not any(splits):
         return random_split(labels, digests, seed), "random"
-    splits = [row.split or "train" for row in rows]
     if written:
         return splits, "file"
     if "train" in splits and "val" not in splits:

@@ -1,4 +1,4 @@
-"""Labels from a data set's own classes: the wheel of its emotions, numbered classes, votes."""
+"""Labels from a data set's own classes: the wheel of its emotions, votes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ def own_wheel(names: Iterable[str], asked: Wheel | None = None) -> Wheel:
     known = {wheel.name: sum(map(wheel.knows, spellings)) for wheel in _WHEELS}
     best = [wheel for wheel in _WHEELS if known[wheel.name] == max(known.values())]
     return asked if asked in best else best[0]
-
-
-def alphabetical_index(wheel: Wheel, number: int) -> int | None:
-    """The label that a folder-order number means: 0 is the alphabetically first emotion."""
-    names = sorted(wheel.labels)
-    return wheel.index(names[number]) if 0 <= number < len(names) else None
 
 
 def fractions(votes: Sequence[float]) -> tuple[float, ...] | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from handler.values.emotions import Wheel
 from train.datasets.building import OnProgress, build_table
+from train.datasets.coding import Coding, read_coding
 from train.datasets.layouts import (
     abstract,
     artphoto,
@@ -38,8 +40,12 @@ class _Layout:
     list_images: Callable[[Path, Wheel | None], Listing]
 
 
-def _layouts() -> tuple[_Layout, ...]:
-    """Readers, the most specific first: a data set with lists may have emotion-named folders."""
+def _layouts(coding: Coding | None = None) -> tuple[_Layout, ...]:
+    """Readers, the most specific first: a data set with lists may have emotion-named folders.
+
+    Args:
+        coding: Meaning of classes that are numbers, for the readers that have no published one.
+    """
     readers = (
         emoset,
         emotion_roi,
@@ -52,13 +58,17 @@ def _layouts() -> tuple[_Layout, ...]:
         folders,
         artphoto,
     )
-    return tuple(_Layout(r.LOOKED_FOR, r.recognises, r.list_images) for r in readers)
+    list_fi = partial(fi.list_images, coding=coding)
+    return tuple(
+        _Layout(r.LOOKED_FOR, r.recognises, list_fi if r is fi else r.list_images) for r in readers
+    )
 
 
 def read_dataset(
     root: Path,
     wheel: Wheel | None,
     *,
+    labels: Path | None = None,
     seed: int = 18,
     on_progress: OnProgress = lambda done, total: None,
 ) -> DatasetTable:
@@ -68,6 +78,8 @@ def read_dataset(
         root: Folder of the data set (for Twitter I also one of its lists).
         wheel: Wheel that the labels are converted to: the data set's own, or polarity, on which
             every data set can be read; None is its own.
+        labels: File that says what numbers mean that a list gives as classes
+            (`train.datasets.coding`), in place of the data set's own ``info.json``.
         seed: Seed of the random split, where the data set gives none.
         on_progress: Callback with (files hashed, files in all).
 
@@ -77,29 +89,37 @@ def read_dataset(
     root = Path(root)
     if not root.exists():
         raise DatasetError(f"{root} is not a folder: it does not exist")
+    coding = read_coding(labels) if labels else None
     if root.is_dir() and (root / SPLIT_FILE).is_file():
-        return _read_written_split(root, wheel, seed, on_progress)
-    listing = _recognise(root, wheel)
+        return _read_written_split(root, wheel, coding, seed, on_progress)
+    listing = _recognise(root, wheel, coding)
     if listing is None:
         raise DatasetError(_unknown(root))
     return build_table(listing, wheel, seed=seed, on_progress=on_progress)
 
 
 def _read_written_split(
-    root: Path, wheel: Wheel | None, seed: int, on_progress: OnProgress
+    root: Path, wheel: Wheel | None, coding: Coding | None, seed: int, on_progress: OnProgress
 ) -> DatasetTable:
     entries = read_split(root / SPLIT_FILE)
-    listing = apply_split(_recognise(root, wheel), entries, root, wheel)
+    reason = ""
+    try:
+        listing = _recognise(root, wheel, coding)
+    except DatasetError as error:  # such as numbers for classes: the split file has names
+        listing, reason = None, str(error)
+    listing = apply_split(listing, entries, root, wheel)
+    if reason:
+        listing.notes.append(f"only {SPLIT_FILE} is read: {reason}")
     return build_table(listing, wheel, seed=seed, written=entries, on_progress=on_progress)
 
 
-def _recognise(root: Path, wheel: Wheel | None) -> Listing | None:
+def _recognise(root: Path, wheel: Wheel | None, coding: Coding | None = None) -> Listing | None:
     if root.is_file():
         return twitter.list_images(root, wheel) if twitter.recognises(root) else None
     if fer2013.find_fer2013(root):  # its folders are named like emotions
         return None
     empty: Listing | None = None
-    for layout in _layouts():
+    for layout in _layouts(coding):
         if layout.recognises(root):
             listing = layout.list_images(root, wheel)
             if listing.rows:
@@ -116,8 +136,15 @@ def _unknown(root: Path) -> str:
             f"{root} holds FER2013, faces with expressions: the Expression-Net is pre-trained on "
             "it, but it is not a data set of evoked emotions"
         )
-    inner = [p for p in sorted(root.iterdir()) if p.is_dir() and _recognise(p, None) is not None]
+    inner = [p for p in sorted(root.iterdir()) if p.is_dir() and _is_known(p)]
     if inner:
         return f"no data set directly in {root}: name a folder inside it, {inner[0]} for example"
     looked_for = "; ".join(layout.looked_for for layout in _layouts())
     return f"no known data set in {root}: looked for {looked_for}"
+
+
+def _is_known(root: Path) -> bool:
+    try:
+        return _recognise(root, None) is not None
+    except DatasetError:  # a data set of a known layout in which something is wrong
+        return True

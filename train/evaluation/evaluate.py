@@ -21,6 +21,7 @@ from handler.values.emotions import POLARITY, Wheel
 from handler.values.errors import VeaError
 from handler.values.prediction import Prediction, Refusal
 from train.datasets.reading import read_dataset
+from train.datasets.remarks import remarks
 from train.datasets.table import DatasetError, DatasetTable
 from train.evaluation.metrics import Scores, plain_values
 
@@ -77,7 +78,9 @@ def evaluate(
     data: Path,
     *,
     split: str | None = None,
+    labels: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_remarks: Callable[[list[str]], None] = lambda remarks: None,
 ) -> Evaluation:
     """Score a split of a data set.
 
@@ -89,14 +92,17 @@ def evaluate(
         data: Data set in any layout that `read_dataset` knows.
         split: Name of the split, ``train``, ``val``, ``test`` or ``all``. By default ``test`` where
             the data set comes with one, else ``val``; a data set without splits is scored whole.
+        labels: File that says what classes mean that are numbers; see `read_dataset`.
         on_progress: Callback with (images done, images in all).
+        on_remarks: Callback with remarks on the data set, before the first image is scored.
 
     Raises:
         DatasetError: The data set or the split does not exist.
     """
-    dataset = _read(data, predictor.wheel)
+    dataset = _read(data, predictor.wheel, labels)
     split = split or _default_split(dataset)
     rows = dataset.split(split)
+    on_remarks(remarks(dataset, splits=None if split == "all" else (split,)))
     started = time.perf_counter()
     answers = predict_files(predictor, rows["path"].tolist(), on_progress=on_progress)
     seconds = time.perf_counter() - started
@@ -205,13 +211,13 @@ def relative_path(path: str, root: Path) -> str:
     return place.relative_to(root).as_posix() if place.is_relative_to(root) else place.as_posix()
 
 
-def _read(data: Path, wheel: Wheel) -> DatasetTable:
+def _read(data: Path, wheel: Wheel, labels: Path | None) -> DatasetTable:
     """The data set on the archive's wheel if that is possible, else on the polarity wheel."""
     try:
-        return read_dataset(data, wheel)
+        return read_dataset(data, wheel, labels=labels)
     except DatasetError as error:
         try:
-            return read_dataset(data, POLARITY)
+            return read_dataset(data, POLARITY, labels=labels)
         except DatasetError:
             raise error from None
 

@@ -75,6 +75,7 @@ def make_figures(
     folder: Path,
     *,
     split: str = "val",
+    labels: Path | None = None,
     count: int = 8,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
@@ -86,6 +87,7 @@ def make_figures(
         folder: Folder of the output, created if it does not exist; files of the same names are
             replaced.
         split: Name of the split, ``train``, ``val``, ``test`` or ``all``.
+        labels: File that says what classes mean that are numbers; see `read_dataset`.
         count: Number of photos in a figure, dealt to the emotions in turn; Fig. 15 has as many easy
             failures and as many hard ones.
         on_progress: Callback with (photos scored, photos in all).
@@ -96,7 +98,7 @@ def make_figures(
     Raises:
         DatasetError: The data set or the split does not exist.
     """
-    dataset = read_dataset(data, predictor.wheel)
+    dataset = read_dataset(data, predictor.wheel, labels=labels)
     rows = dataset.split(split)
     paths = rows["path"].tolist()
     folder.mkdir(parents=True, exist_ok=True)

@@ -34,11 +34,13 @@ from train.expression.evaluate import BATCH, TEST, evaluate_expression
 from train.expression.module import ExpressionModule
 from train.expression.order import EpochOrder
 from train.expression.recipe import ExpressionRecipe
-from train.fitting.run_folder import prepare
+from train.fitting.run_folder import check_run_folder, prepare
 from train.fitting.trainer import LAST, AtomicCheckpointIO, is_first_process, quietly
 from train.weights.home import Header, write_weights
 
 TRUNK = "face-resnet.safetensors"
+_EVALUATION = "evaluation.json"
+_PRODUCTS = (TRUNK, _EVALUATION)
 _TRAIN = "Training"
 
 
@@ -61,6 +63,7 @@ def fit_expression(
     run: Path,
     *,
     resume: bool = False,
+    force: bool = False,
     progress_bar: bool = True,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> ExpressionResult:
@@ -73,6 +76,7 @@ def fit_expression(
         data: FER2013, in any layout that `read_fer2013` knows.
         run: Folder that the run writes.
         resume: Whether to resume from ``RUN/last.ckpt`` where it exists.
+        force: Whether another run in the folder may be replaced.
         progress_bar: Whether Lightning's progress bar is shown.
         on_progress: Callback during the final measurement.
 
@@ -82,12 +86,14 @@ def fit_expression(
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    if is_first_process():
+        check_run_folder(run, asdict(recipe), products=_PRODUCTS, resume=resume, force=force)
     table = read_fer2013(data)
     train, test = _tensors(*table.split(_TRAIN)), _tensors(*table.split(TEST))
     checkpoint = run / LAST if resume and (run / LAST).exists() else None
     facts = {"recipe": asdict(recipe), "faces": _described({_TRAIN: train, TEST: test})}
     if is_first_process():
-        prepare(run, facts, resuming=checkpoint is not None)
+        prepare(run, facts, products=_PRODUCTS, resuming=checkpoint is not None, force=force)
     module = ExpressionModule(recipe)
     callbacks: list[Any] = [
         ModelCheckpoint(dirpath=run, filename=Path(LAST).stem, enable_version_counter=False)
@@ -123,7 +129,7 @@ def fit_expression(
     update_bn(DataLoader(train, batch_size=BATCH, sampler=mixed), module, device)
     module.eval()
     evaluation = evaluate_expression(module, test, on_progress=on_progress)
-    (run / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
+    (run / _EVALUATION).write_text(json.dumps(evaluation, indent=2) + "\n")
     return ExpressionResult(write_trunk(module, run / TRUNK, source="FER2013"), evaluation)
 
 

@@ -25,6 +25,7 @@ from handler.stimuli.selector import StimuliSelector
 from handler.values import emotions
 from handler.values.configs import ArchiveConfig
 from train.datasets.reading import read_dataset
+from train.datasets.remarks import remarks
 from train.datasets.table import DatasetTable
 from train.fitting.builders import build_network, build_selector, selector_files
 from train.fitting.calibration import Calibration, calibrate
@@ -36,13 +37,14 @@ from train.fitting.data import (
     validation_loader,
 )
 from train.fitting.module import FIGURES, EmotionModule
-from train.fitting.run_folder import prepare
+from train.fitting.run_folder import check_run_folder, prepare
 from train.fitting.soft_labels import soft_targets
 from train.fitting.trainer import BEST, LAST, build_trainer, is_first_process, quietly
 from train.recipes.recipe import Recipe
 from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache
 
 Progress = Callable[[str, int, int], None]
+_MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,14 @@ def fit(
     run: Path,
     *,
     cache_root: Path,
+    labels: Path | None = None,
     soft_labels: Sequence[Path] = (),
     resume: bool = False,
+    force: bool = False,
     workers: int | None = None,
     progress_bar: bool = True,
     on_progress: Progress = lambda what, done, total: None,
+    on_remarks: Callable[[list[str]], None] = lambda remarks: None,
 ) -> FitResult:
     """Train.
 
@@ -83,26 +88,34 @@ def fit(
         data: Data set in any layout that `read_dataset` knows.
         run: Folder that the run writes.
         cache_root: Folder of the stimuli caches.
+        labels: File that says what classes mean that are numbers; see `read_dataset`.
         soft_labels: Files of the teachers' predictions for distillation, one a model; see
             `train.fitting.soft_labels`.
         resume: Whether to resume from ``RUN/last.ckpt`` where it exists.
+        force: Whether another run in the folder may be replaced.
         workers: Number of processes that select stimuli, and of processes that load batches; by
             default one that selects, and as many that load as `default_workers` says.
         progress_bar: Whether Lightning's progress bar is shown.
         on_progress: Callback while photos are hashed and stimuli selected.
+        on_remarks: Callback with remarks on the data set, before stimuli are selected.
 
     Raises:
         DatasetError, RecipeError, WeightsMissing, CacheError, RunError: See their messages.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    if is_first_process():
+        check_run_folder(run, recipe.to_dict(), products=[_MODEL], resume=resume, force=force)
     dataset = read_dataset(
         data,
         emotions.wheel(recipe.network.wheel),
+        labels=labels,
         on_progress=lambda done, total: on_progress("photos", done, total),
     )
+    if is_first_process():
+        on_remarks(remarks(dataset, splits=("train", "val")))
     rows = {split: dataset.split(split) for split in ("train", "val")}
-    labels = _labels(rows["train"], dataset, soft_labels, recipe.training.soft_label_share)
+    targets = _labels(rows["train"], dataset, soft_labels, recipe.training.soft_label_share)
     files = selector_files(recipe)
     selector = build_selector(recipe, files)
     network = build_network(recipe, selector)
@@ -114,7 +127,7 @@ def fit(
     training = StimuliDataset(
         caches["train"],
         rows["train"]["path"],
-        labels,
+        targets,
         selector.config,
         training=config,
         seed=recipe.seed,
@@ -130,7 +143,7 @@ def fit(
         facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
     checkpoint = run / LAST if resume and (run / LAST).exists() else None
     if is_first_process():
-        prepare(run, facts, resuming=checkpoint is not None)
+        prepare(run, facts, products=[_MODEL], resuming=checkpoint is not None, force=force)
 
     loading = default_workers(config) if workers is None else workers
     loader = training_loader(training, config, seed=recipe.seed, workers=loading)
@@ -150,7 +163,7 @@ def fit(
     calibration = calibrate(module.network, validation) if config.calibrate else None
     module.cpu()
     result = FitResult(
-        run / "model", figures["val_accuracy"], figures["val_polarity_accuracy"], calibration
+        run / _MODEL, figures["val_accuracy"], figures["val_polarity_accuracy"], calibration
     )
     if is_first_process():
         card = {**facts, "kept": {"weights": config.keep, "epoch": kept["epoch"] + 1, **figures}}

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
-from vea.terminal import out, progress_bars
+from vea.commands.cache import CacheFolder, Labels, Settings, Workers, cache_home
+from vea.local_paths import check_output_folder
+from vea.stopping import stoppable
+from vea.terminal import out, print_remarks, progress_bars
 
 _OWN = "ablation."  # settings of the studies; all others are the recipe's
 
@@ -29,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("ablate")(ablate)
 
 
+@stoppable("the same command goes on; trainings that ended are kept")
 def ablate(
     study: Annotated[StudyName, typer.Argument(help="Study: what is varied.", show_choices=True)],
     data: Annotated[
@@ -51,6 +54,7 @@ def ablate(
         Path | None,
         typer.Option(help="Folder for the results. [default: runs/ablation-RECIPE]"),
     ] = None,
+    labels: Labels = None,
     cache: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
@@ -83,6 +87,7 @@ def ablate(
     from train.ablation.summary import summarise
     from train.ablation.training import Experiment, load_ablation_config
     from train.datasets.reading import read_dataset
+    from train.datasets.remarks import remarks
     from train.recipes.recipe import load_recipe
 
     values = settings or []
@@ -93,12 +98,16 @@ def ablate(
     asked = build_study(study.value, full, counts)
     asked.select(only or ())  # an unknown row is reported before an hour of work
     folder = run or Path("runs", f"ablation-{chosen.name}")
+    check_output_folder(folder)
+    check_output_folder(cache or cache_home())
     with progress_bars() as on_progress:
         dataset = read_dataset(
             data,
             emotions.wheel(chosen.network.wheel),
+            labels=labels,
             on_progress=lambda done, total: on_progress("photos", done, total),
         )
+        print_remarks(remarks(dataset, splits=("train", split)))
         features = build_features(
             chosen,
             {name: dataset.split(name) for name in ("train", split)},

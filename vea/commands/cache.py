@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vea.local_paths import check_output_folder
+from vea.stopping import stoppable
 from vea.terminal import out, progress_bars
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
 _REASONS = 5  # most frequent reasons for refused photos that are printed
 
+LabelledData = Annotated[
+    Path,
+    typer.Option(
+        "--data", help="Folder of labelled photos, in any layout that `vea data check` knows."
+    ),
+]
 CacheFolder = Annotated[
     Path | None, typer.Option("--cache", help="Folder for stimuli. [default: ~/.cache/vea/stimuli]")
 ]
@@ -31,12 +39,22 @@ Settings = Annotated[
     typer.Option("--set", help="Override a recipe value: KEY=VALUE.", metavar="KEY=VALUE"),
 ]
 
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="What classes mean that are numbers: a line such as `0 amusement` for each, or JSON.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("cache")(cache)
 
 
+@stoppable("the same command goes on; selected stimuli are kept")
 def cache(
     data: Annotated[
         Path, typer.Option("--data", help="Data set in any layout that `vea data check` knows.")
@@ -45,6 +63,7 @@ def cache(
     model: Annotated[
         Path | None, typer.Option(help="Use the selector of this archive instead of the recipe's.")
     ] = None,
+    labels: Labels = None,
     folder: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
@@ -64,10 +83,14 @@ def cache(
     from train.stimuli.cache import build_cache
 
     chosen = load_recipe(recipe, settings or ())
+    check_output_folder(folder or cache_home())
     selecting = _from_archive(model) if model else _from_recipe(recipe, settings)
     with selecting as (selector, files), progress_bars() as on_progress:
         table = read_dataset(
-            data, None, on_progress=lambda done, total: on_progress("photos", done, total)
+            data,
+            None,
+            labels=labels,
+            on_progress=lambda done, total: on_progress("photos", done, total),
         ).table
         built = build_cache(
             table,

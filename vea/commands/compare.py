@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from handler.values.errors import VeaError
-from vea.terminal import check_folder_of, out, progress_bars
+from vea.local_paths import check_output_file
+from vea.terminal import out, progress_bars
 
 if TYPE_CHECKING:
     from handler.values.emotions import Wheel
@@ -59,7 +60,7 @@ def compare(
     from train.evaluation.comparison import compare as measure
 
     if json_file:
-        check_folder_of(json_file)
+        check_output_file(json_file)
     paths, labels, wheel = _photos(images, split)
     with progress_bars() as on_progress:
         result = measure(

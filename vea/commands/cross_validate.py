@@ -1,4 +1,4 @@
-"""`vea cross-validate`: metrics of a recipe on a small data set, by cross-validation."""
+"""`vea cross-validate`: metrics of a recipe on a small data set."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
-from vea.commands.evaluate import Data
-from vea.terminal import out, progress_bars
+from vea.commands.cache import CacheFolder, LabelledData, Labels, Settings, Workers, cache_home
+from vea.local_paths import check_output_folder
+from vea.stopping import stoppable
+from vea.terminal import out, print_remarks, progress_bars
 
 if TYPE_CHECKING:
     from train.crossval.protocols import CrossValidation, TrainAndScore
@@ -37,8 +38,9 @@ def register(app: typer.Typer) -> None:
     app.command("cross-validate")(cross_validate)
 
 
+@stoppable("nothing was measured; selected stimuli are kept")
 def cross_validate(
-    data: Data,
+    data: LabelledData,
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")] = "lite",
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     protocol: Annotated[
@@ -62,6 +64,7 @@ def cross_validate(
         Path | None,
         typer.Option(help="Folder for the metrics and folds. [default: runs/cross-RECIPE]"),
     ] = None,
+    labels: Labels = None,
     cache: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
@@ -82,12 +85,16 @@ def cross_validate(
     from train.crossval.protocols import cross_validate as measure
     from train.crossval.protocols import usable_photos
     from train.datasets.reading import read_dataset
+    from train.datasets.remarks import remarks
     from train.evaluation.evaluate import relative_path
     from train.recipes.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings or ())
     folder = run or Path("runs", f"cross-{chosen.name}")
-    dataset = read_dataset(data, None)
+    check_output_folder(folder)
+    check_output_folder(cache or cache_home())
+    dataset = read_dataset(data, None, labels=labels)
+    print_remarks(remarks(dataset))
     # An impossible request is refused before stimuli are selected for an hour.
     photos, _ = usable_photos(dataset.table, dataset.wheel, folds=folds, least=least)
     with progress_bars() as on_progress:

@@ -11,7 +11,9 @@ import typer
 from rich.table import Table
 
 from handler.values.errors import VeaError
-from vea.terminal import check_folder_of, out, progress_bars
+from vea.commands.cache import Labels
+from vea.local_paths import check_output_file
+from vea.terminal import out, progress_bars
 
 if TYPE_CHECKING:
     from handler.values.emotions import Wheel
@@ -45,6 +47,7 @@ def check(
         str | None,
         typer.Option(help="mikels-8, ekman-6 or polarity-2. [default: the data set's own]"),
     ] = None,
+    labels: Labels = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every image, to find damaged ones.")
     ] = False,
@@ -71,23 +74,34 @@ def check(
 
         vea data check FI --write-split FI
 
-    The last command writes FI/vea-split.csv (path, label, split, sha256), with which anybody who
+    Lists may have a column split (train, val, test), and folders may be named so. Classes that are
+    numbers need a file that says which emotions they are, unless info.json in DIR does:
+
+        vea data check photos --labels classes.txt
+
+    with a line such as `0 amusement` for each number, or JSON; names alone count from 0.
+
+    `--write-split FI` writes FI/vea-split.csv (path, label, split, sha256), with which anybody who
     has the photos trains and evaluates on the same split. Duplicates are files with the same bytes;
     near-duplicates are not searched for.
     """
     from train.datasets import checking
     from train.datasets.layouts.fer2013 import find_fer2013, read_fer2013
     from train.datasets.reading import read_dataset
+    from train.datasets.split_file import NAME as SPLIT_FILE
     from train.datasets.split_file import write_split as write
 
-    for file in (json_file, write_split):
+    split_file = write_split / SPLIT_FILE if write_split and write_split.is_dir() else write_split
+    for file in (json_file, split_file):
         if file:
-            check_folder_of(file)
+            check_output_file(file)
     written = None
     with progress_bars() as on_progress:
         if find_fer2013(root):
-            if wheel or write_split:
-                raise VeaError(f"{root} is FER2013: --wheel and --write-split are for photos")
+            if wheel or write_split or labels:
+                raise VeaError(
+                    f"{root} is FER2013: --wheel, --labels and --write-split are for photos"
+                )
             faces = read_fer2013(
                 root, on_progress=lambda done, total: on_progress("faces", done, total)
             )
@@ -96,6 +110,7 @@ def check(
             dataset = read_dataset(
                 root,
                 _wheel(wheel) if wheel else None,
+                labels=labels,
                 on_progress=lambda done, total: on_progress("reading", done, total),
             )
             found = checking.check_dataset(

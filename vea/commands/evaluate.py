@@ -12,8 +12,11 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from vea.commands.cache import LabelledData, Labels
 from vea.commands.runtime import Runtime, RuntimeChoice
-from vea.terminal import check_folder_of, out, progress_bars
+from vea.local_paths import check_output_file, check_output_folder
+from vea.stopping import stoppable
+from vea.terminal import out, print_remarks, progress_bars
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import Evaluation
@@ -22,26 +25,20 @@ if TYPE_CHECKING:
 _REASONS = 5  # most frequent ones that are shown
 
 
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data", help="Folder of labelled photos, in any layout that `vea data check` knows."
-    ),
-]
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("evaluate")(evaluate)
 
 
+@stoppable("nothing was measured")
 def evaluate(
     archive: Annotated[Path, typer.Argument(help="A .mar file, or the model folder of a run.")],
-    data: Data,
+    data: LabelledData,
     split: Annotated[
         str | None,
         typer.Option(help="train, val, test or all. [default: test if there is one, else val]"),
     ] = None,
+    labels: Labels = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the metrics to this JSON file.")
     ] = None,
@@ -92,11 +89,14 @@ def evaluate(
 
     # What a chart or a file needs is checked before the work begins.
     if json_file:
-        check_folder_of(json_file)
+        check_output_file(json_file)
     if predictions:
         check_predictions_file(predictions)
+        check_output_file(predictions)
     if report:
         from train.evaluation.charts import write_report
+
+        check_output_folder(report)
     if (by is None) != (groups is None):
         raise typer.BadParameter("--by and --groups belong together: a column and its table")
     group_of = read_groups(groups, by) if groups is not None and by is not None else {}
@@ -106,7 +106,9 @@ def evaluate(
             predictor,
             data,
             split=split,
+            labels=labels,
             on_progress=lambda done, total: on_progress("images", done, total),
+            on_remarks=print_remarks,
         )
     document = result.to_dict()
     by_group = scores_by_group(result.table, result.scores.wheel, group_of) if group_of else {}
@@ -115,13 +117,13 @@ def evaluate(
             "column": by,
             "values": {name: scores.to_dict() for name, scores in by_group.items()},
         }
+    _show(result)  # before files are written: a disk that is full by now takes no figures away
+    if by_group:
+        _show_groups(by or "", by_group)
     if json_file:
         json_file.write_text(json.dumps(document, indent=2) + "\n")
     if predictions:
         write_predictions(result.table, predictions)
-    _show(result)
-    if by_group:
-        _show_groups(by or "", by_group)
     if report:
         write_report(result, report)
         out().print(f"the report is in {report}")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vea.commands.cache import LabelledData, Labels
 from vea.commands.runtime import Runtime, RuntimeChoice
+from vea.local_paths import check_output_folder
 from vea.photo_files import output_names
 from vea.terminal import out, print_json, progress_bars
 
@@ -94,16 +96,12 @@ def explain(
 
 def figures(
     archive: Annotated[Path, typer.Argument(help="A .mar file, or the model folder of a run.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data", help="Folder of labelled photos, in any layout that `vea data check` knows."
-        ),
-    ],
+    data: LabelledData,
     to: Annotated[
         Path, typer.Option("--out", help="Folder for the figures, created if it does not exist.")
     ],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    labels: Labels = None,
     count: Annotated[
         int,
         typer.Option(
@@ -126,6 +124,7 @@ def figures(
     from handler.predictor import Predictor
     from train.evaluation.figures import make_figures
 
+    check_output_folder(to)
     predictor = Predictor.load(archive, device=device)
     with progress_bars() as on_progress:
         written = make_figures(
@@ -133,6 +132,7 @@ def figures(
             data,
             to,
             split=split,
+            labels=labels,
             count=count,
             on_progress=lambda done, total: on_progress("photos", done, total),
         )

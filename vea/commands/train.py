@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from handler.values.errors import VeaError
-from vea.commands.cache import CacheFolder, Settings, Workers, cache_home
+from vea.commands.cache import CacheFolder, Labels, Settings, Workers, cache_home
 from vea.commands.runtime import PrecisionChoice, RuntimeChoice
-from vea.terminal import out, progress_bars
+from vea.local_paths import check_output_folder
+from vea.stopping import stoppable
+from vea.terminal import out, print_remarks, progress_bars
 
 Data = Annotated[
     Path,
@@ -29,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("package")(package)
 
 
+@stoppable("the run goes on with --resume")
 def train(
     data: Data,
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")] = "lite",
@@ -44,10 +47,14 @@ def train(
             "writes them, become soft targets beside the labels. Repeatable.",
         ),
     ] = None,
+    labels: Labels = None,
     cache: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another run in the same folder.")
+    ] = False,
 ) -> None:
     """Train a model.
 
@@ -71,7 +78,9 @@ def train(
 
         vea train --recipe expression --data FER2013
 
-    A run that was killed at any step resumes with `--resume` and ends with the same weights.
+    A run that was killed at any step resumes with `--resume` and ends with the same weights. One
+    that SIGTERM or Ctrl-C stops ends with exit code 143 or 130. A folder that holds a run with
+    another recipe or other photos is refused unless `--force` replaces that run.
     """
     from train.fitting.fit import fit
     from train.fitting.trainer import is_first_process
@@ -79,24 +88,29 @@ def train(
     from train.recipes.recipe import load_recipe
 
     if read_values(recipe).get("kind") == EXPRESSION:
-        if soft_labels:
-            raise VeaError(
-                f"--soft-labels cannot be used with the recipe '{recipe}', which trains on faces"
-            )
-        _train_expression(recipe, data, run, settings or (), resume=resume)
+        for option, value in (("--soft-labels", soft_labels), ("--labels", labels)):
+            if value:
+                raise VeaError(
+                    f"{option} cannot be used with the recipe '{recipe}', which trains on faces"
+                )
+        _train_expression(recipe, data, run, settings or (), resume=resume, force=force)
         return
     chosen = load_recipe(recipe, settings or ())
+    check_output_folder(cache or cache_home())
     with progress_bars() as on_progress:
         result = fit(
             chosen,
             data,
             run or Path("runs", chosen.name),
             cache_root=cache or cache_home(),
+            labels=labels,
             soft_labels=soft_labels or (),
             resume=resume,
+            force=force,
             workers=workers,
             progress_bar=sys.stdout.isatty(),
             on_progress=on_progress,
+            on_remarks=print_remarks,
         )
     if not is_first_process():  # with several devices each has a process: one of them prints
         return
@@ -108,7 +122,7 @@ def train(
 
 
 def _train_expression(
-    recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool
+    recipe: str, data: Path, run: Path | None, settings: Sequence[str], *, resume: bool, force: bool
 ) -> None:
     """Pre-train Expression-Net on faces."""
     from train.expression.fit import fit_expression
@@ -121,6 +135,7 @@ def _train_expression(
             data,
             run or Path("runs", chosen.name),
             resume=resume,
+            force=force,
             progress_bar=sys.stdout.isatty(),
             on_progress=on_progress,
         )
@@ -189,6 +204,7 @@ def package(
         raise VeaError("int8 needs photos to be calibrated with: give --calibrate DATASET")
     if runtime is not RuntimeChoice.ONNX and (calibrate or precision is PrecisionChoice.INT8):
         raise VeaError("--precision and --calibrate are for the compiled form: give --runtime onnx")
+    check_output_folder(to)
     words: dict[str, Any] = _read_card(card) if card else {}
     if evaluation:
         try:

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vea.local_paths import check_output_folder
+from vea.stopping import stoppable
 from vea.terminal import out, progress_bars
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def weights() -> None:
         console.print(absent)
 
 
+@stoppable("the same command goes on with the download")
 def fetch_weights(
     name: Annotated[str, typer.Argument(help="Name of the weights, as `vea weights` lists it.")],
     place: Annotated[
@@ -82,6 +85,7 @@ def fetch_weights(
     from train.weights.importing import import_weights as bring_in
 
     home = to or weights_home()
+    check_output_folder(home)
     with progress_bars() as on_progress:
         fetched = fetch(
             name,
@@ -125,9 +129,12 @@ def import_weights(
 
         vea import-weights PrivateTest_model_resnet18.t7 --name fer2013-resnet18
     """
+    from train.weights.home import weights_home
     from train.weights.importing import import_weights as bring_in
 
-    _show(out(), bring_in(file, name=name, home=to, objects=objects, attributes=attributes))
+    home = to or weights_home()
+    check_output_folder(home)
+    _show(out(), bring_in(file, name=name, home=home, objects=objects, attributes=attributes))
 
 
 def _show(console: Console, imported: Imported) -> None:

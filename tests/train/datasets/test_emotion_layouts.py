@@ -69,16 +69,6 @@ def test_fi_as_json_lists_of_name_and_label(tmp_path, pictures, text, labels, sp
     assert splits(dataset)["images/c.jpg"] == "val"
 
 
-def test_numbers_of_emotions_count_alphabetically_and_that_is_said(
-    tmp_path, pictures, text, labels
-):
-    pictures([f"images/p{i}.jpg" for i in range(8)])
-    text("all.json", json.dumps([[f"p{i}.jpg", i] for i in range(8)]))
-    dataset = read_dataset(tmp_path, MIKELS)
-    assert [labels(dataset)[f"images/p{i}.jpg"] for i in range(8)] == sorted(MIKELS.labels)
-    assert any("alphabetical" in note for note in dataset.notes)
-
-
 def test_artphoto_has_the_emotion_in_the_file_name(tmp_path, pictures, text, labels):
     pictures([f"testImages_artphoto/{name}_0101.jpg" for name in ("amusement", "sad", "fear")])
     text("testImages_artphoto/ReadMe.rtf", "x")

@@ -11,8 +11,10 @@ import re
 from pathlib import Path
 
 from handler.values.emotions import Wheel
-from train.datasets.classes import list_classes
-from train.datasets.files import header_of, images_in, read_json, read_lines, read_records
+from train.datasets.class_table import describe_unread, is_class_table, read_class_table
+from train.datasets.classes import Entry, list_classes
+from train.datasets.coding import Coding, find_coding
+from train.datasets.files import images_in, read_json, read_lines
 from train.datasets.layouts.artphoto import emotion_prefix
 from train.datasets.listing import Listing
 from train.datasets.split_file import NAME as SPLIT_FILE
@@ -24,9 +26,8 @@ LOOKED_FOR = (
 )
 
 _TEXT = re.compile(r"(train|val|test)[-_ ]?images\.txt", re.IGNORECASE)
-_PATH_COLUMNS = ("path", "image", "file", "filename", "name")
-_CLASS_COLUMNS = ("class", "label", "emotion")
 _FOLDERS = ("images", "Images", "")
+_CONTRADICTION = "in another list with another class or split (the first list counts)"
 
 
 def recognises(root: Path) -> bool:
@@ -34,40 +35,42 @@ def recognises(root: Path) -> bool:
     return bool(_texts(root) or _tables(root) or _jsons(root))
 
 
-def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
-    """The images of the lists of one kind: text before CSV before JSON."""
+def list_images(root: Path, wheel: Wheel | None = None, coding: Coding | None = None) -> Listing:
+    """The images of the lists of one kind: text before CSV before JSON.
+
+    Args:
+        root: Folder of the data set.
+        wheel: Wheel that is preferred where the names fit several wheels.
+        coding: Meaning of classes that are numbers; by default what ``info.json`` states.
+    """
     texts, tables, jsons = _texts(root), _tables(root), _jsons(root)
     sources = texts or tables or jsons
-    if len({split_in_name(path) for path in sources} - {""}) > 0:
+    if any(split_in_name(path) for path in sources):
         # A list of everything repeats the lists of the splits.
         sources = [path for path in sources if split_in_name(path)]
-    by_source = [
-        [(name, label, split_in_name(path)) for name, label in _entries(path, root)]
-        for path in sources
-    ]
-    entries = by_source[0]
-    for more in by_source[1:]:  # FI_complete.csv repeats FI.csv
-        names = {name for name, _, _ in entries}
-        entries = entries + [entry for entry in more if entry[0] not in names]
+    notes: list[str] = []
+    found: list[Entry] = []
+    contradictions: list[str] = []
+    for path in sources:
+        known = {entry.name: entry for entry in found}
+        for entry in _entries(path, root, notes):
+            first = known.get(entry.name)
+            if first is None:
+                found.append(entry)
+            elif first != entry:  # FI_complete.csv repeats FI.csv, and says the same
+                contradictions.append(entry.name)
     if texts:
-        entries += _unlisted(root, entries)
+        found += _unlisted(root, found)
+    others = [path.name for path in (*texts, *tables, *jsons) if path not in sources]
+    if others:
+        notes.append(f"lists that are not read beside those above: {', '.join(others)}")
     layout = f"lists of images: {', '.join(path.name for path in sources)}"
-    return list_classes(layout, root, entries, [root / folder for folder in _FOLDERS], wheel)
-
-
-def is_class_table(path: Path) -> bool:
-    """Whether a CSV file has a column of images and a column of classes."""
-    columns = header_of(path)
-    return any(c in columns for c in _PATH_COLUMNS) and any(c in columns for c in _CLASS_COLUMNS)
-
-
-def read_class_table(path: Path) -> list[tuple[str, str]]:
-    """(image, class) of each line of such a file."""
-    found = []
-    for record in read_records(path):
-        image = next(record[column] for column in _PATH_COLUMNS if column in record)
-        found.append((image, next(record[c] for c in _CLASS_COLUMNS if c in record)))
-    return found
+    places = [root / folder for folder in _FOLDERS]
+    listing = list_classes(layout, root, found, places, wheel, coding or find_coding(root))
+    listing.notes.extend(notes)
+    for name in contradictions:
+        listing.refuse(_CONTRADICTION, name)
+    return listing
 
 
 def split_in_name(path: Path) -> str:
@@ -76,27 +79,41 @@ def split_in_name(path: Path) -> str:
     return next((split for word in words if (split := split_name(word))), "")
 
 
-def _entries(path: Path, root: Path) -> list[tuple[str, str]]:
+def _entries(path: Path, root: Path, notes: list[str]) -> list[Entry]:
+    """The lines of a list, with the split of its name where they give none."""
+    split = split_in_name(path)
     if path.suffix.lower() == ".csv":
-        return read_class_table(path)
+        table = read_class_table(path)
+        if table.unread:
+            notes.append(describe_unread(path, table.unread))
+        return [_in_split(entry, split, path) for entry in table.entries]
     if path.suffix.lower() == ".json":
-        return [(str(name), str(label)) for name, label in read_json(path)]
+        return [Entry(str(name), str(label), split) for name, label in read_json(path)]
     found = []
     for _, line in read_lines(path):
         label, _, name = line.replace("\\", "/").rpartition("/")
         # Some copies keep the folder of the label, others have all images in one.
         inside = any((root / folder / label / name).is_file() for folder in _FOLDERS)
-        found.append((f"{label}/{name}" if inside else name, label))
+        found.append(Entry(f"{label}/{name}" if inside else name, label, split))
     return found
 
 
-def _unlisted(root: Path, listed: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def _in_split(entry: Entry, split: str, path: Path) -> Entry:
+    if entry.split and split and entry.split != split:
+        raise DatasetError(
+            f"{path} has {entry.name} in the split {entry.split}, and its own name says {split}: "
+            "rename the file, or take the column away"
+        )
+    return entry._replace(split=entry.split or split)
+
+
+def _unlisted(root: Path, listed: list[Entry]) -> list[Entry]:
     """Images beside ``TestImages.txt`` whose own names give the emotion are for training."""
-    if "train" in {split for _, _, split in listed}:
+    if "train" in {entry.split for entry in listed}:
         return []
-    names = {name for name, _, _ in listed}
+    names = {entry.name for entry in listed}
     return [
-        (name, "", "train")
+        Entry(name, "", "train")
         for folder in _FOLDERS[:2]
         for file in (images_in(root / folder) if (root / folder).is_dir() else ())
         if (name := file.relative_to(root / folder).as_posix()) not in names

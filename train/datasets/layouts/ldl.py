@@ -8,14 +8,13 @@ order is the data sets' own, which is the wheel's.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from handler.values.emotions import MIKELS, Wheel
 from train.datasets.files import header_of, number, read_lines, read_records
 from train.datasets.labels import fractions
 from train.datasets.listing import Listing, note_ties
-from train.datasets.table import DatasetError, split_name
+from train.datasets.table import DatasetError
 
 LOOKED_FOR = (
     "Flickr-LDL or Twitter-LDL (ground_truth_train.txt, ground_truth_test.txt, or a *.csv with a "
@@ -54,19 +53,8 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
             else:
                 label = distribution.index(max(distribution))
                 listing.add_named(name, places, label, split=split, distribution=distribution)
-    _take_split_folders(listing)
     note_ties(listing)
     return listing
-
-
-def _take_split_folders(listing: Listing) -> None:
-    """Take the split from the folders ``train/`` and ``test/`` of a table's photos."""
-    folders = [row.path.relative_to(listing.root).parts[0] for row in listing.rows]
-    if {"train", "test"} <= set(folders):
-        listing.rows = [
-            replace(row, split=split_name(folder) or "train")
-            for row, folder in zip(listing.rows, folders, strict=True)
-        ]
 
 
 def _votes(path: Path) -> list[tuple[str, str, list[float | None]]]:

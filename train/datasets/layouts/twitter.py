@@ -12,14 +12,16 @@ as ``twitter_testing_2.csv``; both also come as ``{neg,pos}`` folders, which `fo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from handler.values.emotions import POLARITY, Wheel
-from train.datasets.classes import list_classes
+from train.datasets.class_table import describe_unread, is_class_table, read_class_table
+from train.datasets.classes import Entry, class_number, list_classes
+from train.datasets.coding import Coding
 from train.datasets.files import header_of, number, read_lines, read_records
 from train.datasets.layouts import folders
-from train.datasets.layouts.fi import is_class_table, read_class_table
 from train.datasets.listing import Listing
 from train.datasets.table import DatasetError
 
@@ -54,9 +56,7 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     if (root / _VOTES).is_file():
         return _list_votes(root)
     if (root / _TWITTER_2).is_file():
-        pairs = [(name, label, "") for name, label in read_class_table(root / _TWITTER_2)]
-        places = [root / folder for folder in _FOLDERS]
-        return list_classes(f"Twitter II: {_TWITTER_2}", root, pairs, places, POLARITY)
+        return _list_classes(f"Twitter II: {_TWITTER_2}", root, *_entries(root / _TWITTER_2))
     fold = _first_fold(root)
     assert fold is not None  # as recognised
     listing = folders.list_images(fold, POLARITY)
@@ -73,34 +73,48 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
 
 def _list_agreement(root: Path, lists: list[Path]) -> Listing:
     level_of: dict[str, int] = {}
-    label_of: dict[str, str] = {}
+    entry_of: dict[str, Entry] = {}
+    notes: list[str] = []
     for path in sorted(lists, key=_level):  # a list of fewer votes holds those of more
-        for name, label in _pairs(path):
-            level_of[name], label_of[name] = _level(path), label
-    listing = list_classes(
-        f"Twitter I: {', '.join(path.name for path in lists)}",
-        root,
-        [(name, label, "") for name, label in sorted(label_of.items())],
-        [root / folder for folder in _FOLDERS],
-        POLARITY,
-    )
+        entries, unread = _entries(path)
+        notes += unread
+        for entry in entries:
+            level_of[entry.name], entry_of[entry.name] = _level(path), entry
+    layout = f"Twitter I: {', '.join(path.name for path in lists)}"
+    listing = _list_classes(layout, root, [entry_of[name] for name in sorted(entry_of)], notes)
     by_path = {(root / folder / name): n for name, n in level_of.items() for folder in _FOLDERS}
     listing.rows = [replace(row, agreement=by_path.get(row.path)) for row in listing.rows]
     return listing
 
 
-def _pairs(path: Path) -> list[tuple[str, str]]:
+def _list_classes(
+    layout: str, root: Path, entries: Sequence[Entry], notes: Sequence[str]
+) -> Listing:
+    """The listing of classes that are names, or numbers as both data sets publish them."""
+    names = {0: "negative", 1: "positive"}
+    if any(class_number(entry.label) == 2 for entry in entries):
+        names = {0: "negative", 1: "neutral", 2: "positive"}
+    places = [root / folder for folder in _FOLDERS]
+    coding = Coding(names, "as published")
+    listing = list_classes(layout, root, entries, places, POLARITY, coding)
+    listing.notes.extend(notes)
+    return listing
+
+
+def _entries(path: Path) -> tuple[list[Entry], list[str]]:
+    """The lines of a list, and notes on what is not read of it."""
     if path.suffix.lower() == ".csv":
-        return read_class_table(path)
-    pairs = []
+        table = read_class_table(path)
+        return table.entries, [describe_unread(path, table.unread)] if table.unread else []
+    entries = []
     for line, text in read_lines(path):
         name, _, label = text.replace("\t", " ").rpartition(" ")
         if label not in ("0", "1"):
             raise DatasetError(
                 f"{path}, line {line}: expected a file name and 0 or 1, got '{text}'"
             )
-        pairs.append((name.strip(), label))
-    return pairs
+        entries.append(Entry(name.strip(), label))
+    return entries, []
 
 
 def _list_votes(root: Path) -> Listing:
