@@ -22,11 +22,15 @@ from vea.web.upstream import TorchServeUpstream, Upstream
 
 @contextmanager
 def gateway(
-    state: Path | Upstream, *, keys: KeyRing | None = None, limits: Limits | None = None
+    state: Path | Upstream,
+    *,
+    keys: KeyRing | None = None,
+    limits: Limits | None = None,
+    **options: Any,
 ) -> Iterator[str]:
     """Its address, for the length of a block; before the TorchServe in a folder, or another."""
     upstream = TorchServeUpstream(lambda: TorchServe.attach(state)) if _is_folder(state) else state
-    running = server(build(upstream, keys=keys, limits=limits))
+    running = server(build(upstream, keys=keys, limits=limits), **options)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
         thread.start()

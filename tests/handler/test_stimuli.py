@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import dlib
 import numpy as np
 import pytest
 import torch
@@ -285,17 +286,21 @@ def test_a_face_below_the_threshold_of_the_network_is_none(
 
 
 def test_images_pass_through_the_network_one_at_a_time(
-    landmarks: Path, face_detector: Path
+    landmarks: Path, face_detector: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cnn = DlibFaces(landmarks=landmarks, detector=face_detector, backend="cnn", threads=4)
-    network, threads = cnn._detector._network, []
+    load, threads = dlib.cnn_face_detection_model_v1, []
 
-    def watched(pixels: np.ndarray, upsample: int) -> object:
-        threads.append(threading.get_ident())
-        return network(pixels, upsample)
+    def load_watched(file: str) -> object:
+        network = load(file)
 
-    cnn._detector._network = watched
-    cnn.side = 64
+        def watched(pixels: np.ndarray, upsample: int) -> object:
+            threads.append(threading.get_ident())
+            return network(pixels, upsample)
+
+        return watched
+
+    monkeypatch.setattr(dlib, "cnn_face_detection_model_v1", load_watched)
+    cnn = DlibFaces(landmarks=landmarks, detector=face_detector, backend="cnn", side=64, threads=4)
     searches = [cnn.start([noise(60, 60, seed) for seed in range(4)]) for _ in range(2)]
     for search in searches:
         search.collect()
@@ -399,23 +404,26 @@ def test_images_of_different_sizes_are_selected_together(landmarks: Path) -> Non
 
 
 def test_faces_are_searched_while_the_object_source_works(
-    landmarks: Path, portrait: Image.Image
+    landmarks: Path, portrait: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SelectorConfig(size=64, objects={"source": "grid", "size": 96, "count": 5})
-    selector = StimuliSelector(config, landmarks=landmarks)
     # Whoever comes first waits for the other: one after the other they would never meet.
     together = threading.Barrier(2, timeout=30)
-    find, select = selector.faces._detector.find, selector.objects.select
+    detector = dlib.get_frontal_face_detector()
 
-    def meeting_find(pixels: np.ndarray) -> object:
-        together.wait()
-        return find(pixels)
+    class MeetingDetector:
+        def run(self, *image: object) -> object:
+            together.wait()
+            return detector.run(*image)
+
+    monkeypatch.setattr(dlib, "get_frontal_face_detector", MeetingDetector)
+    config = SelectorConfig(size=64, objects={"source": "grid", "size": 96, "count": 5})
+    selector = StimuliSelector(config, landmarks=landmarks)
+    select = selector.objects.select
 
     def meeting_select(images: list[torch.Tensor]) -> object:
         together.wait()
         return select(images)
 
-    selector.faces._detector.find = meeting_find
     selector.objects.select = meeting_select
     stimuli = selector.select([tensor_of(portrait)])
     assert not together.broken

@@ -20,7 +20,6 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from handler.stimuli.objects import visual_genome
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.objects.visual_genome import UNNAMED, VisualGenomeObjects
 from handler.stimuli.stimuli import Objects
@@ -194,7 +193,7 @@ def test_a_batch_passes_through_each_part_once(
     found: Objects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(visual_genome, "_SLICE", 5)
+    monkeypatch.setattr(source, "slice", 5)
     with (
         inputs(source.backbone.stem.conv1) as images,
         inputs(source.rpn.conv) as maps,

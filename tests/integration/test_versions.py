@@ -345,9 +345,16 @@ def test_a_worker_that_is_killed_does_not_stop_a_promotion(
 
 
 def test_only_one_command_at_a_time_changes_versions(server: TorchServe, store: Path) -> None:
-    first = Versions(server, on_step=print)
-    with first._locked(), pytest.raises(ServingError, match="another command is changing"):
-        vea(server, "promote", store / "tiny-2.0.mar")
+    steps = []
+
+    def meanwhile(step: str) -> None:
+        steps.append(step)
+        with pytest.raises(ServingError, match="another command is changing"):
+            vea(server, "promote", store / "tiny-2.0.mar")
+
+    with pytest.raises(ArchiveError):
+        Versions(server, on_step=meanwhile).promote(store / "tiny-2.0.mar", digest="0" * 64)
+    assert steps
     assert set(listed(server)) == {"1.0"}
 
 

@@ -293,11 +293,8 @@ def test_a_slow_upload_ends_and_others_do_not_wait_for_it(other: Stub) -> None:
         assert slow[0].startswith(b"HTTP/1.1 408"), slow
 
 
-def test_a_head_that_never_ends_is_not_waited_for(
-    other: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vea.web.server.HEAD_SECONDS", 0.5)
-    with gateway(other.upstream) as base:
+def test_a_head_that_never_ends_is_not_waited_for(other: Stub) -> None:
+    with gateway(other.upstream, head_seconds=1) as base:
         for begun in (b"", b"POST /predic", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "):
             assert send_raw(base, begun, seconds=15) == b""
 

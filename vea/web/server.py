@@ -78,7 +78,7 @@ class Protocol(H11Protocol):
 
     def _expect_head(self) -> None:
         if self._waiting is None:
-            self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._waiting = self.loop.call_later(self.timeout_keep_alive, self._give_up)
 
     def _no_longer(self) -> None:
         if self._waiting is not None:
@@ -116,8 +116,16 @@ def serve(app: ASGIApp, listener: socket.socket, *, log_config: dict[str, Any] |
     server(app, log_config=log_config).run(sockets=[listener])
 
 
-def server(app: ASGIApp, *, log_config: dict[str, Any] | None = None) -> uvicorn.Server:
-    """A server that does not run yet."""
+def server(
+    app: ASGIApp, *, log_config: dict[str, Any] | None = None, head_seconds: int = HEAD_SECONDS
+) -> uvicorn.Server:
+    """A server that does not run yet.
+
+    Args:
+        app: Application that answers.
+        log_config: Configuration of logging; None leaves it as it is.
+        head_seconds: Seconds that a connection has for the head of its next request.
+    """
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -130,7 +138,7 @@ def server(app: ASGIApp, *, log_config: dict[str, Any] | None = None) -> uvicorn
         log_config=log_config,
         limit_concurrency=_CONNECTIONS,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        timeout_keep_alive=HEAD_SECONDS,
+        timeout_keep_alive=head_seconds,
         timeout_graceful_shutdown=20,
     )
     return uvicorn.Server(config)

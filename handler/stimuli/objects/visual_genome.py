@@ -23,8 +23,6 @@ UNNAMED: tuple[str, ...] = tuple(f"object {index}" for index in range(1600))
 _MEAN_BGR = 102.9801, 115.9465, 122.7717
 _STRIDE = 16
 _POOLED = 14
-# Proposals that res5 sees at a time. Each takes 6 MB of memory; more are hardly faster.
-_SLICE = 64
 
 
 class VisualGenomeObjects(ObjectSource):
@@ -82,6 +80,8 @@ class VisualGenomeObjects(ObjectSource):
         self.plus_one = plus_one
         self.vocabulary = tuple(vocabulary)
         self.attributes = tuple(attributes)
+        # Proposals that res5 sees at a time. Each takes 6 MB of memory; more are hardly faster.
+        self.slice = 64
         self.feature_size = network.FEATURES
         classes = len(self.vocabulary)
         self.backbone = network.Backbone()
@@ -169,7 +169,7 @@ class VisualGenomeObjects(ObjectSource):
         )
         maps = features.float()  # RoIPool knows no bfloat16
         pooled = [features.new_empty(0, self.feature_size)]
-        for some in rois.split(_SLICE):
+        for some in rois.split(self.slice):
             regions = roi_pool(maps, some, _POOLED, 1 / _STRIDE).to(
                 features.dtype,
                 memory_format=torch.channels_last,  # an eighth faster on processors
