@@ -10,7 +10,7 @@ once, however often its command is started, and again only if another run has ta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError
 
 from handler.values.errors import VeaError
 from jobs.output import parquet
+from jobs.output.delta_types import DeltaTypeError, convert, delta_columns, nanoseconds
 from jobs.output.partitions import path_values
 from jobs.storage.errors import one_line
 from jobs.storage.folders import Folder, open_folder
@@ -35,6 +36,50 @@ class DeltaCommitError(VeaError):
 def require_delta() -> None:
     """Raises: DeltaCommitError: The package is missing; known before the work begins."""
     load_deltalake()
+
+
+def check_columns(
+    table: str, out: str, columns: pa.Schema, extras: Iterable[tuple[Any, ...]], s3: S3
+) -> None:
+    """See that a table can hold what a run will give, before the run begins.
+
+    Args:
+        table: Folder of the table, a path or ``s3://bucket/prefix``; there may be none yet.
+        out: Folder of the run.
+        columns: Columns of the run's result; those from the list are the last ones.
+        extras: Values of each row for the columns from the list, points in time as integers of
+            their unit.
+        s3: S3 client for both.
+
+    Raises:
+        DeltaTypeError: The table cannot hold a column.
+    """
+    constants = path_values(out)
+    found = [column for column in columns if column.name not in constants]
+    delta_columns(found, _columns_of(table, s3), where=table)
+    precise = nanoseconds(found)
+    first = len(columns)
+    for values in extras if precise else ():
+        first = len(columns) - len(values)
+        for name in precise:
+            value = values[columns.get_field_index(name) - first]
+            if value is not None and value % 1000:
+                raise DeltaTypeError(
+                    f"the column '{name}' has values with nanoseconds, of which Delta tables hold "
+                    "microseconds: round them in the list, or leave it out with --keep"
+                )
+
+
+def _columns_of(table: str, s3: S3) -> pa.Schema | None:
+    """Columns of a table; None if there is none."""
+    deltalake = load_deltalake()
+    options = storage_options(table, s3)
+    try:
+        if not deltalake.DeltaTable.is_deltatable(table, storage_options=options):
+            return None
+        return pa.schema(deltalake.DeltaTable(table, storage_options=options).schema().to_arrow())
+    except Exception as error:  # the package raises bare ones, too
+        raise refused_by(table, error) from None
 
 
 def commit_run(out: str, table: str, s3: S3) -> bool:
@@ -76,7 +121,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
     unread: list[VeaError] = []
     for _ in range(_ATTEMPTS):
         try:
-            reader = _rows(folder, manifest, constants, unread)
+            reader = _rows(folder, manifest, constants, unread, _columns_of(table, s3), table)
             deltalake.DeltaTable.create(
                 table,
                 reader.schema,
@@ -136,19 +181,33 @@ def _rows(
     manifest: Mapping[str, Any],
     constants: Mapping[str, str],
     unread: list[VeaError],
+    columns: pa.Schema | None,
+    where: str,
 ) -> pa.RecordBatchReader:
     """All rows, file by file, with the columns that the folder's path gives.
+
+    They have the types of ``columns``, those of the table ``where`` they go to.
 
     Delta turns what is raised while it reads into an error of its own; ``unread`` gets the first.
     """
     names = [file["name"] for file in manifest["files"]]
-    first = _read(folder, names[0], constants)
+    first = _read(folder, names[0])
+    types = delta_columns(first.schema, columns, where=where)
+
+    def complete(table: pa.Table) -> pa.Table:
+        table = convert(table, types)
+        for column, value in constants.items():
+            filled = pa.array([value] * table.num_rows, pa.string())
+            table = table.append_column(pa.field(column, pa.string()), filled)
+        return table
+
+    first = complete(first)
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from first.to_batches()
         for name in names[1:]:
             try:
-                table = _read(folder, name, constants)
+                table = complete(_read(folder, name))
             except VeaError as error:
                 unread.append(error)
                 raise
@@ -157,22 +216,14 @@ def _rows(
     return pa.RecordBatchReader.from_batches(first.schema, batches())
 
 
-def _read(folder: Folder, name: str, constants: Mapping[str, str]) -> pa.Table:
+def _read(folder: Folder, name: str) -> pa.Table:
     try:
-        table = parquet.read_part(folder.read(name))
+        return parquet.read_part(folder.read(name))
     except ValueError as error:
         raise DeltaCommitError(
             f"{name} in {folder.location} is damaged ({one_line(str(error))}): score the list "
             "again with another --out"
         ) from None
-    for place, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type) and field.type.tz:  # Delta knows UTC alone
-            moved = pa.timestamp(field.type.unit, "UTC")
-            table = table.set_column(place, field.with_type(moved), table[place].cast(moved))
-    for column, value in constants.items():
-        filled = pa.array([value] * table.num_rows, pa.string())
-        table = table.append_column(pa.field(column, pa.string()), filled)
-    return table
 
 
 def storage_options(table: str, s3: S3) -> dict[str, str] | None:

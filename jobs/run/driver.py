@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
+import pyarrow as pa
+
 from handler.photo_folders import describe
 from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity
@@ -43,6 +45,7 @@ def score_list(
     grace: float = DEFAULT_GRACE,
     refresh: float = DEFAULT_REFRESH,
     warn: Callable[[str], None] | None = None,
+    accept: Callable[[pa.Schema, ImageList], None] | None = None,
 ) -> Summary:
     """Score every image of a list into parquet; what an earlier start has done is skipped.
 
@@ -58,6 +61,8 @@ def score_list(
         refresh: Seconds between two looks at what other attempts of the same run have done.
         warn: Function that is told, in one line, what was left out of a folder of images, and what
             could not be tidied up after the end.
+
+        accept: Function that may refuse the result's columns before anything is claimed.
 
     Raises:
         Stopped: A signal ended the run.
@@ -84,9 +89,10 @@ def score_list(
                 if left_out and warn:
                     warn(f"{job.image_list}: {describe(left_out)}")
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
-                parquet.schema(
-                    emotions.labels, extra=images.extra, boxes=job.boxes
-                )  # refuses columns with our names before anything is claimed
+                # Refuses columns with our names before anything is claimed.
+                columns = parquet.schema(emotions.labels, extra=images.extra, boxes=job.boxes)
+                if accept:
+                    accept(columns, images)
                 identity = _identify(job, images, model)
                 ledger = Ledger(folder, identity, warn=warn)
                 if job.replace_failed:

@@ -178,6 +178,17 @@ def test_a_column_with_one_of_our_names_is_refused_before_anything_is_written(jo
     assert files_of(job) == {}
 
 
+def test_columns_can_be_refused_before_anything_is_claimed(job, score, photos):
+    def refuse(columns, images):
+        assert "position" in columns.names
+        assert images.rows == 7
+        raise VeaError("not these")
+
+    with pytest.raises(VeaError, match="not these"):
+        score(job, accept=refuse)
+    assert not list(Path(job.out).iterdir())
+
+
 def test_a_folder_is_as_good_as_a_list_and_is_listed_once(job, score, photos, jpeg):
     job = replace(job, image_list=f"{photos}/")
     with pytest.raises(Broken):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from vea.commands import score_options as options
 from vea.commands.runtime import RuntimeChoice
+from vea.commands.score_table import columns_check, commit
 from vea.tables import summary_table
 from vea.terminal import out as terminal_out
 from vea.terminal import print_json
@@ -153,6 +153,7 @@ def score(
             grace=grace,
             metrics=metrics,
             seen=seen,
+            delta=delta and _fill(delta, date, identity),
         )
     except (Stopped, TooManyFailed) as error:
         if as_json:
@@ -160,21 +161,11 @@ def score(
         _complain(str(error))
         raise typer.Exit(error.exit_code) from None
     if delta is not None and summary.complete:
-        _commit(job.out, _fill(delta, date, identity))
+        commit(job.out, _fill(delta, date, identity))
     if as_json:
         print_json(summary.to_dict())
     else:
         terminal_out().print(summary_table(summary))
-
-
-def _commit(out: str, table: str) -> None:
-    from jobs.output.delta import commit_run
-    from jobs.storage.s3 import S3
-
-    with closing(S3(threads=4)) as s3:
-        committed = commit_run(out, table, s3)
-    if not committed:
-        typer.echo(f"{table} holds this run already: nothing to commit", err=True)
 
 
 def _run(
@@ -185,6 +176,7 @@ def _run(
     grace: float,
     metrics: Metrics | None,
     seen: list[Progress],
+    delta: str | None,
 ) -> Summary:
     """Score, with whoever wants to know kept informed; ``seen`` gets the latest progress."""
     from jobs.monitoring.progress import reporting
@@ -205,6 +197,7 @@ def _run(
                 load=load,
                 grace=grace,
                 warn=_complain,
+                accept=columns_check(job.out, delta) if delta else None,
             )
     finally:
         if metrics:

@@ -1,0 +1,43 @@
+"""The Delta Lake table that `vea score` commits to: looked at before the work, written after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jobs.lists.image_list import ImageList
+
+
+def columns_check(out: str, table: str) -> Callable[[pa.Schema, ImageList], None]:
+    """A function that refuses columns which the table cannot hold, before the work begins.
+
+    Args:
+        out: Folder of the run.
+        table: Folder of the table.
+    """
+
+    def accept(columns: pa.Schema, images: ImageList) -> None:
+        from jobs.output.delta import check_columns
+        from jobs.storage.s3 import S3
+
+        with closing(S3(threads=4)) as s3:
+            check_columns(table, out, columns, (entry.extra for entry in images), s3)
+
+    return accept
+
+
+def commit(out: str, table: str) -> None:
+    """Commit the finished run in ``out`` to the table, and say if it is there already."""
+    from jobs.output.delta import commit_run
+    from jobs.storage.s3 import S3
+
+    with closing(S3(threads=4)) as s3:
+        committed = commit_run(out, table, s3)
+    if not committed:
+        typer.echo(f"{table} holds this run already: nothing to commit", err=True)
