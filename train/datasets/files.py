@@ -8,8 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from handler.photo_folders import HIDDEN, reason_to_leave_out
 from handler.values.limits import SUFFIXES
 from train.datasets.table import DatasetError
+
+_HERE = Path()
+# Folders in which programs keep copies of photos, beside those whose names begin with a dot.
+_COPIES = frozenset(
+    {
+        *("thumbnails", "thumbnail", "thumbs", "thumb", "_thumbs", "_thumbnails"),
+        *("$recycle.bin", "#recycle", "lost+found", ".trash"),
+    }
+)
 
 
 def is_utf8(path: Path) -> bool:
@@ -44,9 +54,30 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
+def why_no_photo(file: Path, folder: Path) -> str | None:
+    """The reason why a file below a folder is no photo of a data set, or None for a photo.
+
+    Copies that programs keep are none: they have other bytes, so one could be in another split than
+    its original without being found.
+
+    Args:
+        file: Path of the file.
+        folder: Folder that was named; only what is below it counts.
+    """
+    inner = file.relative_to(folder)
+    if any(part.lower() in _COPIES for part in inner.parts[:-1]):
+        return "in a folder of thumbnails or of deleted files"
+    if reason_to_leave_out(inner.parent.as_posix() + "/1.jpg") == HIDDEN and inner.parent != _HERE:
+        return "in a hidden folder"
+    if not is_image(file):
+        return "no image file"
+    return "hidden file" if file.name.startswith(".") else None
+
+
 def images_in(folder: Path) -> Iterator[Path]:
-    """Image files anywhere below ``folder``, sorted."""
-    return (p for p in sorted(folder.rglob("*")) if is_image(p) and p.is_file())
+    """Photos anywhere below ``folder``, sorted; see `why_no_photo`."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return (p for p in files if why_no_photo(p, folder) is None)
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from handler.values.emotions import Wheel
-from train.datasets.files import is_image
+from train.datasets.files import is_image, why_no_photo
 from train.datasets.labels import own_wheel
 from train.datasets.listing import Listing, Row
 
@@ -22,7 +22,8 @@ _NAME = re.compile(r"([a-z]+)[_ -]?\d", re.IGNORECASE)
 
 def recognises(root: Path) -> bool:
     """Whether image names begin with emotions: three quarters of the first hundred do."""
-    images = [p.name for p in _place(root).iterdir() if is_image(p)][:100]
+    place = _place(root)
+    images = [p.name for p in place.iterdir() if why_no_photo(p, place) is None][:100]
     named = sum(emotion_prefix(name) is not None for name in images)
     return bool(images) and named >= 0.75 * len(images)
 
@@ -38,8 +39,8 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     )
     for file in files:
         prefix = emotion_prefix(file.name)
-        if not is_image(file):
-            listing.refuse("no image file", file)
+        if reason := why_no_photo(file, _place(root)):
+            listing.refuse(reason, file)
         elif prefix is None or not listing.wheel.knows(prefix):
             listing.refuse("its name begins with no emotion", file)
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handler.values.emotions import Wheel
 from train.datasets.building import build_table
-from train.datasets.files import is_image
+from train.datasets.files import why_no_photo
 from train.datasets.labels import own_wheel
 from train.datasets.listing import Listing, Row
 from train.datasets.table import DatasetError, DatasetTable, split_name
@@ -79,10 +79,11 @@ def read_folders(root: Path, wheel: Wheel, *, seed: int = 18) -> DatasetTable:
 def _list_emotion(folder: Path, split: str, listing: Listing) -> None:
     label = listing.wheel.index(folder.name)
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if is_image(file):
+        reason = why_no_photo(file, folder)
+        if reason is None:
             listing.rows.append(Row(file, label, split))
         else:
-            listing.refuse("no image file", file)
+            listing.refuse(reason, file)
 
 
 def _places(root: Path) -> dict[str, Path]:
