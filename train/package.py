@@ -6,6 +6,7 @@ sorted names, fixed dates and no compression: the same inputs give the same byte
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
@@ -53,6 +54,7 @@ def package(
     card: dict[str, Any],
     serving: dict[str, Any] | None = None,
     code: Path | None = None,
+    force: bool = False,
 ) -> Path:
     """Make ``OUT/NAME-VERSION.mar``.
 
@@ -65,10 +67,12 @@ def package(
         card: Entries that are merged over the model folder's own card.
         serving: TorchServe's per-model settings; by default `default_serving`.
         code: Folder of the package ``handler``; this program's own if not given.
+        force: Whether an archive of this name and version with other content may be replaced.
 
     Raises:
         ArchiveError: ``model`` is neither a model folder nor an archive.
-        PackageError: torch-model-archiver failed.
+        PackageError: torch-model-archiver failed, or there is another archive of this name and
+            version.
     """
     config, own_card, _ = archive.read_card(model)
     config = replace(config, name=name, version=version)
@@ -91,7 +95,16 @@ def package(
         _run_archiver(staging, packed, name=name, version=version)
         out.mkdir(parents=True, exist_ok=True)
         target = out / f"{name}-{version}.mar"
-        _repack(packed / f"{name}.mar", target)
+        _repack(packed / f"{name}.mar", packed / target.name)
+        if target.exists() and filecmp.cmp(packed / target.name, target, shallow=False):
+            return target
+        if target.exists() and not force:
+            raise PackageError(
+                f"{target} exists and has other content: give the new archive another --version, "
+                "or replace that one with --force"
+            )
+        with atomic_write(target) as partial:
+            shutil.copyfile(packed / target.name, partial)
     return target
 
 
@@ -135,11 +148,7 @@ def _run_archiver(staging: Path, packed: Path, *, name: str, version: str) -> No
 
 
 def _repack(source: Path, target: Path) -> None:
-    with (
-        atomic_write(target) as partial,
-        zipfile.ZipFile(source) as packed,
-        zipfile.ZipFile(partial, "w") as repacked,
-    ):
+    with zipfile.ZipFile(source) as packed, zipfile.ZipFile(target, "w") as repacked:
         for name in sorted(n for n in packed.namelist() if not n.endswith("/")):
             entry = zipfile.ZipInfo(name, date_time=_EPOCH)
             entry.external_attr = 0o644 << 16

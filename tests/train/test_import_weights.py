@@ -287,3 +287,17 @@ def test_what_a_recipe_says_itself_stands(home: Path) -> None:
     recipe = {"source": "visual_genome", "count": 5, "min_proposal": 8.0}
     assert object_settings(recipe, "vg") == {**settings, **recipe}
     assert object_settings(recipe, "random") == recipe
+
+
+def test_other_weights_of_a_name_are_replaced_on_demand_only(tmp_path: Path, home: Path) -> None:
+    save_face_resnet(tmp_path / "one.t7", face_resnet(seed=1))
+    save_face_resnet(tmp_path / "two.t7", face_resnet(seed=2))
+    first = import_weights(tmp_path / "one.t7", name="faces")
+    written = first.path.stat().st_mtime_ns
+    assert import_weights(tmp_path / "one.t7", name="faces") == first
+    assert first.path.stat().st_mtime_ns == written, "the same weights are left as they are"
+    with pytest.raises(WeightsError, match=r"other weights called 'faces' .*--force"):
+        import_weights(tmp_path / "two.t7", name="faces")
+    assert hashlib.sha256(first.path.read_bytes()).hexdigest() == first.sha256
+    assert import_weights(tmp_path / "two.t7", name="faces", force=True).sha256 != first.sha256
+    assert [path.name for path in home.iterdir()] == ["faces.safetensors"]

@@ -292,3 +292,18 @@ def test_a_card_may_hold_what_yaml_has_beyond_json(tiny_model: Path, tmp_path: P
     assert card["trained"] == "2026-11-20"
     assert card["photos"] == {"2013": "faces"}
     assert card["log"] == [{"2026-11-19": "begun"}]
+
+
+def test_an_archive_is_replaced_by_the_same_or_on_demand_only(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    first = package(tiny_model, tmp_path, name="m", version="1", card={})
+    content, written = first.read_bytes(), first.stat().st_mtime_ns
+    assert package(tiny_model, tmp_path, name="m", version="1", card={}) == first
+    assert first.stat().st_mtime_ns == written, "the same archive is left as it is"
+    with pytest.raises(PackageError, match=r"exists and has other content: .*--force"):
+        package(tiny_model, tmp_path, name="m", version="1", card={"title": "another"})
+    assert first.read_bytes() == content
+    package(tiny_model, tmp_path, name="m", version="1", card={"title": "another"}, force=True)
+    assert first.read_bytes() != content
+    assert [path.name for path in tmp_path.iterdir()] == ["m-1.mar"]

@@ -118,6 +118,12 @@ def test_cross_validate_prints_means_and_writes_the_folds(data, tmp_path):
     assert document["protocol"] == "one-vs-all"
     assert document["folds"] == 3
     assert document["overall"]["mean_rate"]["mean"] > 0.8, "light and dark are easy to tell"
+    others = ("cross-validate", "--recipe", recipe, "--data", data, "--run", run)
+    refused = vea(*others, "--folds", 2, "--least", 4, "--cache", tmp_path / "cache")
+    assert "cross_validation.json of a run with another protocol" in str(refused.exception)
+    refused = vea(*others, "--folds", 3, "--least", 4, "--set", "training.epochs=2")
+    assert "another recipe" in str(refused.exception)
+    assert json.loads((run / "cross_validation.json").read_text()) == document
     folds = pd.read_csv(run / "folds.csv")
     assert set(folds["fold"]) == {0, 1, 2}
     assert set(folds["emotion"]) == {"awe", "fear"}

@@ -7,10 +7,12 @@ the same images. It is also a layout of its own: a folder of images needs no oth
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handler.atomic_files import atomic_write
 from handler.values.emotions import Wheel
 from train.datasets.files import find_image, is_utf8, read_records
 from train.datasets.labels import own_wheel
@@ -32,29 +34,37 @@ class Entry:
     sha256: str
 
 
-def write_split(dataset: DatasetTable, target: Path) -> Path:
+def write_split(dataset: DatasetTable, target: Path, *, force: bool = False) -> Path:
     """Write the split of a data set.
 
     Args:
         dataset: Data set with the split; labels are written on its own wheel, so that the file
             serves every wheel that the data set can be read on.
         target: Path of the file, or a folder to hold ``vea-split.csv``.
+        force: Whether a file with other content may be replaced.
 
     Returns:
         Path of the file.
 
     Raises:
-        DatasetError: The file cannot be written.
+        DatasetError: The file cannot be written, or it exists with other content.
     """
     target = target / NAME if target.is_dir() else target
     rows = dataset.table[["path", "emotion", "split", "sha256"]].itertuples(index=False)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for path, emotion, split, sha256 in rows:
+        writer.writerow([Path(path).relative_to(dataset.root).as_posix(), emotion, split, sha256])
+    content = text.getvalue().encode()
     try:
-        with target.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            for path, emotion, split, sha256 in rows:
-                relative = Path(path).relative_to(dataset.root).as_posix()
-                writer.writerow([relative, emotion, split, sha256])
+        if target.exists() and target.read_bytes() == content:
+            return target
+        if target.exists() and not force:
+            raise DatasetError(f"{target} exists and has other content: replace it with --force")
+        target.open("ab").close()  # no folder is created for a mistyped one
+        with atomic_write(target) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise DatasetError(f"cannot write the split to {target}: {error.strerror}") from None
     return target

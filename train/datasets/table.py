@@ -6,6 +6,7 @@ The readers of the layouts (one module each, in `train.datasets.layouts`) return
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,14 @@ class DatasetError(VeaError):
 def split_name(spelling: str) -> str | None:
     """``train``, ``val`` or ``test`` for a usual spelling of it in any case, else None."""
     return _SPLIT_SPELLINGS.get(spelling.strip().lower())
+
+
+def labelled_digest(rows: pd.DataFrame) -> str:
+    """SHA-256, in hexadecimal digits, of the images' bytes and labels, in the order of the rows."""
+    digest = hashlib.sha256()
+    for key, label in zip(rows["sha256"], rows["label"], strict=True):
+        digest.update(f"{key} {label}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ _MUST_AGREE = {
     "photos": "other photos",
     "soft_labels": "other soft labels",
     "faces": "other faces",
+    "protocol": "another protocol",
 }
 # Settings that may differ where another machine resumes a run.
 _OF_THE_MACHINE = ("devices", "checkpoint_every", "deterministic")

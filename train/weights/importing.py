@@ -5,8 +5,10 @@ A file is recognised by its content; its name does not matter.
 
 from __future__ import annotations
 
+import filecmp
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from train.weights.conversion import Conversion, NotThis
 from train.weights.face_resnet import convert_face_resnet, is_face_resnet
@@ -60,6 +62,7 @@ def import_weights(
     home: Path | None = None,
     objects: Path | None = None,
     attributes: Path | None = None,
+    force: bool = False,
 ) -> Imported:
     """Convert a published file into a weights file.
 
@@ -70,9 +73,11 @@ def import_weights(
         objects: File with the names of a Visual Genome detector's object classes, one a line,
             instead of the published 1,600.
         attributes: File with the names of its attributes, one a line, instead of the published 400.
+        force: Whether other weights of this name may be replaced.
 
     Raises:
-        WeightsError: The file is of no known kind, it is damaged, or the vocabularies do not fit.
+        WeightsError: The file is of no known kind, it is damaged, the vocabularies do not fit, or
+            there are other weights of this name.
     """
     checkpoint = read_checkpoint(file)
     digest = file_sha256(file)
@@ -82,7 +87,7 @@ def import_weights(
         conversion = _recognise(file, checkpoint, objects=objects, attributes=attributes)
         header = Header(conversion.kind, conversion.settings, conversion.about, digest)
     target = (home or weights_home()) / f"{check_name(name or conversion.name)}{SUFFIX}"
-    write_weights(target, header, conversion.tensors)
+    _write(target, header, conversion, force=force)
     left = [key for key in checkpoint.tensors if key not in conversion.used]
     return Imported(
         path=target,
@@ -92,6 +97,24 @@ def import_weights(
         left=(*left, *checkpoint.beside),
         sha256=file_sha256(target),
     )
+
+
+def _write(target: Path, header: Header, conversion: Conversion, *, force: bool) -> None:
+    """Write the weights, but not over others of this name."""
+    if force or not target.exists():
+        write_weights(target, header, conversion.tensors)
+        return
+    try:
+        with TemporaryDirectory(dir=target.parent) as scratch:
+            new = write_weights(Path(scratch, target.name), header, conversion.tensors)
+            same = filecmp.cmp(new, target, shallow=False)
+    except OSError as error:
+        raise WeightsError(f"cannot write to {target.parent}: {error.strerror or error}") from None
+    if not same:
+        raise WeightsError(
+            f"there are other weights called '{target.stem}' in {target.parent}: give these "
+            "another --name, or replace those with --force"
+        )
 
 
 def _recognise(

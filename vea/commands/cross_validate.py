@@ -33,6 +33,9 @@ class Learner(StrEnum):
     NETWORK = "network"
 
 
+_PRODUCTS = ("cross_validation.json", "folds.csv")
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("cross-validate")(cross_validate)
@@ -68,6 +71,9 @@ def cross_validate(
     cache: CacheFolder = None,
     workers: Workers = None,
     settings: Settings = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace other metrics in the same folder.")
+    ] = False,
 ) -> None:
     """Measure the accuracy of a recipe on a small data set by cross-validation.
 
@@ -80,23 +86,31 @@ def cross_validate(
 
     The one-vs-all metric is the mean of the true positive rates of the emotion and of the others
     (balanced accuracy): chance is 50 %. The results are in RUN/cross_validation.json, the folds in
-    RUN/folds.csv.
+    RUN/folds.csv. Those of another recipe, protocol or data set are replaced only with `--force`.
     """
     from train.crossval.protocols import cross_validate as measure
     from train.crossval.protocols import usable_photos
     from train.datasets.reading import read_dataset
     from train.datasets.remarks import remarks
+    from train.datasets.table import labelled_digest
     from train.evaluation.evaluate import relative_path
+    from train.fitting.run_folder import check_run_folder, prepare
     from train.recipes.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings or ())
     folder = run or Path("runs", f"cross-{chosen.name}")
-    check_output_folder(folder)
+    check_run_folder(folder, chosen.to_dict(), products=_PRODUCTS, resume=False, force=force)
     check_output_folder(cache or cache_home())
     dataset = read_dataset(data, None, labels=labels)
     print_remarks(remarks(dataset))
     # An impossible request is refused before stimuli are selected for an hour.
     photos, _ = usable_photos(dataset.table, dataset.wheel, folds=folds, least=least)
+    facts = {
+        "recipe": chosen.to_dict(),
+        "photos": labelled_digest(photos),
+        "protocol": {"name": protocol, "learner": learner, "folds": folds, "least": least},
+    }
+    prepare(folder, facts, products=_PRODUCTS, resuming=False, force=force)
     with progress_bars() as on_progress:
         train_and_score: TrainAndScore
         if learner is Learner.LINEAR:
@@ -128,13 +142,12 @@ def cross_validate(
             least=least,
             on_progress=lambda done, total: on_progress("trainings", done, total),
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    _show_folds(result)  # first: a disk that is full by now takes none of it away
     document = {"recipe": chosen.name, "learner": learner.value, **result.to_dict()}
     (folder / "cross_validation.json").write_text(json.dumps(document, indent=2) + "\n")
     paths = [relative_path(path, dataset.root) for path in result.folds["path"]]
     kept = result.folds.assign(image=paths)[["image", "emotion", "sha256", "fold"]]
     kept.to_csv(folder / "folds.csv", index=False)
-    _show_folds(result)
     out().print(f"the metrics are in {folder}")
 
 

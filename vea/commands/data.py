@@ -58,6 +58,9 @@ def check(
             "In DIR, later runs use it."
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another split in that file.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the result to this file.")
     ] = None,
@@ -118,7 +121,7 @@ def check(
                 decode_images=decode,
                 on_progress=lambda done, total: on_progress("decoding", done, total),
             )
-            written = write(dataset, write_split) if write_split else None
+            written = write(dataset, write_split, force=force) if write_split else None
     if json_file:
         _write_json(found, json_file)
     _show(found)

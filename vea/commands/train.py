@@ -185,11 +185,16 @@ def package(
         int, typer.Option("--calibration-photos", min=1, help="Photos that calibrate int8.")
     ] = 256,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace an archive of this version with other content."),
+    ] = False,
 ) -> None:
     """Pack a trained model into one .mar file.
 
     The file holds code, weights, settings and model card; nothing but that code is executed on
-    loading. The same inputs give the same bytes.
+    loading. The same inputs give the same bytes. An archive of the same name and version is
+    replaced only with `--force`, unless it is the same.
 
         vea package runs/lite/model --version 3.0 --evaluation evaluation.json
 
@@ -216,7 +221,7 @@ def package(
     with tempfile.TemporaryDirectory(prefix="vea-compiled-") as scratch:
         if runtime is not RuntimeChoice.AUTO:
             model = _with_form(model, Path(scratch, "model"), runtime, precision, calibrate, photos)
-        target = pack(model, to, name=name, version=version, card=words)
+        target = pack(model, to, name=name, version=version, card=words, force=force)
     out().print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 

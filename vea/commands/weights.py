@@ -20,6 +20,7 @@ Home = Annotated[
     Path | None,
     typer.Option("--to", help="Folder for the weights. [default: the weights home]"),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace other weights of the same name.")]
 # Kind of weights -> name of the part that they fill, as in `init` of a recipe.
 _PARTS = {
     "visual_genome": "objects",
@@ -71,6 +72,7 @@ def fetch_weights(
         typer.Option("--from", help="Mirror: an http(s) address, or a folder with the file."),
     ] = None,
     to: Home = None,
+    force: Force = False,
 ) -> None:
     """Download published weights, check them, and import them.
 
@@ -97,7 +99,7 @@ def fetch_weights(
         )
     console = out()
     console.print(f"SHA-256 {fetched.sha256} ({fetched.checked})", soft_wrap=True)
-    imported = bring_in(fetched.path, name=name, home=home)
+    imported = bring_in(fetched.path, name=name, home=home, force=force)
     discard(fetched)
     _show(console, imported)
 
@@ -117,6 +119,7 @@ def import_weights(
         Path | None,
         typer.Option(help="Attribute names, one a line. [default: the 400 of Visual Genome]"),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Convert a published file of weights, so that recipes can start from it.
 
@@ -134,7 +137,10 @@ def import_weights(
 
     home = to or weights_home()
     check_output_folder(home)
-    _show(out(), bring_in(file, name=name, home=home, objects=objects, attributes=attributes))
+    _show(
+        out(),
+        bring_in(file, name=name, home=home, objects=objects, attributes=attributes, force=force),
+    )
 
 
 def _show(console: Console, imported: Imported) -> None:

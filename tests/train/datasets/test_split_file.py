@@ -151,3 +151,17 @@ def test_json_lists_beside_it_are_not_needed(tmp_path, pictures, text):
     text("train.json", json.dumps([["awe", "image/awe/1.jpg", "x"]]))
     text(NAME, "path,label,split\nimage/awe/1.jpg,awe,test\n")
     assert read_dataset(tmp_path, MIKELS).table["split"].tolist() == ["test"]
+
+
+def test_another_split_is_replaced_on_demand_only(photos):
+    target = write_split(read_dataset(photos, MIKELS), photos)
+    first = target.read_text()
+    assert write_split(read_dataset(photos, MIKELS), photos) == target, "the same split"
+    target.unlink()
+    other = read_dataset(photos, MIKELS, seed=99)
+    target.write_text(first)
+    with pytest.raises(DatasetError, match="has other content: replace it with --force"):
+        write_split(other, photos)
+    assert target.read_text() == first
+    write_split(other, photos, force=True)
+    assert target.read_text() != first
