@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from handler.images import DECODING
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Faces, Objects, Stimuli
 from train.stimuli.shards import FORMAT, CacheError, Index, ShardFolder
@@ -159,8 +160,13 @@ def build_cache(
 
 
 def fingerprint(selector: StimuliSelector, files: SelectorFiles, *, colour: bool = True) -> str:
-    """Fingerprint of a selector: settings, weights, face files, and whether colour is kept."""
-    said = {"format": FORMAT, "colour": colour, "selector": _settings(selector, colour=colour)}
+    """Fingerprint of stimuli: decoding, settings, weights, face files, whether colour is kept."""
+    said = {
+        "format": FORMAT,
+        "decoding": DECODING,
+        "colour": colour,
+        "selector": _settings(selector, colour=colour),
+    }
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name, tensor in sorted(selector.objects.state_dict().items()):
         values = tensor.detach().cpu().contiguous()

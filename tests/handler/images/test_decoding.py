@@ -552,15 +552,19 @@ def test_an_ordinary_progressive_jpeg_is_read() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "F", "I", "CMYK", "1"])
-def test_a_picture_converted_in_bands_is_the_same_as_in_one_piece(
-    monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    values = np.random.default_rng(4).integers(0, 60_000, (37, 23)).astype(np.uint16)
-    image = Image.fromarray(values) if mode == "I;16" else picture().convert("RGBA").convert(mode)
-    data = save(image, "TIFF")
-    whole = decode(data)
-    monkeypatch.setattr("handler.images._BAND", 100)
-    assert torch.equal(decode(data), whole)
+def test_a_picture_of_many_pixels_is_converted_as_one_of_few_is(mode: str) -> None:
+    values = np.random.default_rng(4).integers(0, 60_000, (30, 40)).astype(np.uint16)
+    small = Image.fromarray(values) if mode == "I;16" else picture().convert("RGBA").convert(mode)
+    width, height = small.size
+    large = Image.new(mode, (width * 25, height * 37))  # more than a million pixels
+    if mode == "P":
+        large.putpalette(small.getpalette() or [])
+    for left in range(0, large.width, width):
+        for top in range(0, large.height, height):
+            large.paste(small, (left, top))
+    assert large.width * large.height > 1_000_000
+    expected = decode(save(small, "TIFF")).repeat(1, 37, 25)
+    assert torch.equal(decode(save(large, "TIFF")), expected)
 
 
 def test_pixels_are_told_from_the_header_alone() -> None:
