@@ -46,7 +46,7 @@ class JpegStructure:
         started: Whether the scans bring something of every component.
         exif: Contents of the EXIF segments, from their TIFF headers on.
         icc_profile: The embedded colour profile; empty without one.
-        problem: What in the structure no decoder accepts; empty if nothing.
+        problem: Fault of the structure that no decoder accepts; empty if there is none.
     """
 
     width: int = 0

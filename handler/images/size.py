@@ -57,7 +57,7 @@ def require_work(work: int, description: str, limits: ImageLimits) -> None:
 
     Args:
         work: Number of pixels that are decoded, each counted once for every pass.
-        description: What makes the work, as the beginning of a sentence.
+        description: Cause of the work, as the beginning of a sentence.
         limits: Limits on the image.
 
     Raises:
