@@ -1,7 +1,7 @@
-"""Where chunks are scored: in this process, in several, or on a Ray cluster.
+"""Engines, which score chunks: in this process, in several, or on a Ray cluster.
 
-An `Engine` gets the tasks and a `Worker` that can be pickled, starts the worker wherever it likes,
-and gives back one small report for each chunk. `InThisProcess` is the plain one;
+An `Engine` gets the tasks and a `Worker` that can be pickled, starts the worker where it decides,
+and returns one small report for each chunk. `InThisProcess` is the simplest one;
 `jobs.engines.processes.Processes` and `jobs.engines.ray.OnRay` survive the death of workers.
 """
 
@@ -49,7 +49,7 @@ class Engine(Protocol):
 
 
 class InThisProcess:
-    """One chunk after the other, here. An image that kills the process ends the job."""
+    """Scores one chunk after the other in this process. An image that kills it ends the job."""
 
     def run(
         self,
@@ -60,7 +60,7 @@ class InThisProcess:
         on_poison: OnPoison,
         stop: StopRequest,
     ) -> Generator[PartReport]:
-        """As `Engine.run`; the grace is looked at between batches."""
+        """As `Engine.run`; the grace period is checked between batches."""
 
         def tell(count: int, failed: Mapping[str, int]) -> None:
             on_images(count, failed)

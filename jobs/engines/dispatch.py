@@ -1,9 +1,9 @@
-"""Who scores which chunk, whatever becomes of the workers: for processes and for Ray alike.
+"""Assigns chunks to workers that may die: for processes and for Ray.
 
 A `WorkerPool` starts workers, assigns tasks to them, and waits for events. Workers may die at any
-moment. `dispatch` gives each chunk to one of them at a time, replaces those that died, has the
-images found that kill (see `jobs.engines.quarantine`), and reports each chunk exactly once. It
-gives up only when no worker lives long enough to be of use.
+moment. `dispatch` gives each chunk to one of them at a time, replaces those that died, finds
+the images that kill (see `jobs.engines.quarantine`), and reports each chunk exactly once. It gives
+up only when no worker lives long enough to finish a task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobs.engines.signals import StopRequest
 from jobs.values.tasks import OnImages, OnPoison
 
 if TYPE_CHECKING:
-    # Workers' processes import this too, and should not wait for torch before they listen.
+    # Worker processes import this too, and must not wait for torch before they listen.
     from jobs.values.tasks import PartReport, Task
 
 
@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class WorkerFailed(VeaError):
-    """A worker says that the job cannot be done; the message is its own line."""
+    """A worker reports that the job cannot be done; the message is that of the worker."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class _Dispatch:
             under_way = any(task.probe is None for task in self._busy.values())
             return under_way and stop.seconds_left() != 0
         capacity = self._pool.capacity()
-        # No more than can be given out at once: a list of millions stays where it is.
+        # No more than can be assigned at once: a list of millions stays on disk.
         wanted = capacity - len(self._busy) - len(self._queue)
         self._queue.extend(islice(self._todo, max(0, wanted)))
         while self._idle and self._queue:
@@ -234,13 +234,15 @@ class _Dispatch:
         self._consecutive_crashes += 1
         if self._consecutive_crashes > _MAX_CONSECUTIVE_CRASHES * self._pool.capacity():
             raise WorkersDie(
-                f"{self._consecutive_crashes} workers in a row ended over their work: {cause}"
+                f"{self._consecutive_crashes} workers in a row ended during their work: {cause}"
             )
         if not begun:
             self._queue.appendleft(task)
             return
         if task.probe is None:
-            _LOG.warning("a worker ended over %s (%s); it is done again", task.chunk.id, cause)
+            _LOG.warning(
+                "a worker ended during %s (%s); the chunk is scored again", task.chunk.id, cause
+            )
         bisection = self._bisections.setdefault(task.chunk.index, CrashBisection(task))
         self._follow(task, bisection.on_crash(task, cause))
 

@@ -1,9 +1,9 @@
 """An engine of several processes on this machine.
 
 Each process loads the model itself and is spawned, not forked, because torch and boto3 have threads
-that do not survive a fork. A process hears of Ctrl-C and SIGTERM from the driver alone, and ends by
-itself when the driver is gone, however that came about. What it writes to its standard error is
-kept for the message that tells of its death.
+that do not survive a fork. A process learns of Ctrl-C and SIGTERM from the driver only, and ends by
+itself when the driver has ended for any reason. The end of its standard error is kept for the
+message about its death.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TAIL = 4096  # bytes of standard error that are kept
 
 
 class Processes:
-    """So many processes of this machine.
+    """Worker processes on this machine.
 
     Args:
         count: Number of workers; fewer are started if there are fewer chunks.
@@ -75,7 +75,7 @@ class _WorkerProcess:
         return [self.process.sentinel, *pipes, *([] if self.silent else [self.errors])]
 
     def messages(self) -> Iterator[Any]:
-        """What the process has said since the last time."""
+        """Messages of the process since the last call."""
         try:
             while not self.hung_up and self.pipe.poll():
                 yield self.pipe.recv()
@@ -83,7 +83,7 @@ class _WorkerProcess:
             self.hung_up = True
 
     def listen(self) -> None:
-        """Keep the last of what it wrote to its standard error."""
+        """Keep the end of its standard error."""
         while not self.silent and self.errors.poll():
             written = os.read(self.errors.fileno(), _TAIL)
             self.silent = not written
@@ -104,7 +104,7 @@ class _WorkerProcess:
         return f"{how}: {said[:300]}" if said else how
 
     def close(self) -> None:
-        """Kill it. Parts are written whole, so nothing is left half done."""
+        """Kill it. Parts are written in one step, so none is left incomplete."""
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -113,7 +113,7 @@ class _WorkerProcess:
 
 
 class _Processes:
-    """`jobs.engines.dispatch.WorkerPool` that are processes."""
+    """A `jobs.engines.dispatch.WorkerPool` of processes."""
 
     def __init__(self, count: int, worker: Worker) -> None:
         self._count = count
@@ -138,7 +138,7 @@ class _Processes:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        # With these open here, nobody would notice that the process has closed its own.
+        # With these open here, the end of the process's own would not be noticed.
         theirs.close()
         their_errors.close()
         self._pool[number] = _WorkerProcess(process, ours, errors)
@@ -167,7 +167,7 @@ class _Processes:
         try:
             self._pool[worker_id].pipe.send(message)
         except OSError:
-            # It is dead, which its sentinel will tell.
+            # It is dead, which its sentinel will show.
             self._pool[worker_id].hung_up = True
 
     def _hear(self, number: int, worker: _WorkerProcess, *, dead: bool) -> Iterator[Event]:
@@ -189,7 +189,7 @@ def _signal_name(number: int) -> str:
 
 
 def _serve(pipe: Connection, errors: Connection) -> None:
-    """What a process does: first the worker comes through the pipe, then tasks."""
+    """The main function of a process: receives the worker through the pipe, then tasks."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,10 +1,10 @@
 """Which images of a chunk kill the process that works on them.
 
-A damaged image can take a decoder, and with it the whole process, down: no `except` helps. Such
-images are found from outside. A chunk that lost a worker goes to another one; after the second loss
-its halves are probed, and the halves of those that kill, until single images are left. An image
-that kills twice is poison: it gets a row that says so, and nobody touches it again. One death alone
-proves nothing, since machines are taken away and memory runs out.
+A damaged image can crash a decoder, and with it the whole process; no `except` catches that. Such
+images are found from outside. A chunk that lost a worker is given to another one. After the second
+loss its halves are probed, then the halves of those that kill, until single images are left. An
+image that kills twice is poison: it gets a row that says so, and is not touched again. A single
+death proves nothing, since machines are taken away and memory runs out.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 _DEATHS = 2
 _ROUNDS = 3
-# No list has so many killers side by side and nothing else: then it is not the images.
+# No list has so many killers in succession and nothing else: the images are not the cause.
 _SUSPICIOUS = 8
 
 
 class WorkersDie(VeaError):
-    """Processes die and no image is to blame; the message is one line for people."""
+    """Processes die, and not because of an image; the message is one line for people."""
 
 
 class CrashBisection:
-    """What to do next about one chunk that lost workers.
+    """Decides the next steps for one chunk that lost workers.
 
     Args:
         task: Task of the whole chunk.

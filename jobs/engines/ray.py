@@ -1,10 +1,10 @@
-"""An engine on a Ray cluster: one actor for each worker, on whatever machines there are.
+"""An engine on a Ray cluster: one actor for each worker, on any of its machines.
 
-Ray places the actors and says when one is lost. Everything else is `jobs.engines.dispatch`'s: Ray's
-own restarts and retries are switched off, because they know no bound and would run an image that
-kills for ever. A lost machine is a few lost actors; new ones are asked for, and start when there is
-room again. The machines need this package, the archive at the same path, and their own access to
-S3.
+Ray places the actors and reports when one is lost. `jobs.engines.dispatch` does everything else:
+Ray's own restarts and retries are switched off, because they have no limit and would repeat an
+image that kills for ever. A lost machine is a few lost actors; new ones are requested, and start
+when there is room again. The machines need this package, the archive at the same path, and their
+own access to S3.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from jobs.values.tasks import PartReport, Task
 
 _PROGRAM = Path(__file__).resolve().parents[2]  # the folder that holds this package
-_LOOK = 1.0  # seconds between looks at signals and at new machines
+_LOOK = 1.0  # seconds between two checks for signals and for new machines
 _PATIENCE = 10.0  # seconds for a cluster to answer
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 class OnRay:
-    """As many actors as a cluster has room for.
+    """Actors on a Ray cluster, as many as it has room for.
 
     Args:
         address: Address of the cluster: ``host:port``, ``ray://…``, or ``auto`` for the cluster
@@ -66,7 +66,7 @@ class OnRay:
         on_poison: OnPoison,
         stop: StopRequest,
     ) -> Generator[PartReport]:
-        """As `jobs.engines.base.Engine.run`; images are told of by whole chunks."""
+        """As `jobs.engines.base.Engine.run`; images are reported by whole chunks."""
         with _connected(self._address) as ray:
             pool = _Actors(ray, worker, max_workers=self._workers, gpus=self._gpus)
             yield from dispatch(pool, todo, on_images=on_images, on_poison=on_poison, stop=stop)
@@ -77,8 +77,8 @@ def _connected(address: str) -> Iterator[Any]:
     """The module ``ray``, connected; a connection that was there before stays."""
     with _own_signals():
         found = _find(address)
-        # Ray reads these when it is imported. Nothing leaves the machine that was not asked for;
-        # and a cluster on this machine alone has no business on the network.
+        # Ray reads these when it is imported. It must not send usage statistics, and a cluster on
+        # this machine alone must not listen on the network.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if found is None or found.startswith(_LOOPBACK):
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -99,9 +99,9 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _find(address: str) -> str | None:
-    """The address of a cluster that is there, or None for this machine alone.
+    """The address of a running cluster, or None for this machine alone.
 
-    Ray itself would try for many minutes to reach one that is not.
+    Ray itself would try for many minutes to reach one that does not run.
     """
     if address != "auto":
         if not _answers(address):
@@ -151,7 +151,7 @@ def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handlers of signals; Ray puts its own in their place."""
+    """Keep the signal handlers, which Ray replaces by its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -164,7 +164,7 @@ def _own_signals() -> Iterator[None]:
 
 
 class _Actor:
-    """What runs on the cluster. Errors are answers: an exception means that the actor is lost."""
+    """The actor on the cluster. It returns errors; an exception means that the actor is lost."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -174,14 +174,14 @@ class _Actor:
         """Load the model; gives the line of an error, or nothing."""
 
         def start() -> None:
-            # Unpacked here, where a module that the machine lacks is an error like others.
+            # Unpickled here, where a missing module is an error like any other.
             worker: Worker = pickle.loads(packed)
             self._work = self._stack.enter_context(worker.start(None))
 
         return _answer(start)
 
     def live(self) -> None:
-        """Show that there is somebody."""
+        """Show that the actor is alive."""
 
     def score(self, task: Task) -> Any:
         """Give the report of a task, or the line of an error."""
@@ -198,7 +198,7 @@ def _answer(action: Callable[[], object]) -> object:
 
 
 class _Actors:
-    """`jobs.engines.dispatch.WorkerPool` that are Ray actors."""
+    """A `jobs.engines.dispatch.WorkerPool` of Ray actors."""
 
     def __init__(self, ray: Any, worker: Worker, *, max_workers: int | None, gpus: float) -> None:
         self._ray = ray
@@ -220,7 +220,7 @@ class _Actors:
         self._looked = -math.inf
 
     def capacity(self) -> int:
-        """As asked for, or what the machines of the cluster have room for by now."""
+        """The requested number, or what the machines of the cluster have room for now."""
         if self._max_workers is not None:
             return self._max_workers
         if time.monotonic() - self._looked >= _LOOK:
@@ -237,8 +237,8 @@ class _Actors:
         return number
 
     def assign(self, worker_id: int, task: Task) -> None:
-        # A lost machine takes idle actors along too, which nobody hears of until they are called;
-        # that must not look as if the task had killed one after the other.
+        # A lost machine takes idle actors with it, which is noticed only when they are called. It
+        # must not look as if the task had killed one after the other.
         self._given[worker_id] = task
         self._waiting[self._actors[worker_id].live.remote()] = worker_id
 
@@ -260,7 +260,7 @@ class _Actors:
         try:
             answer = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            # It may be that only the connection to it is lost.
+            # Perhaps only the connection to it is lost.
             self._ray.kill(self._actors.pop(worker_id), no_restart=True)
             begun = self._given.pop(worker_id, None) is None
             yield Died(worker_id, _last_words(error), begun)
@@ -278,5 +278,5 @@ class _Actors:
 
 
 def _last_words(error: Exception) -> str:
-    """Of an actor, in one line: Ray's account ends with the cause."""
+    """The cause of an actor's death, in one line: Ray's report ends with it."""
     return " ".join(_COLOURS.sub("", str(error)).split())[-300:]

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: a job that is told to stop lets what is under way come to its end.
+"""Ctrl-C and SIGTERM: a job that is asked to stop finishes the chunks under way.
 
-While an engine runs, the first signal asks it to hand out no more chunks, and it has some seconds
-of grace for those that are being scored; a second signal ends the grace. At any other time a signal
-interrupts the program where it is, as Ctrl-C does everywhere in Python.
+While an engine runs, the first signal asks it to begin no more chunks; those that are being scored
+have a grace period. A second signal ends the grace period. At any other time a signal interrupts
+the program where it is, as Ctrl-C does everywhere in Python.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The program is to end now; like Ctrl-C, nothing that catches errors catches it."""
+    """The program has to end now; like Ctrl-C, it is not caught by `except Exception`."""
 
 
 class StopRequest:
-    """Whether somebody wants the job to stop, and how long it may take.
+    """Whether the job has to stop, and how much time is left.
 
-    Its file descriptor becomes readable whenever a signal comes, so that whoever waits for other
-    things can wait for it too.
+    Its file descriptor becomes readable whenever a signal arrives, so that code that waits for
+    other things can wait for it too.
 
     Args:
         grace: Seconds that chunks under way have to end; no time is left after a second signal.
@@ -43,15 +43,15 @@ class StopRequest:
         os.set_blocking(self._read_fd, False)
 
     def close(self) -> None:
-        """Give back the file descriptors."""
+        """Close the file descriptors."""
         os.close(self._read_fd)
         os.close(self._write_fd)
 
     @contextmanager
     def listen(self) -> Iterator[StopRequest]:
-        """Take the signals over for the context.
+        """Handle the signals in the context.
 
-        Python knows signals in the main thread only; in any other this changes nothing.
+        Python handles signals in the main thread only; in any other this changes nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
@@ -73,7 +73,7 @@ class StopRequest:
             self._graceful = False
 
     def request(self, number: int = signal.SIGTERM) -> None:
-        """Ask for the end, as a signal does; the second time for the end at once."""
+        """Request the end, as a signal does; a second request ends the grace period."""
         if self.signal is None:
             self.signal = number
             self._deadline = time.monotonic() + self._grace
@@ -86,17 +86,17 @@ class StopRequest:
         return self._deadline is not None
 
     def seconds_left(self) -> float | None:
-        """For what is under way; None while nobody wants the job to stop, never below 0."""
+        """Seconds left for chunks under way, at least 0; None without a request."""
         if self._deadline is None:
             return None
         return max(0.0, self._deadline - time.monotonic())
 
     def fileno(self) -> int:
-        """Readable when a signal has come since `drain`."""
+        """File descriptor that is readable if a signal arrived since `drain`."""
         return self._read_fd
 
     def drain(self) -> None:
-        """Make the file descriptor quiet until the next signal."""
+        """Make the file descriptor unreadable until the next signal."""
         try:
             while os.read(self._read_fd, 64):
                 pass

@@ -25,18 +25,18 @@ from jobs.values.job import RetrySettings
 from jobs.values.locations import S3Location, is_s3, is_web
 
 _IN_SUCCESSION = 20
-_STOP = "stop"  # an error that is not one of the image's own
-# What shows that the server is not there, or nothing at all.
+_STOP = "stop"  # an error that does not concern the image alone
+# Kinds that show that the server is away, or that show nothing.
 _NO_ANSWER = {"unreachable", "bad-location", _STOP}
-# Only who may read an object is told that it is too large, or in an archive.
+# Only an account that may read an object learns that it is too large, or archived.
 _READABLE = {None, "too-large", "archived"}
-# What the machine lacks, it lacks for every image.
+# Resources of this machine, which are missing for every image.
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """An image as it came.
+    """A fetched image.
 
     Attributes:
         data: Encoded image.
@@ -155,7 +155,7 @@ class Fetcher:
             """Whether the server, or another if it is one of many on the web, is there."""
             if not is_s3(location) and not is_s3(control) and not is_web(control):
                 return kind is None
-            # An answer about an image, be it "missing", shows that the server is there.
+            # An answer about an image, even "missing", shows that the server is there.
             return kind not in _NO_ANSWER and (is_s3(control) or not is_s3(location))
 
         if self._outage.is_too_long(refused.kind):
@@ -186,7 +186,7 @@ def _is_readable(control: str, kind: str | None) -> bool:
 def _is_text(location: str) -> bool:
     try:
         location.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, as JSON can spell it
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can contain
         return False
     return True
 
@@ -202,7 +202,7 @@ def _objects(s3: S3, client: str) -> Objects:
                 "obstore is not installed: pip install 'vea[jobs]', or fetch with boto3"
             ) from None
         return ObstoreObjects(s3)
-    raise StorageError(f"'{client}' is no client of S3: expected boto3 or obstore")
+    raise StorageError(f"'{client}' is not a known fetcher: expected obstore or boto3")
 
 
 def _read(location: str, max_bytes: int) -> bytes:

@@ -1,8 +1,8 @@
-"""Images from web servers: HTTPS, from hosts that the user named, and from nowhere else.
+"""Images from web servers: over HTTPS, and only from hosts that the user named.
 
-Whoever writes the list of images decides what this machine connects to. Hence the list of hosts,
-the look at their addresses (`jobs.fetching.public_hosts`), and redirects that are followed only as
-far as the same rules allow.
+The author of a list decides what this machine connects to. Hence the list of allowed hosts, the
+check of their addresses (`jobs.fetching.public_hosts`), and redirects that are followed only where
+the same rules allow it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from jobs.storage.s3 import bare_etag, refuse_large
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?")
 _REDIRECTS = 3
 _BLOCK = 256 * 1024
-# Some servers answer programs that do not say who they are with 403.
+# Some servers answer 403 to programs without a name.
 _HEADERS = {"User-Agent": "vea", "Accept": "image/*", "Accept-Encoding": "identity"}
 _REFUSED = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}
 
 
 class HostError(VeaError):
-    """This is no host that could be allowed; the message is one line for people."""
+    """This is not a valid host name; the message is one line for people."""
 
 
 class HttpsImages:
@@ -119,7 +119,7 @@ class HttpsImages:
                 response.close()
             try:
                 further = urljoin(url.url, str(target))
-            except ValueError:  # such as brackets around what is no address
+            except ValueError:  # such as brackets around something that is not an address
                 further = str(target)
             url = self._check(further, "it redirects: ")
         raise ObjectUnavailable("refused", f"the server redirects more than {_REDIRECTS} times")
@@ -197,8 +197,8 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, end: float) -> byt
         refuse_large(announced, max_bytes)
     found = bytearray()
     try:
-        # One byte too many is enough to know. `read1` gives what has come, so that the clock is
-        # looked at however slowly it comes.
+        # One byte above the limit is enough to know. `read1` returns what has arrived, so that the
+        # time limit holds however slowly bytes arrive.
         while len(found) <= max_bytes:
             block = response.read1(min(_BLOCK, max_bytes + 1 - len(found)), decode_content=False)
             if not block:
@@ -223,5 +223,5 @@ def _sort(error: HTTPError) -> Exception:
 
 
 def _length(text: str) -> int | None:
-    # More digits than that are no length, and more than `int` takes.
+    # A longer number is no length, and may be more than `int` accepts.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

@@ -1,8 +1,8 @@
-"""Objects of S3 through obstore, which spends a fraction of the processor time of boto3.
+"""Objects of S3 through obstore, which needs a fraction of the processor time of boto3.
 
-Endpoint, region and credentials come from the same AWS settings, retries are our own, and error
-answers are read by botocore's parser, so that they mean the same and read the same. What obstore
-cannot do, boto3 does: keys that obstore would spell otherwise, buckets of another region, servers
+Endpoint, region and credentials come from the same AWS settings, retries are those of
+`jobs.storage.retry`, and error answers are parsed by botocore, so that the reasons are the same.
+boto3 does what obstore cannot: keys that obstore would change, buckets of another region, servers
 behind a proxy, and answers that obstore cannot read, such as those without a Content-Length.
 
 obstore does not show the checksum that S3 sends along. So an object is accepted only if the MD5 of
@@ -158,7 +158,7 @@ class ObstoreObjects:
         with self._lock:
             if bucket.store is None and not bucket.left_to_boto3:
                 connection = self._s3.connection()
-                # Here, where botocore's errors are understood, rather than in a thread of obstore.
+                # Here, where errors of botocore are handled, rather than in a thread of obstore.
                 connection.credentials()
                 url = connection.bucket_url(name)
                 if urlsplit(url).scheme in get_environ_proxies(url):
@@ -166,7 +166,7 @@ class ObstoreObjects:
                     return False
                 bucket.store = S3Store(
                     name,
-                    # This one wins over all that the environment says; it names the bucket already.
+                    # It overrides the environment, and contains the bucket.
                     aws_endpoint_url_s3=url,
                     virtual_hosted_style_request=True,
                     region=connection.region,
@@ -193,14 +193,14 @@ class ObstoreObjects:
         if answer is not None:
             return _answered(int(answer[1]), answer[2])
         if isinstance(error, UnauthenticatedError):
-            self._s3.connection().credentials()  # fails as it did for obstore
+            self._s3.connection().credentials()  # raises the error that obstore had
         if "HTTP error: " in said:
             return TransientError(f"{type(error).__name__}: {said.rpartition(' - ')[2]}")
         return _LeftToBoto3(whole_bucket=any(part in said for part in _OF_THE_SERVER))
 
 
 def _answered(status: int, body: str) -> Exception:
-    """The error that boto3 makes of an answer that is no success."""
+    """The error that boto3 raises for an answer that is not a success."""
     response = {"status_code": status, "headers": {}, "body": body.encode()}
     parsed = create_parser("rest-xml").parse(response, None)
     if status in _MOVED or parsed["Error"]["Code"] in _MOVED_CODES:
@@ -209,7 +209,7 @@ def _answered(status: int, body: str) -> Exception:
 
 
 def _is_plain(key: str) -> bool:
-    """Whether obstore asks for this very key; it takes keys for paths and puts these in order."""
+    """Whether obstore requests this very key; it treats keys as paths and normalises them."""
     parts = key.split("/")
     return key.isprintable() and not any(part in ("", ".", "..") for part in parts)
 

@@ -1,9 +1,10 @@
-"""Images on their way to the model: fetched and decoded ahead of it, in bounded memory.
+"""Images are fetched and decoded ahead of the model, in bounded memory.
 
-Threads that mostly wait fetch; others, as many as the model has, decode in the list's order. How
-many images are under way is up to the caller. Decoded pictures are a hundred times larger than
-encoded ones, so of these there is a limit in bytes: above it nothing is decoded but what the model
-waits for. It is passed by one picture for each decoding thread at most.
+One group of threads fetches, mostly waiting for the network; another, as many as the model has,
+decodes in the list's order. The caller decides how many images are in flight. Decoded pictures are
+a hundred times larger than encoded ones, so their total size is limited: above the limit only the
+picture is decoded that the model waits for. The limit is exceeded by at most one picture for each
+decoding thread.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ class ImageFetcher(Protocol):
 
 
 class ReadyImage(Protocol):
-    """An image that the model can be given: pixels, or what a service has been asked."""
+    """An image that is ready for the model: pixels, or a request that a service has received."""
 
     @property
     def nbytes(self) -> int:
-        """Memory that it holds."""
+        """Size in memory, in bytes."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image at the end of its way.
+    """An image that has been fetched and decoded, or has failed.
 
     Attributes:
         image: Image that is ready for the model, or the reason why there is none.
@@ -50,20 +51,20 @@ class Loaded:
 
     @property
     def bytes(self) -> int:
-        """That it holds when it is ready."""
+        """Size in memory, in bytes; 0 without a picture."""
         return 0 if isinstance(self.image, Refusal | Failure) else self.image.nbytes
 
 
 @dataclass(frozen=True)
 class Pending:
-    """An image under way: its number, which grows by one with each, and what will arrive."""
+    """An image in flight: its number, counted from 0, and its future result."""
 
     number: int
     arrived: Future[Loaded]
 
 
 class Prefetcher:
-    """The threads that fetch and decode, and the account of what they hold.
+    """The threads that fetch and decode, and the size of what they hold.
 
     Args:
         fetcher: Fetcher of the images.
@@ -99,7 +100,7 @@ class Prefetcher:
         self._changed = threading.Condition()
 
     def close(self) -> None:
-        """Give up what is under way; returns when no thread is left."""
+        """Cancel what is in flight; returns when no thread is left."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -112,8 +113,8 @@ class Prefetcher:
         """Start to fetch and decode an image, and return at once."""
         number, self._begun = self._begun, self._begun + 1
         fetched = self._fetching.submit(self._fetch, image)
-        # In the order of the numbers: otherwise what the model waits for might stand behind
-        # images that wait for room.
+        # In the order of the numbers: otherwise the image that the model waits for could be
+        # queued behind images that wait for memory.
         return Pending(number, self._decoding.submit(self._decode, number, fetched))
 
     def get(self, coming: Pending) -> Loaded:
@@ -128,7 +129,7 @@ class Prefetcher:
         return coming.arrived.result()
 
     def release(self, size: int) -> None:
-        """Say that so many bytes of pictures which were taken are not needed any more."""
+        """Release ``size`` bytes of pictures that were returned by `get`."""
         with self._changed:
             self._held -= size
             self._changed.notify_all()
@@ -138,7 +139,7 @@ class Prefetcher:
             return self._fetcher.fetch(resolve(image, self._folder))
         except ObjectUnavailable as refused:
             return Failure("fetch", refused.kind, refused.reason)
-        except ValueError as error:  # an odd answer of a server is one image's affair
+        except ValueError as error:  # a malformed answer of a server concerns one image
             return Failure.of("fetch", error)
 
     def _decode(self, number: int, fetched: Future[Fetched | Failure]) -> Loaded:

@@ -1,9 +1,9 @@
 """Connections to public addresses only.
 
-A list of images may come from people who must not reach what only this machine can reach, such as
-the metadata service of a cloud at 169.254.169.254. A host name says nothing about that: its owner
-chooses the address, and may choose another one the next moment. So the address that was looked at
-is the one that is connected to.
+The author of a list must not reach services that only this machine can reach, such as the metadata
+service of a cloud at 169.254.169.254. A host name does not exclude that: its owner chooses the
+address, and can change it at any moment. So the connection is made to the very address that was
+checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-_TRANSLATED = ip_network("64:ff9b::/96")  # how IPv6-only networks spell addresses of IPv4
+_TRANSLATED = ip_network("64:ff9b::/96")  # the prefix of IPv4 addresses in IPv6-only networks
 
 
 class PrivateAddress(HTTPError):
@@ -26,10 +26,10 @@ class PrivateAddress(HTTPError):
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the internet's, and not of a private network or a machine."""
+    """Whether an address is public, and not one of a private network or of this machine."""
     found: IPv4Address | IPv6Address = ip_address(address)
     if isinstance(found, IPv6Address):
-        # Some addresses of IPv6 stand for one of IPv4.
+        # Some IPv6 addresses contain an IPv4 address.
         inner = found.ipv4_mapped or found.sixtofour
         if found in _TRANSLATED:
             inner = IPv4Address(int(found) & 0xFFFFFFFF)
@@ -48,7 +48,7 @@ class _PublicConnection(HTTPSConnection):
         for address in addresses:
             if not is_public(address):
                 raise PrivateAddress(
-                    f"the host '{self.host}' is at {address}, which is no public address"
+                    f"the host '{self.host}' is at {address}, which is not a public address"
                 )
         failure = OSError("it has no address")
         for address in addresses:

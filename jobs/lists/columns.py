@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from handler.values.errors import VeaError
 
 IMAGE_COLUMNS = ("image", "image_url", "url", "uri", "path", "key", "s3_key", "file")
-"""Names that a column of images usually has; the first of them that a list has is taken."""
+"""Usual names of the column of images, in order of preference."""
 
 _SHOWN = 20
 
@@ -45,7 +45,7 @@ def kept_columns(
         names: Names of the list's columns.
         image: Column that names the image.
         keep: Columns that the user asks for, in this order; None for all but ``image`` and those
-            without a name, which spreadsheets and row numbers leave behind.
+            without a name, as spreadsheets and row numbers produce them.
 
     Raises:
         ListError: A column is missing, is present twice, or cannot be a name.

@@ -1,6 +1,6 @@
 """CSV and TSV lists: a header, then one image a row; cells may be quoted and hold line breaks.
 
-Columns that pass through are text, whatever they look like, so an id keeps its leading zeros.
+Columns that pass through are always text, so an id keeps its leading zeros.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jobs.lists.columns import ListError, image_column, kept_columns
 from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
-# An unpaired quote makes one cell of all that follows.
+# An unpaired quote makes everything that follows one cell.
 csv.field_size_limit(1 << 24)
 
 
@@ -75,7 +75,7 @@ class DelimitedList:
                 ) from None
 
     def _fault(self, row: list[str]) -> str | None:
-        """What shows that the cells of a row are not those that somebody wrote."""
+        """The sign that a row was not read as it was meant; None if there is none."""
         if self._width and any(row[self._width :]):
             return (
                 f"{len(row)} cells where the header has {self._width}: a cell with "

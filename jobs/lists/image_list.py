@@ -1,6 +1,6 @@
 """The list of images that a job scores, read in constant memory.
 
-A list is a text file, a table (CSV, TSV, JSON lines) that may be packed with gzip or zstd, or a
+A list is a text file, a table (CSV, TSV, JSON lines) that may be compressed with gzip or zstd, or a
 parquet file, local or on S3. One column of a table names the image, the others pass through into
 the result. Images are ``s3://bucket/key``, ``https://host/path`` or paths, relative ones to the
 folder that the list is in. An image that is listed twice is scored twice.
@@ -34,14 +34,14 @@ class _ListFormat(Protocol):
 
     @property
     def column(self) -> str | None:
-        """That names the image; None where there are no columns."""
+        """Column that names the image; None where there are no columns."""
 
     @property
     def extra(self) -> pa.Schema:
         """The columns that pass through."""
 
     def entries(self) -> Iterator[Entry]:
-        """One for each row, in the list's order; each call begins again."""
+        """One entry for each row, in the list's order; each call begins again."""
 
 
 class EvenSample:
@@ -97,7 +97,7 @@ class ImageList:
     _entries: Callable[[], Iterator[Entry]] = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Entry]:
-        """The rows in the list's order; iterations do not disturb each other."""
+        """The rows in the list's order; iterations are independent of each other."""
         return self._entries()
 
 
@@ -127,8 +127,8 @@ def open_list(
     with snapshot_list(location, s3) as copy:
         found = _read_as(suffix, copy, column, keep)
         rows, relative, sample = 0, False, EvenSample(_SAMPLE)
-        # Reading to the end first gives the progress bar its length, and tells of a broken line
-        # before hours of work rather than after them.
+        # Reading to the end first gives the number of images, and finds a damaged line before
+        # hours of work rather than after them.
         for entry in found.entries():
             rows += 1
             relative = relative or is_relative(entry.image)
@@ -147,7 +147,7 @@ def open_list(
 
 
 def _suffix(location: str) -> str:
-    """Of the format, without that of the packing."""
+    """Suffix of the format, without that of the compression."""
     name = location.rpartition("/")[2].lower()
     packed = Path(name).suffix in (".gz", ".zst")
     suffix = Path(name.rpartition(".")[0] if packed else name).suffix

@@ -2,8 +2,8 @@
 
 The file is read through once to find the type of each column: booleans, 64-bit integers or
 floating-point numbers if it has nothing else, text in all other cases, such as that of integers too
-long for the floating-point numbers beside them. NaN among integers is null. In a column of text a
-value that is none, such as a list, stands as the JSON that it was.
+long for the floating-point numbers beside them. NaN among integers is null. In a column of text, a
+value that is not text, such as a list, stays the JSON that it was.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from jobs.lists.columns import IMAGE_COLUMNS, ListError, image_column, kept_colu
 from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
-# Objects that are keyed by, say, a user's id would make a column of each.
+# Objects whose keys are values, such as users' ids, would give a column for each.
 _MOST_COLUMNS = 1_000
 _INT64 = range(-(2**63), 2**63)
-# Halves of pairs, which JSON can spell and UTF-8 cannot.
+# Halves of surrogate pairs, which JSON can contain and UTF-8 cannot.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -47,7 +47,7 @@ class JsonList:
     ) -> None:
         self._copy = copy
         types = self._types()
-        if not types:  # a day without images has no columns either
+        if not types:  # an empty list has no columns either
             types = {name: set() for name in (column or IMAGE_COLUMNS[0], *(keep or ()))}
         names = list(types)
         self.column = image_column(copy.location, names, column)

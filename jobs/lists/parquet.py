@@ -48,8 +48,8 @@ class ParquetList:
     def entries(self) -> Iterator[Entry]:
         """One for each row, in the list's order.
 
-        Points and spans of time come as integers of the column's unit: Python's own types have no
-        nanoseconds, and need a database of time zones. Arrow takes the integers back.
+        Timestamps and durations come as integers of the column's unit: Python's own types have no
+        nanoseconds, and need a database of time zones. Arrow converts the integers back.
         """
         wanted = list(dict.fromkeys([self.column, *self.extra.names]))
         with self._opened() as file:
@@ -65,7 +65,7 @@ class ParquetList:
         try:
             with (
                 self._copy.binary() as binary,
-                # Without a buffer a column's share of a row group is read at once, however long.
+                # Without a buffer, the whole column of a row group is read at once.
                 pq.ParquetFile(binary, buffer_size=_BUFFER, pre_buffer=False) as file,
             ):
                 yield file
@@ -86,7 +86,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    # Some programs write text without saying that it is.
+    # Some programs do not mark text as text.
     tests = (
         pa.types.is_string,
         pa.types.is_large_string,

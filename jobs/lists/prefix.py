@@ -1,10 +1,10 @@
 """A folder in place of a list: the images under it are listed once, and the listing is kept.
 
-A folder changes while a job runs and between its starts, and then positions would not mean the
-same images any more. So the first start writes what it finds into the output folder, and every
-later one reads that. Images are listed with their whole location, in the order of their names'
-bytes, as S3 does it; the same images give the same bytes. What is left out, `handler.photo_folders`
-decides, and a comment at the end of the listing says it.
+A folder can change while a job runs and between its attempts; positions would then no longer mean
+the same images. So the first attempt writes the listing into the output folder, and every later one
+reads it. Images are listed with their whole location, in the order of the bytes of their names, as
+S3 lists them; the same images give the same bytes. `handler.photo_folders` decides which files are
+left out; a comment at the end of the listing names their number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobs.values.locations import S3Location, is_on_s3
 LISTING = f"{RUN}list.txt.gz"
 
 _LEFT_OUT = b"# left out: "
-# What a line of text cannot hold: ends of lines, and bytes of a name that are not UTF-8.
+# Characters that a line of text cannot hold: line ends, and bytes that are not UTF-8.
 _UNSPEAKABLE = re.compile("[\r\n\ud800-\udfff]")
 
 
@@ -71,7 +71,7 @@ def snapshot_prefix(location: str, folder: Folder, s3: S3) -> Snapshot:
         if IDENTITY in folder.list(RUN):
             raise _occupied(folder, where) from None
         there = _pack(title, where, s3)
-        # Of several attempts at the same time one writes the listing, and all go by that one.
+        # Of several concurrent attempts, one writes the listing, and all read that one.
         if not folder.create(LISTING, there):
             there = folder.read(LISTING)
     first, last = _ends(there)
@@ -114,7 +114,7 @@ def _local(where: str, s3: S3, left_out: Counter[str]) -> Iterator[str]:
     try:
         yield from photos_below(where, left_out)
     except OSError as error:
-        # A folder that is passed over in silence would be images lost in silence.
+        # Skipping a folder silently would lose its images silently.
         raise ListError(f"the folder {error.filename} cannot be listed: {error.strerror}") from None
 
 

@@ -1,8 +1,8 @@
 """A private copy of a list: what is scored is what was hashed, even if the list is replaced.
 
-The copy is a file without a name, which the system removes however the program ends. Every reading
-of it has its own position, so that one which was left in the middle does not disturb the next.
-Text comes out unpacked: whether it is gzip, zstd or plain is seen from its first bytes.
+The copy is a file without a name, which the system removes however the program ends. Every reader
+has its own position, so an unfinished reading does not affect the next one. Text is decompressed:
+its first bytes show whether it is gzip, zstd or plain.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jobs.values.locations import S3Location, is_on_s3
 _BLOCK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-# pzstd begins with a frame for its own use, whose first byte is anything from 0x50 to 0x5f.
+# pzstd begins with a skippable frame, whose first byte is from 0x50 to 0x5f.
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 
 
@@ -46,12 +46,12 @@ class ListSnapshot:
     _file: IO[bytes] = field(repr=False, compare=False)
 
     def binary(self) -> io.BufferedReader:
-        """A new reading of the bytes as they are."""
+        """A new reader of the bytes as they are."""
         return io.BufferedReader(_Reading(self._file), _BLOCK)
 
     @contextmanager
     def text(self, *, newline: str | None = None) -> Iterator[IO[str]]:
-        """A new reading of the unpacked text, without a byte order mark.
+        """A new reader of the decompressed text, without a byte order mark.
 
         Args:
             newline: Line ends, as for `open`.
@@ -79,7 +79,7 @@ class ListSnapshot:
 
 
 class _Reading(io.RawIOBase):
-    """Reads a file that others read too, at a position of its own."""
+    """Reads a shared file at a position of its own."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -92,8 +92,8 @@ class _Reading(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        # Asking the file for its number fails once it is closed; a number that was kept could be
-        # another file's by then.
+        # `fileno` fails once the file is closed; a stored number could belong to another file by
+        # then.
         count = os.preadv(self._file.fileno(), [buffer], self._position)
         self._position += count
         return count

@@ -1,4 +1,4 @@
-"""How far a job is, and whether it should go on."""
+"""Progress of a job, and whether it should continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNREACHABLE = "fetch/unreachable"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is.
+    """Progress of a job.
 
     Attributes:
         total: Number of images to be scored, by all attempts of this shard of the run.
@@ -52,7 +52,7 @@ class TooManyFailed(VeaError):
 
 
 class NothingScored(TooManyFailed):
-    """Not one image of the run could be scored, and nobody said that this is fine."""
+    """Not one image of the run could be scored, and the user did not accept this."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -78,7 +78,7 @@ class Stopped(VeaError):
         self.done = done
         self.total = total
         far = f"{done} of {total} images are done" if total else "nothing was begun"
-        super().__init__(f"stopped: {far}; start the same command again to go on")
+        super().__init__(f"stopped: {far}; start the same command again to continue")
 
 
 class ProgressCounter:
@@ -114,7 +114,7 @@ class ProgressCounter:
         self._rows = rows
 
     def add(self, count: int, failed: Mapping[str, int], *, earlier: bool = False) -> None:
-        """So many images more are through; see `jobs.values.tasks.OnImages`.
+        """Count further images; see `jobs.values.tasks.OnImages`.
 
         Raises:
             TooManyFailed: The limit is exceeded.
@@ -136,17 +136,17 @@ class ProgressCounter:
             raise TooManyFailed(self.progress, self._max_error_rate)
 
     def record(self, report: PartReport) -> None:
-        """A part is written."""
+        """Count a part that was written."""
         self.recorded += report.rows
 
     def revert(self, report: PartReport) -> None:
-        """A part is to be done again."""
+        """Take back a part that will be scored again."""
         self.recorded -= report.rows
         self.add(-report.rows, {reason: -n for reason, n in report.reasons.items()})
 
 
 def judge(rows: int, reasons: Mapping[str, int], max_error_rate: float | None) -> None:
-    """Judge a run of which every image is through.
+    """Check a run of which every image is done.
 
     Args:
         rows: Number of images of the run.

@@ -1,9 +1,9 @@
-"""Numbers of a job for Prometheus: a text file for node_exporter, or a push to a gateway.
+"""Metrics of a job for Prometheus: a text file for node_exporter, or a push to a gateway.
 
 The file is for node_exporter's textfile collector: give it a name that ends in .prom inside the
-collector's folder. Both ways are brought up to date while the job runs, and at its end. The time of
-the last success outlives jobs that fail, so that an alert can say "no success since yesterday".
-Trouble with either is a warning: a job is not lost because nobody can watch it.
+collector's folder. Both are updated while the job runs, and at its end. The time of the last
+success survives jobs that fail, so that an alert can say "no success since yesterday". An error
+with either is a warning: it does not end the job.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class MetricsError(VeaError):
 
 
 class Metrics:
-    """Where the numbers of one job go.
+    """Writes the metrics of one job.
 
     Args:
         model: Identity of the model.
         file: File of the textfile collector; None to write none.
         gateway: URL of a Prometheus Pushgateway, if there is one.
         shard: Shard of this attempt, such as ``3/8``, which tells the metrics of shards apart.
-        warn: Called with one line for each thing that does not work, once.
+        warn: Called once with one line for each thing that does not work.
         clock: Function that returns seconds since 1970.
 
     Raises:
@@ -76,12 +76,12 @@ class Metrics:
                 ) from None
 
     def running(self, status: Status) -> None:
-        """The job is under way; a `jobs.monitoring.progress.Listener`."""
+        """Update the metrics of a running job; a `jobs.monitoring.progress.Listener`."""
         self._status = status
         self._publish(None, push=self._clock() - self._pushed >= _BETWEEN_PUSHES)
 
     def ended(self, summary: Summary | None) -> None:
-        """The job is over; without a summary it has failed."""
+        """Write the final metrics; without a summary the job has failed."""
         self._publish(summary, push=True)
 
     def _publish(self, summary: Summary | None, *, push: bool) -> None:
@@ -95,11 +95,11 @@ class Metrics:
             return
         self._pushed = self._clock()
         try:
-            # Adding leaves what is not sent, the time of the last success, as it was.
+            # Adding keeps a metric that is not sent: the time of the last success.
             pushadd_to_gateway(self._gateway, _JOB, numbers, self._group, timeout=_TIMEOUT)
         except (OSError, HTTPException, ValueError) as error:
             said = " ".join(str(error).split())[:200]
-            self._warn_once(f"--push-gateway {self._gateway} takes no metrics: {said}")
+            self._warn_once(f"--push-gateway {self._gateway} rejected the metrics: {said}")
 
     def _write(self, file: Path, numbers: CollectorRegistry) -> None:
         if self._succeeded_before is not None and _LAST_SUCCESS not in _names(numbers):
@@ -127,17 +127,19 @@ class Metrics:
         if summary:
             done, failed, reasons = summary.rows, summary.failed, summary.reasons
             rate, seconds = summary.images_per_second, summary.seconds
-            gauge("busy_share", "Share of the time in which models worked.", summary.busy_fraction)
+            gauge(
+                "busy_share", "Fraction of the time in which models worked.", summary.busy_fraction
+            )
         total = max(now.total, done)
         for status, count in (("ok", done - failed), ("failed", failed)):
-            gauge("images", "Images that are through.", count, status=status)
+            gauge("images", "Finished images.", count, status=status)
         gauge("listed_images", "Images of the job.", total)
         for reason, count in reasons.items():
             stage, _, kind = reason.partition("/")
             gauge("failed_images", "Images without a prediction.", count, stage=stage, reason=kind)
-        gauge("images_per_second", "Of this start.", rate)
-        gauge("seconds", "Since the start.", seconds)
-        gauge("succeeded", "1 if the last job is over and went well.", int(summary is not None))
+        gauge("images_per_second", "Images per second in this attempt.", rate)
+        gauge("seconds", "Seconds since this attempt began.", seconds)
+        gauge("succeeded", "1 if the last job has succeeded.", int(summary is not None))
         gauge(
             "run_info",
             "What was scored with which model.",
@@ -153,7 +155,9 @@ class Metrics:
 
 
 def _success(registry: CollectorRegistry) -> Gauge:
-    return Gauge(_LAST_SUCCESS, "When a job last went well.", registry=registry)
+    return Gauge(
+        _LAST_SUCCESS, "Time of the last success, in seconds since 1970.", registry=registry
+    )
 
 
 def _names(registry: CollectorRegistry) -> set[str]:
@@ -161,12 +165,12 @@ def _names(registry: CollectorRegistry) -> set[str]:
 
 
 def _last_success(file: Path | None) -> float | None:
-    """What the file of an earlier job says."""
+    """The time of the last success in the file of an earlier job."""
     try:
         text = file.read_text(encoding="utf-8") if file else ""
         for family in text_string_to_metric_families(text):
             if family.name == _LAST_SUCCESS:
                 return float(family.samples[0].value)
     except (OSError, ValueError, IndexError):
-        return None  # the first job, or a file that somebody else wrote
+        return None  # the first job, or a file of another program
     return None

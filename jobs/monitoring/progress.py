@@ -1,9 +1,9 @@
-"""How a job is going, while it goes: a bar for people, a line of JSON now and then for logs.
+"""Progress of a running job: a bar for people, lines of JSON for logs.
 
-On a terminal there is a bar with images a second, the time left and what failed. Otherwise, under
-cron or in a container, a line of JSON goes to standard error every few seconds and at the end, also
-while nothing moves: that is when somebody looks. Others can listen too (see
-`jobs.monitoring.metrics`).
+On a terminal there is a bar with the rate, the time left and the failures. Otherwise, under cron or
+in a container, a line of JSON is written to standard error every few seconds and at the end, also
+while nothing happens, because that is when people look at the log. Other listeners are possible
+(see `jobs.monitoring.metrics`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from rich.progress import Progress as Bars
 from jobs.monitoring.counter import Progress
 
 EVERY = 5.0
-_WINDOW = 60.0  # seconds that the rate is taken over: loading the model is soon forgotten
+_WINDOW = (
+    60.0  # seconds that the rate is averaged over, so that loading the model soon no longer counts
+)
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a job is going.
+    """Progress of a job, with its rate.
 
     Attributes:
         done: Number of finished images, those of earlier attempts included.
@@ -68,18 +70,18 @@ class Watch:
         self._clock = clock
         self._began = clock()
         self._seen: Progress | None = None
-        # Images of this start at moments of the last minute, and at the last one before it.
+        # Images of this attempt at moments of the last minute, and at the last one before it.
         self._moments = deque([(self._began, 0)])
         self._lock = threading.Lock()
 
     def see(self, progress: Progress) -> None:
-        """Take note of how far the job is."""
+        """Note the progress of the job."""
         with self._lock:
             self._seen = progress
             self._moments.append((self._clock(), progress.done - progress.earlier))
 
     def status(self) -> Status | None:
-        """How it is going; None until something was seen."""
+        """The current status; None before the first progress."""
         with self._lock:
             now, seen = self._clock(), self._seen
             if seen is None:
@@ -87,7 +89,7 @@ class Watch:
             while len(self._moments) > 1 and self._moments[1][0] <= now - _WINDOW:
                 self._moments.popleft()
             then, before = self._moments[0]
-            # Images go back to the undone when their worker dies.
+            # Images of a worker that dies no longer count as done.
             moved = max(0, self._moments[-1][1] - before)
         rate = moved / (now - then) if now > then else 0.0
         left = seen.total - seen.done
@@ -168,7 +170,7 @@ def _write_line(console: Console, status: Status) -> None:
 
 
 class _Bar:
-    """The bar of a terminal; there from the first status on."""
+    """The bar on a terminal; shown from the first status on."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -209,7 +211,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _failed(reasons: Mapping[str, int]) -> str:
-    """The commonest reasons, as far as a line holds them."""
+    """The most frequent reasons, as many as fit a line."""
     most = sorted(reasons.items(), key=lambda item: -item[1])
     listed = [f"{count} {reason}" for reason, count in most[:3]]
     rest = sum(count for _, count in most[3:])

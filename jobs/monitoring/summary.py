@@ -1,4 +1,4 @@
-"""What came of a job, for people and programs."""
+"""The result of a job, for people and programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KILLED = "predict/killed"
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
         run_id: Identifier of the run.
@@ -64,7 +64,7 @@ class Summary:
         seconds: float,
         left_out: Mapping[str, int],
     ) -> Summary:
-        """Put together what a start knows.
+        """Put together what an attempt knows.
 
         Args:
             reports: Reports on the parts of the attempt's shard, each once.
@@ -103,19 +103,19 @@ class Summary:
 
     @property
     def images_per_second(self) -> float:
-        """Of this start; 0 if everything was done before."""
+        """Rate of this attempt; 0 if everything was done before."""
         return self.scored / self.seconds if self.scored else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values = asdict(self)
-        # The key that earlier versions gave to programs.
+        # The key of earlier versions.
         values["busy_share"] = values.pop("busy_fraction")
         return {**values, "images_per_second": self.images_per_second}
 
 
 def _count(reports: Sequence[PartReport]) -> dict[str, Any]:
-    """What a manifest would say of these parts."""
+    """The counts that a manifest of these parts would have."""
     reasons: Counter[str] = Counter()
     for report in reports:
         reasons.update(report.reasons)

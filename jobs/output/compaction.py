@@ -1,9 +1,9 @@
-"""Compaction: the many small parts of a run become few large files, the ones that people read.
+"""Compaction: the many small parts of a run become the few large files that people read.
 
 Parts are small so that little is lost when a worker dies; query engines want files of a hundred
 megabytes. Rows keep their order, and files and their row groups are cut by rows alone, so that the
-same rows give the same bytes however they were divided into parts. In memory are one file in its
-encoded form, one row group, and the few parts that are read ahead.
+same rows give the same bytes however they were divided into parts. Memory holds one encoded
+file, one row group, and the few parts that are read ahead.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PartError(VeaError):
 
 @dataclass(frozen=True)
 class DataFile:
-    """One of the files that a run results in.
+    """One of the files of a finished run.
 
     Attributes:
         name: Name of the object.
@@ -61,7 +61,7 @@ class DataFile:
 
 @dataclass
 class Counts:
-    """What is in the files.
+    """Figures of the rows in the files.
 
     Attributes:
         rows: Number of images.
@@ -173,7 +173,7 @@ def _check(table: pa.Table, columns: pa.Schema, *, first: int) -> None:
 
 
 def _check_run(table: pa.Table, run_id: str | None) -> None:
-    """Whoever still scored for a run that was replaced may have written a part since."""
+    """A worker of a run that was replaced may have written a part since; refuse it."""
     if run_id is not None and any(
         found != run_id for found in table["run_id"].unique().to_pylist()
     ):
@@ -181,9 +181,9 @@ def _check_run(table: pa.Table, run_id: str | None) -> None:
 
 
 class _Files:
-    """Files one after the other, cut into whole row groups and the rest at the end of each file.
+    """Writes files one after the other, in row groups of one size but for the last of each file.
 
-    Each group is one stretch of memory, because parquet pages are cut where stretches end.
+    Each group is contiguous in memory, because parquet pages end where a chunk of memory ends.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class _Files:
 
 
 class _OpenFile:
-    """A parquet file in memory; it goes to its folder whole, and only when it is complete."""
+    """A parquet file in memory; it is written to its folder in one piece when it is complete."""
 
     def __init__(self, name: str, columns: pa.Schema) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""A finished run becomes one commit of a Delta Lake table, for those who keep results in one.
+"""A finished run becomes one commit of a Delta Lake table.
 
 The folder of a run stays as it is; the table gets a copy of its rows. The commit replaces the rows
 of the same partition: the columns that the folder's path gives, such as ``dt``, or ``run_id`` if
@@ -129,8 +129,8 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
                 partition_by=list(partition),
                 storage_options=options,
             )
-            # What is looked at here is what is written to: Delta refuses a commit if another one
-            # of the same transaction has come between.
+            # The version read here is the one that is written to: Delta refuses a commit if another
+            # one of the same transaction came in between.
             found = deltalake.DeltaTable(table, storage_options=options)
             if found.transaction_version(run.app_id) == run.version:
                 return False
@@ -147,10 +147,12 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
             )
             return True
         except deltalake.exceptions.CommitFailedError as error:
-            refused = error  # somebody else has committed meanwhile: perhaps this very run
-        except VeaError:  # a file that cannot be read is no refusal of the table's
+            refused = error  # another commit came first, perhaps of this very run
+        except VeaError:  # a file that cannot be read is no refusal by the table
             raise
-        except Exception as error:  # the package raises bare ones, too, of columns it cannot hold
+        except (
+            Exception
+        ) as error:  # the package also raises plain ones, for columns that it does not support
             if unread:
                 raise unread[0] from None
             raise refused_by(table, error) from None
@@ -188,7 +190,7 @@ def _rows(
 
     They have the types of ``columns``, those of the table ``where`` they go to.
 
-    Delta turns what is raised while it reads into an error of its own; ``unread`` gets the first.
+    Delta replaces an error that is raised while it reads by its own; ``unread`` gets the original.
     """
     names = [file["name"] for file in manifest["files"]]
     first = _read(folder, names[0])
@@ -254,6 +256,4 @@ def storage_options(table: str, s3: S3) -> dict[str, str] | None:
 
 def refused_by(table: str, error: Exception) -> DeltaCommitError:
     """The error for a table that refuses what is asked of it."""
-    return DeltaCommitError(
-        f"the Delta table {table} does not take the run: {one_line(str(error))}"
-    )
+    return DeltaCommitError(f"the Delta table {table} rejects the run: {one_line(str(error))}")

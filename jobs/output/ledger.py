@@ -1,4 +1,4 @@
-"""The ledger of a run: whose the output folder is, which parts are done, when all are.
+"""The ledger of a run: ownership of the output folder, finished parts, completion.
 
     _run/identity.json        what run the folder belongs to; written first, and only if absent
     _run/part-00042.parquet   a chunk's rows; one that exists is done, since objects are whole
@@ -8,13 +8,13 @@
     _manifest.json            these files and what is in them
     _SUCCESS                  empty; written last, and then the parts are deleted
 
-Every step can be repeated, and repeating it writes the same bytes; so a run that was killed
-anywhere goes on where it was, and two that do the same at the same time do each other no harm.
+Every step can be repeated, and writes the same bytes each time. So a run that was killed at any
+point is resumed where it was, and two attempts of the same run can work at the same time.
 
-A folder belongs to one run for ever: a start with another list, model or setting is refused and
-told what differs. This is simpler than keeping runs apart by name inside one folder, and whoever
-reads the folder can never get rows of two models. Names that start with '_' are passed over by
-pandas, Spark and Athena, so reading the folder gives each row once.
+A folder belongs to one run: an attempt with another list, model or setting is refused with the
+difference. This is simpler than several runs in one folder, and a reader of the folder never gets
+rows of two models. pandas, Spark and Athena ignore names that start with '_', so reading the folder
+gives each row once.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class LedgerError(VeaError):
 
 @dataclass(frozen=True)
 class RunState:
-    """How far a run is.
+    """State of a run.
 
     Attributes:
         manifest: Content of ``_manifest.json``, if the run is finished.
@@ -102,7 +102,7 @@ class Ledger:
         self._poison: dict[int, frozenset[int]] = {}
 
     def claim(self) -> RunState:
-        """Make the folder this run's own, or find that it is, and look how far the run is.
+        """Claim the folder for this run, unless it is this run's already, and read the run's state.
 
         Raises:
             LedgerError: The folder belongs to another run, or has parquet files that belong to
@@ -123,7 +123,7 @@ class Ledger:
             refuse_varying(where, self._identity.keep)
         mine = _json({"run_id": self._identity.run_id, **self._identity.to_dict()})
         if IDENTITY in inside or not self._folder.create(IDENTITY, mine):
-            # Also when somebody else was faster a moment ago.
+            # Also if another attempt was faster.
             self._compare(self._folder.read(IDENTITY), IDENTITY)
         self._folder.sweep()
         self._poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(POISON)}
@@ -152,7 +152,7 @@ class Ledger:
                 pool.shutdown(cancel_futures=True)
 
     def quarantine(self, chunk: Chunk, positions: Sequence[int] | frozenset[int]) -> None:
-        """Remember, beyond this start, that images of a chunk kill the process that scores them.
+        """Record for later attempts that images of a chunk kill the process that scores them.
 
         Args:
             chunk: Chunk that the images are in.
@@ -163,7 +163,7 @@ class Ledger:
         self._poison[chunk.index] = known
 
     def mark_failed(self, reasons: Mapping[str, int]) -> None:
-        """Remember that the run ended with too many failures, so that another may replace it."""
+        """Record that the run ended with too many failures, so that another run may replace it."""
         record = {"run_id": self._identity.run_id, "reasons": dict(sorted(reasons.items()))}
         with suppress(VeaError):  # the failures are what the user has to hear of
             self._folder.write(FAILED_RUN, _json(record))
@@ -177,7 +177,7 @@ class Ledger:
         facts: Mapping[str, Any],
         rows_per_file: int = compaction.ROWS_PER_FILE,
     ) -> dict[str, Any]:
-        """Turn all parts into the files that people read, and say that the run is finished.
+        """Turn all parts into the files that people read, and mark the run as finished.
 
         Args:
             names: Names of all parts of the run, in the order of its chunks.
@@ -187,7 +187,7 @@ class Ledger:
             rows_per_file: Maximum number of rows in a file.
 
         Returns:
-            What ``_manifest.json`` says; if the run is finished already, what it says since then.
+            Content of ``_manifest.json``, also if the run was finished before.
 
         Raises:
             LedgerError: A part is missing.
@@ -204,7 +204,7 @@ class Ledger:
                 rows_per_file=rows_per_file,
             )
         except ObjectMissing as missing:
-            # Another start that finishes the same run deletes the parts when it is through.
+            # Another attempt that finished the same run has deleted the parts.
             if done := self._finished(self._folder.list()):
                 return done
             raise LedgerError(f"{missing}: start again, and its images are scored again") from None
@@ -229,7 +229,7 @@ class Ledger:
         return manifest
 
     def _finished(self, names: Mapping[str, int]) -> dict[str, Any] | None:
-        """The manifest if this run is finished; parts that are still there are deleted then."""
+        """The manifest if this run is finished; its remaining parts are deleted."""
         if SUCCESS not in names or MANIFEST not in names:
             return None
         manifest = self._compare(self._folder.read(MANIFEST), MANIFEST)
@@ -237,7 +237,7 @@ class Ledger:
         return manifest
 
     def _tidy(self) -> None:
-        """Delete what a finished run needs no more; if that fails, the run is finished still."""
+        """Delete what a finished run no longer needs; a failure is only a warning."""
         try:
             inside = self._folder.list(RUN)
             self._folder.delete(
@@ -245,7 +245,7 @@ class Ledger:
             )
         except VeaError as error:
             if self._warn:
-                # Some programs (DuckDB with '**') do read what is under '_run'.
+                # Some programs (DuckDB with '**') read files below '_run'.
                 self._warn(
                     f"the run is complete, but the parts in {self._folder.location}/{RUN} remain: "
                     f"{error}; readers of '**' would see their rows twice"

@@ -1,8 +1,8 @@
-"""What a part is: the columns of the result, and a parquet file of them as bytes.
+"""The columns of the result, and the encoding of a part as a parquet file.
 
 The schema is explicit, so that a part in which every image failed has the same types as its
-neighbours, and flat, because columns of plain values are what query engines filter fastest. The
-same rows give the same bytes: nothing here depends on the time or the machine.
+neighbours, and flat, because query engines filter columns of plain values fastest. The same rows
+give the same bytes: nothing here depends on the time or the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobs.values.tasks import PartReport
 
 OK, FAILED = "ok", "failed"
 FACE_BOX = ("face_x1", "face_y1", "face_x2", "face_y2")
-# The same for all rows of a run.
+# Columns with one value for all rows of a run.
 ORIGIN = ("model_name", "model_version", "model_digest", "run_id")
 ROW_GROUP = 65_536
 
@@ -95,7 +95,7 @@ asked for | if failed |
         pa.field("emotion", text),
         *(pa.field(name, pa.float32()) for name in probabilities if name != "p_positive"),
         pa.field("polarity", text),
-        # On the wheel of polarities this is the probability of an emotion too.
+        # With the wheel of polarities, this is also the probability of an emotion.
         pa.field("p_positive", pa.float32()),
         pa.field("faces", pa.int32()),
         *(pa.field(name, pa.float32()) for name in FACE_BOX),
@@ -177,7 +177,7 @@ def report_rows(
 
 
 def report_part(name: str, data: bytes) -> PartReport:
-    """Count the rows of a part that an earlier start has written.
+    """Count the rows of a part that an earlier attempt wrote.
 
     Raises:
         ValueError: ``data`` is not a part.
@@ -193,7 +193,7 @@ def read_part(data: bytes, *, columns: list[str] | None = None) -> pa.Table:
         ValueError: ``data`` is not a part.
     """
     try:
-        # Parts are small, and read by several threads already.
+        # Parts are small, and several threads read them already.
         with pq.ParquetFile(io.BytesIO(data)) as file:
             table = file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:  # ArrowInvalid is a ValueError, others are not

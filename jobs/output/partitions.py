@@ -1,10 +1,10 @@
 """Columns that a folder's path gives: ``dt=2026-11-23/model_version=1.1``.
 
-Readers of many runs take such folders for columns. Files below must not have the same columns:
-pandas, `pyarrow.dataset` and Spark give a column of the path different types, so no type in the
-files suits all three, and Athena refuses a table that has a column twice. So what is the same for
-all rows of a run is left out of the files if the path says it, and a path that names any other
-column of the result is refused.
+Programs that read many runs at once take such folders as columns. The files below must not have the
+same columns: pandas, `pyarrow.dataset` and Spark give a column of the path different types, so no
+type in the files suits all three, and Athena refuses a table that has a column twice. So a column
+with one value for all rows of a run is left out of the files if the path contains it, and a path
+that names any other column of the result is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobs.values.locations import is_on_s3
 
 
 class PathColumnError(VeaError):
-    """A path cannot be that of results; the message is one line for people."""
+    """A path cannot hold results; the message is one line for people."""
 
 
 def path_values(location: str) -> dict[str, str]:

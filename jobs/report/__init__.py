@@ -1,1 +1,1 @@
-"""What a finished run came to, compared with the runs before it."""
+"""The report on a finished run, compared with earlier runs."""

@@ -1,6 +1,7 @@
-"""The report on a run: its figures beside those of the runs before it, drift, speed and cost.
+"""The report on a run: its figures and those of earlier runs, drift, speed and cost.
 
-`make_report` does the arithmetic; `jobs.report.reading` reads the runs, `jobs.report.page` draws.
+`make_report` does the arithmetic; `jobs.report.reading` reads the runs, and `jobs.report.page`
+makes the page.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jobs.report.finished_run import FinishedRun, ReportError
 
 @dataclass(frozen=True)
 class Price:
-    """What a machine costs by the hour."""
+    """The price of a machine for an hour."""
 
     amount: float
     currency: str
@@ -37,9 +38,9 @@ class Price:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """What one run, or several together, come to.
+    """Figures of one run, or of several together.
 
-    Shares are from 0 to 1, and None where there is nothing that they could be shares of.
+    Fractions are from 0 to 1, and None where there are no images.
 
     Attributes:
         images: Number of all images.
@@ -61,7 +62,7 @@ class RunMetrics:
 
     @classmethod
     def of(cls, runs: Sequence[FinishedRun]) -> RunMetrics:
-        """Add up runs; each counts by its images."""
+        """Add up runs, each weighted by its images."""
         reasons, emotions = Counter[str](), Counter[str]()
         for run in runs:
             reasons.update(run.reasons)
@@ -88,15 +89,15 @@ class RunMetrics:
 
     @property
     def failure_rate(self) -> float | None:
-        """Of all images."""
+        """Fraction of all images without a prediction."""
         return self.failed / self.images if self.images else None
 
     def emotion_fraction(self, label: str) -> float | None:
-        """Of the scored images."""
+        """Fraction of the scored images with this emotion."""
         return self.emotions.get(label, 0) / self.scored if self.scored else None
 
     def reason_fraction(self, reason: str) -> float | None:
-        """Of all images."""
+        """Fraction of all images that failed for this reason."""
         return self.reasons.get(reason, 0) / self.images if self.images else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class RunMetrics:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said of a run.
+    """The report on a run.
 
     Attributes:
         run: Run that the report is on.
@@ -137,12 +138,12 @@ class Report:
 
     @property
     def images_per_second(self) -> float | None:
-        """Of the start that finished the run; None if it scored nothing itself."""
+        """Rate of the attempt that finished the run; None if it scored nothing itself."""
         return self.run.manifest.get("facts", {}).get("images_per_second") or None
 
     @property
     def cost_per_thousand(self) -> float | None:
-        """What a thousand images cost, in the price's currency."""
+        """Cost of a thousand images, in the price's currency."""
         if self.price is None or self.images_per_second is None:
             return None
         return self.price.amount / 3600 / self.images_per_second * 1000
@@ -194,7 +195,7 @@ def make_report(
     threshold: float = DEFAULT_THRESHOLD,
     price: Price | None = None,
 ) -> Report:
-    """Compare a run with those before it.
+    """Compare a run with earlier runs.
 
     Args:
         run: Run to report on.

@@ -1,10 +1,10 @@
-"""Whether the emotions of a run differ from those of the runs before it.
+"""Whether the emotions of a run differ from those of earlier runs.
 
-The measure is the Jensen-Shannon distance (base 2) between the shares of the emotions: 0 if they
-are the same, 1 if no emotion occurs in both. It is never quite 0, since a run is a sample; the
-fewer the images, the larger it is by chance. So a run alarms only if its distance is above the
-threshold and above what chance gives: the distance that one of a thousand pairs of samples of these
-sizes exceeds if both are drawn from the same shares, those of all these runs together.
+The measure is the Jensen-Shannon distance (base 2) between the fractions of the emotions: 0 if
+they are the same, 1 if no emotion occurs in both. It is never quite 0, since a run is a sample; the
+fewer the images, the larger it is by chance. So a run raises an alarm only if its distance is above
+the threshold and above what chance explains: the distance that one of a thousand pairs of samples
+of these sizes exceeds if both are drawn from the same distribution, that of all runs together.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Counts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a run is from the runs before it.
+    """Distance of a run from earlier runs.
 
     Attributes:
-        distance: Jensen-Shannon distance of the shares, 0 to 1.
+        distance: Jensen-Shannon distance of the fractions, 0 to 1.
         chance: Distance that is reached by chance once in a thousand runs.
         threshold: Smallest distance that counts as drift.
         images: Number of images of the run that have an emotion.
@@ -45,7 +45,7 @@ class Drift:
 
     @property
     def alert(self) -> bool:
-        """Whether the distance matters and is no chance."""
+        """Whether the distance is above the threshold and not explained by chance."""
         return self.distance > self.threshold and self.distance > self.chance
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Drift:
 def measure_drift(
     run: Counts, reference: Counts, *, threshold: float = DEFAULT_THRESHOLD
 ) -> Drift | None:
-    """Compare the emotions of a run with those of the runs before it.
+    """Compare the emotions of a run with those of earlier runs.
 
     Args:
         run: Number of images of the run by emotion; an emotion that is missing has none.
@@ -86,19 +86,19 @@ def _distance(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.fl
     q = other / other.sum(axis=-1, keepdims=True)
     middle = (p + q) / 2
     divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
-    # The divergence of equal shares may come out as -1e-17.
+    # The divergence of equal fractions may be computed as -1e-17.
     return np.asarray(np.sqrt(divergence.clip(0.0, 1.0)))
 
 
 def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """In bits, along the last axis; what has no probability adds nothing."""
+    """Relative entropy in bits, along the last axis; a probability of 0 adds nothing."""
     ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
     return np.asarray((p * np.log2(ratio)).sum(axis=-1))
 
 
 def _by_chance(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     chooser = np.random.default_rng(_SEED)
-    # Of both: an emotion that one of them lacks may still have had its chance there.
+    # Of both together: an emotion that one sample lacks may still be possible there.
     shares = (one + other) / (one + other).sum()
     ones = chooser.multinomial(int(one.sum()), shares, size=_DRAWS)
     others = chooser.multinomial(int(other.sum()), shares, size=_DRAWS)

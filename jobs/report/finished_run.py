@@ -41,7 +41,7 @@ class Example:
 
     @property
     def content(self) -> str:
-        """What tells images apart; copies of an object have the same."""
+        """Identifier of the image's content; copies of an object have the same."""
         return self.etag or self.image
 
 
@@ -88,7 +88,7 @@ class FinishedRun:
 
     @property
     def failed(self) -> int:
-        """Images without one."""
+        """Images without a prediction."""
         return self.rows - self.ok
 
     @property
@@ -98,7 +98,7 @@ class FinishedRun:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Failed images by ``stage/reason_kind``, the commonest first."""
+        """Failed images by ``stage/reason_kind``, the most frequent first."""
         return dict(sorted(self.manifest["reasons"].items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -114,7 +114,7 @@ def date_in(location: str) -> date | None:
 
 
 def earlier_locations(location: str, days: int) -> list[str]:
-    """Where the same command wrote on each of the days before, the latest first.
+    """Locations that the same command wrote to on the days before, the latest first.
 
     Args:
         location: Location with a date in it.

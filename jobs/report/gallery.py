@@ -1,7 +1,7 @@
 """The images that a report shows: fetched again, made small, and put into the page itself.
 
-An image that cannot be had any more, or has changed since it was scored, is said to be so; that is
-no reason to have no report. Drawing needs torch, which is imported when the first picture is drawn.
+An image that can no longer be fetched, or has changed since it was scored, gets a remark instead of
+failing the report. Drawing needs torch, which is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _SIDE = 320  # longer side of a picture on the page, in pixels
 _QUALITY = 80
 
 Explain = Callable[[bytes], Prediction | None]
-"""What the model says of an encoded image, with the reasons; None if it refuses it."""
+"""Function that gives the prediction for an encoded image, with reasons; None if it is refused."""
 
 
 def explainer(archive: Path, run: FinishedRun) -> Explain:
-    """Load the model that scored a run, to say why it says what it says.
+    """Load the model that scored a run, to explain its predictions.
 
     Raises:
         ReportError: The archive holds another model.
@@ -82,7 +82,7 @@ class Gallery:
     def _show(self, example: Example) -> Shown:
         from handler.images import ImageRefused, decode
 
-        # A server that is out of reach for one image is so for the others, each after long waits.
+        # A server that is out of reach for one image is so for all, after long waits for each.
         if self._given_up:
             return Shown(example, remark=self._given_up)
         try:

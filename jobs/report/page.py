@@ -1,7 +1,7 @@
 """The report as a page: one HTML file that needs no other file, no script and no network.
 
-Names of images come from strangers: all values are escaped, and the page's own policy allows
-nothing to be loaded.
+Names of images come from strangers: all values are escaped, and the page's content security policy
+allows nothing to be loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobs.report.build import Report, RunMetrics
 from jobs.report.finished_run import Example
 
 _TEMPLATE = "pages/report.html"
-_LEAST_SHARE = 1e-12  # below it a bar has no length
+_MIN_FRACTION = 1e-12  # below it a bar has no length
 _NOTHING = "\N{EN DASH}"
 
 
@@ -59,13 +59,13 @@ def render(
 
 
 def _emotions(report: Report) -> list[dict[str, Any]]:
-    """The lines of the table of emotions, and how long their bars are."""
+    """The lines of the table of emotions, with the lengths of their bars."""
     labels = list(report.figures.emotions)
     shares = {label: report.figures.emotion_fraction(label) for label in labels}
     earlier = report.reference
     before = {label: earlier.emotion_fraction(label) if earlier else None for label in labels}
     longest = max((value or 0.0 for value in (*shares.values(), *before.values())), default=0.0)
-    scale = 100 / max(longest, _LEAST_SHARE)
+    scale = 100 / max(longest, _MIN_FRACTION)
     return [
         {
             "label": label,
@@ -119,7 +119,7 @@ def _difference(now: float | None, before: float | None) -> float | None:
 
 
 def _percent(share: float | None) -> str:
-    """A share with a digit after the point; what is not nothing does not look like it."""
+    """A fraction as a percentage with one decimal; one above 0 is not shown as 0."""
     if share is None:
         return _NOTHING
     if 0 < share < 0.0005:
@@ -134,7 +134,7 @@ def _count(number: float) -> str:
 
 
 def _points(change: float | None) -> str:
-    """A difference of shares, in points of per cent."""
+    """A difference of fractions, in percentage points."""
     if change is None:
         return _NOTHING
     points = round(100 * change, 1)

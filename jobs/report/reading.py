@@ -44,7 +44,7 @@ def read_run(location: str, s3: S3, *, examples: int = 0) -> FinishedRun:
 
     Raises:
         ReportError: There is no finished run, or its files are not what its manifest says.
-        StorageError: S3 does not give it.
+        StorageError: S3 does not return it.
     """
     manifest = _manifest(location, s3)
     if manifest is None:
@@ -56,7 +56,7 @@ def read_run(location: str, s3: S3, *, examples: int = 0) -> FinishedRun:
 
 
 def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
-    # To open a local folder makes it, which whoever only looks must not do.
+    # Opening a local folder would create it, which a reader must not do.
     if not is_on_s3(location) and not Path(location).is_dir():
         return None
     folder = open_folder(location, s3)
@@ -145,7 +145,7 @@ class _Found:
         *,
         sign: int,
     ) -> list[Example]:
-        """The first examples of those chosen and a batch's, no content twice."""
+        """The first examples of those chosen and of a batch, without duplicate content."""
         kept = {item.content: item for item in chosen}
         for index in order.tolist():
             value, last = float(confidence[index]), None

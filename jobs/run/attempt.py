@@ -1,4 +1,4 @@
-"""One start of a run: what is missing, who does it, what is tried again, and how it ends."""
+"""One attempt of a run: finds what is missing, has it scored, retries, and finishes the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT_REFRESH = 60.0
 
 
 class RunAttempt:
-    """Does what is missing of a run, and finishes it when nothing is.
+    """Scores what is missing of a run, and finishes the run when nothing is missing.
 
     Args:
         job: Job to do.
@@ -81,7 +81,7 @@ class RunAttempt:
         self._scored: list[PartReport] = []
 
     def execute(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
-        """Go from what there is to the end; see `jobs.run.driver.score_list`."""
+        """Do the attempt; see `jobs.run.driver.score_list`."""
         if manifest := self._look():
             self._counter.begin(manifest["rows"], rows=manifest["rows"])
             self._counter.add(manifest["rows"], manifest["reasons"], earlier=True)
@@ -99,7 +99,7 @@ class RunAttempt:
         self._count_parts(name for name in self._my_names() if name in self._done)
         lost = {name for name, report in self._reports.items() if _is_lost(report)}
         self._work(self._missing(), engine, worker, stop)
-        # Done by other starts while this one was at work.
+        # Done by other attempts during this one.
         self._count_parts(n for n in self._my_names() if n in self._done and n not in self._reports)
         self._retry_unreachable(engine, worker, stop, lost)
         if self._of > 1:
@@ -117,7 +117,7 @@ class RunAttempt:
         )
 
     def _look(self) -> dict[str, Any] | None:
-        """See what is done; gives the manifest of a run that is finished."""
+        """Read the state of the run; gives the manifest of a finished one."""
         state = self._ledger.claim()
         self._done = set(state.parts)
         self._poison.update(state.poison)
@@ -125,13 +125,13 @@ class RunAttempt:
         return state.manifest
 
     def _count_parts(self, names: Iterable[str]) -> None:
-        """Count what other starts have done."""
+        """Count what other attempts have done."""
         if self._finished:
             return
         try:
             reports = self._ledger.load_part_stats(list(names))
         except ObjectMissing:
-            # Whoever finishes the run deletes its parts.
+            # The attempt that finishes the run deletes its parts.
             if self._look() is None:
                 raise
             return
@@ -171,7 +171,7 @@ class RunAttempt:
     def _retry_unreachable(
         self, engine: Engine, worker: Worker, stop: StopRequest, lost: Collection[str]
     ) -> None:
-        """Score chunks again in which images could not be reached; by now it may have passed.
+        """Score chunks with unreachable images again; the server may be back.
 
         So are the ``lost`` ones, of which an earlier attempt could fetch nothing at all: perhaps it
         was stopped because nothing may be read, and that has been mended.
@@ -215,7 +215,7 @@ class RunAttempt:
                 if chunk.index % self._of == self._index:
                     yield chunk
         elif self._index == 0:
-            # One part without rows, so that readers of the folder find the columns all the same.
+            # One part without rows, so that readers of the folder find the columns.
             yield Chunk(0, 0, ())
 
     def _mine(self) -> range:

@@ -1,8 +1,8 @@
 """A whole job: list -> chunks -> parts -> files, manifest, ``_SUCCESS``.
 
-`score_list` decides what is to be done and keeps the ledger; an `Engine` does it. A start finds
-what earlier ones have left and goes on from there, so the same command brings any run to its end,
-however often it was interrupted.
+`score_list` decides what is to be done and keeps the ledger; an `Engine` does it. An attempt
+continues from what earlier ones have left, so the same command finishes any run, however often it
+was interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def score_list(
     warn: Callable[[str], None] | None = None,
     accept: Callable[[pa.Schema, ImageList], None] | None = None,
 ) -> Summary:
-    """Score every image of a list into parquet; what an earlier start has done is skipped.
+    """Score every image of a list into parquet; what an earlier attempt has done is skipped.
 
     An image that failed has a row, and is as done as any; only images that could not be reached
     are tried once more before the end.
@@ -71,7 +71,7 @@ def score_list(
             parts that are written by then stay, and the next attempt continues from them.
     """
     for place in (job.image_list, job.out):
-        is_on_s3(place)  # a place that is not understood is told before any work
+        is_on_s3(place)  # an unsupported location is refused before any work
     shard = shard_of(job.shard)
     source = source_of(job, load)
     model, emotions = source.identify()
@@ -89,7 +89,7 @@ def score_list(
                 if left_out and warn:
                     warn(f"{job.image_list}: {describe(left_out)}")
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
-                # Refuses columns with our names before anything is claimed.
+                # Refuses columns with names of the result before the folder is claimed.
                 columns = parquet.schema(emotions.labels, extra=images.extra, boxes=job.boxes)
                 if accept:
                     accept(columns, images)
@@ -98,7 +98,7 @@ def score_list(
                 if job.replace_failed:
                     discard_failed(folder, job.max_error_rate, keep=identity.run_id)
                     retry_failed(folder, ledger)
-                # Workers may run in another folder than the user.
+                # Workers may run in another folder than the driver.
                 out = job.out if is_on_s3(job.out) else os.path.abspath(job.out)
                 worker = Worker(
                     replace(job, out=out),

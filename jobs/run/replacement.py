@@ -1,11 +1,11 @@
-"""A run that failed makes room for another start, without anything being deleted by hand.
+"""A failed run is replaced by another attempt, without deleting anything by hand.
 
 A run has failed if it ended with too many failures: `jobs.output.ledger.Ledger.mark_failed` left a
 record of that, or its manifest shows it. Every other run stays as it is: a finished one is kept, an
 interrupted one is resumed.
 
-What is deleted first makes the run unfinished, and its identity is deleted last, so that whoever is
-killed in between leaves a failed run behind, which the next start replaces.
+The first deletion makes the run unfinished, and its identity is deleted last, so that an attempt
+that is killed in between leaves a failed run, which the next attempt replaces.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Scoring through a running service instead of a model in this process.
 
-`EndpointScores` stands where `handler.predictor.Predictor` does otherwise. An image that has been
-fetched is sent at once, while the ones before it are waited for, so that the service always has
-enough to make batches of. All rows of a run are of one model: an answer of any other ends the job.
+`EndpointScores` takes the place of `handler.predictor.Predictor`. A fetched image is sent at once,
+while answers to earlier ones are pending, so that the service can always fill its batches. All rows
+of a run are of one model: an answer of another model ends the job.
 
-An image is blamed for a breakdown of the service only after it was alone there, twice, and the
-service has answered another image since. In a batch, its neighbours break down with it.
+A failure of the service is attributed to an image only if the service failed twice with that image
+alone, and has answered another image since. In a batch, the neighbours of such an image fail too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jobs.values.job import EndpointSettings
 from jobs.values.tasks import Failure
 
 _GREETING = 30.0  # seconds that a service may be away before the job
-_TRY = 150.0  # more than the service gives its worker, so that it is the one to speak
+_TRY = 150.0  # longer than the service's own limit, so that the service reports it
 _ALONE = 2
 _KILLED = Failure(
     "predict", "killed", "the service broke down each time it worked on this image alone"
@@ -85,7 +85,7 @@ class Endpoint:
 
     @contextmanager
     def connect(self) -> Iterator[EndpointScores]:
-        """A connection for a job; gives what scores."""
+        """Connect for a job; gives the `EndpointScores`."""
         model, wheel = self.identify()
         with (
             self._client(RetryPolicy(deadline=self._settings.patience)) as client,
@@ -99,7 +99,7 @@ class Endpoint:
             try:
                 yield scores
             finally:
-                # With its connections gone, a request under way is not sent again.
+                # Once its connections are closed, a request in flight is not sent again.
                 client.close()
                 scores.close()
 
@@ -118,19 +118,19 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class PendingAnswer:
-    """An encoded image that the service has been sent, and its answer to come."""
+    """An encoded image that was sent to the service, and its future answer."""
 
     data: bytes
     answer: Future[Prediction | Refusal]
 
     @property
     def nbytes(self) -> int:
-        """Of the encoded image."""
+        """Size of the encoded image, in bytes."""
         return len(self.data)
 
 
 class EndpointScores:
-    """What `jobs.scoring.scorer.Scores` asks for, from a service.
+    """The `jobs.scoring.scorer.Scores` of a service.
 
     Args:
         endpoint: Settings of the service, whose model is required in each answer.
@@ -164,15 +164,15 @@ class EndpointScores:
         self._changed = threading.Condition()
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel what is in flight."""
         with self._changed:
             self._quiet = False
             self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
 
     def decode(self, data: bytes) -> PendingAnswer | Refusal:
-        """Send an image, and do not wait for the answer; called in several threads."""
-        if not data:  # HTTP cannot tell nothing from no image: say here what the model would say
+        """Send an image without waiting for the answer; called in several threads."""
+        if not data:  # HTTP does not distinguish an empty body from none: answer as the model would
             return EMPTY
         return PendingAnswer(data, self._pool.submit(self._ask, data))
 
@@ -206,7 +206,7 @@ class EndpointScores:
                 self._changed.notify_all()
 
     def _ask_alone(self, data: bytes) -> Prediction | Refusal | Failure:
-        """Ask about one image while no other is at the service, as far as this job goes."""
+        """Send one image while this job has no other image at the service."""
         with self._changed:
             self._quiet = True
             self._changed.wait_for(lambda: self._under_way == 0)
@@ -215,7 +215,7 @@ class EndpointScores:
         except Unavailable as error:
             if not error.server_error:
                 raise
-            self._alone.predict(probe_image())  # or it is the service that is broken
+            self._alone.predict(probe_image())  # raises if the service itself is broken
             return _KILLED
         finally:
             with self._changed:
@@ -224,7 +224,7 @@ class EndpointScores:
 
     def _read(self, client: Client, data: bytes) -> Prediction | Refusal:
         try:
-            # Rows have the number of objects, and their boxes if wished: both come with reasons.
+            # Rows hold the objects' number and optionally boxes, which come with explanations.
             answer = client.predict(data, explain=True)
         except Refused as refused:
             return Refusal(refused.status, refused.reason)

@@ -1,13 +1,12 @@
 """Chunks -> rows: fetch -> decode -> predict.
 
-Every listed image gives exactly one row, in the list's order, whatever happens to it. A chunk goes
-through in batches that are cut by position, so that what the network sees together, and with it
-the last digit of a probability, does not depend on which image arrived first. While a batch is
-scored, the next ones of its chunk are fetched and decoded.
+Every listed image gives exactly one row, in the list's order, whatever happens to it. A chunk is
+scored in batches that are cut by position, so that the images of a batch, and with them the last
+digit of a probability, do not depend on which image arrived first. Meanwhile the next are fetched.
 
-Memory is bounded by the number of images under way, a batch and what the fetching threads can work
-on, and by the bytes of decoded pictures among them (see `jobs.fetching.prefetch`): a batch of very
-large pictures is scored in pieces.
+Memory is bounded by the number of images in flight (a batch, and those that the fetching threads
+work on) and by the size of the decoded pictures among them (see `jobs.fetching.prefetch`): a batch
+of very large pictures is scored in pieces.
 """
 
 from __future__ import annotations
@@ -38,14 +37,13 @@ Picture = TypeVar("Picture", bound=ReadyImage)
 
 
 class ScoringFailed(VeaError):
-    """The model itself fails, not one image; the message is one line for people."""
+    """The model fails on every image; the message is one line for people."""
 
 
 class Scores(Protocol[Picture]):
-    """What `handler.predictor.Predictor` offers, as far as jobs need it.
+    """The part of `handler.predictor.Predictor` that jobs need, with tensors as pictures.
 
-    Its pictures are tensors; those of `jobs.scoring.endpoint.EndpointScores` are questions to a
-    service.
+    The pictures of `jobs.scoring.endpoint.EndpointScores` are requests to a service.
     """
 
     model: ModelIdentity
@@ -63,7 +61,7 @@ class Scores(Protocol[Picture]):
 
         Raises:
             VeaError: The job cannot be done.
-            Exception: One of the images failed in a way that is not known.
+            Exception: An unexpected error, perhaps caused by one of the images.
         """
 
 
@@ -84,7 +82,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Positions of one task; an image that is to be left alone is not coming."""
+    """Positions of one task, with their images in flight; None for an image to be skipped."""
 
     task: Task
     positions: range
@@ -194,12 +192,14 @@ class ChunkScorer:
         return self._prefetcher.submit(task.chunk.entries[position - task.chunk.start].image)
 
     def _score(self, batch: _Batch) -> tuple[list[Row], float]:
-        """The rows of a batch, and the seconds that the model took."""
+        """The rows of a batch, and the time of the model in seconds."""
         rows: list[Row] = []
         pieces: list[tuple[Row, ReadyImage | Refusal]] = []
         held, busy = 0, 0.0
         for position in batch.positions:
-            coming = batch.coming.popleft()  # or its picture would stay as long as the batch
+            coming = (
+                batch.coming.popleft()
+            )  # else its picture would stay in memory as long as the batch
             entry = batch.task.chunk.entries[position - batch.task.chunk.start]
             row: Row = {"position": position, "image": entry.image, **self._origin}
             row.update(zip(self._extra, entry.extra, strict=True))
@@ -224,7 +224,7 @@ class ChunkScorer:
         return rows, busy
 
     def _predict(self, pieces: Sequence[tuple[Row, ReadyImage | Refusal]]) -> float:
-        """Complete rows with what the model says; returns its seconds."""
+        """Add the model's answers to the rows; returns the time of the model in seconds."""
         if not pieces:
             return 0.0
         began = time.monotonic()
@@ -232,9 +232,9 @@ class ChunkScorer:
         try:
             answers = [self._row(answer) for answer in self._predictor.predict_decoded(images)]
         except VeaError:
-            raise  # no image is to blame
+            raise  # not caused by an image
         except Exception as error:
-            # Something that the predictor does not foresee. One at a time shows whose fault it is.
+            # An unexpected error. One image at a time shows which of them causes it.
             answers = [self._predict_alone(image) for image in images]
             judged = [answer for answer in answers if answer["stage"] != "decode"]
             if len(judged) > 1 and all(answer["stage"] == "predict" for answer in judged):

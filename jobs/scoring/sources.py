@@ -1,7 +1,7 @@
-"""Where predictions come from: an archive in the worker's own process, or a running service.
+"""The source of predictions: an archive in the worker's own process, or a running service.
 
-A job knows its `ModelSource` and nothing of which kind it is. The driver asks the source for the
-model's identity, workers open it. A source can be pickled, because workers are other processes.
+A job knows its `ModelSource`, but not its kind. The driver asks the source for the identity of the
+model, and workers open it. A source can be pickled, because workers are other processes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OnDevice:
 
     def __call__(self, path: Path, *, threads: int) -> Scores[Any]:
         """As `LoadPredictor`."""
-        # Imported by workers alone: a driver needs no torch.
+        # Imported by workers only: a driver needs no torch.
         from handler.predictor import Predictor
 
         return Predictor.load(path, device=self.device, threads=threads, runtime=self.runtime)
@@ -158,7 +158,7 @@ def source_of(job: ScoreJob, load: LoadPredictor | None = None) -> ModelSource:
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    """Have torch compute with so many threads; sums depend on how work is divided among them."""
+    """Set torch's number of threads, on which the rounding of sums depends."""
     import torch
 
     before = torch.get_num_threads()

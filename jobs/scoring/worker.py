@@ -1,8 +1,8 @@
-"""What helps with a job: loads the model once, then turns tasks into parts.
+"""A worker loads the model once, then turns tasks into parts.
 
-An engine (see `jobs.engines.base`) sends a `Worker` to wherever images should be scored and starts
-it there. It works on chunks, each of which becomes one part; it can also probe a few images of a
-chunk without writing anything, to find out which of them kills the process.
+An engine (see `jobs.engines.base`) sends a `Worker` to the process that should score images, and
+starts it there. It scores chunks, each of which becomes one part. It can also probe a few images of
+a chunk without writing anything, to find which of them kills the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """Turns chunks into parts; `start` it once in every process that should help.
+    """Turns chunks into parts; `start` it once in every process that scores.
 
     Attributes:
         job: Job as the user gave it.
@@ -74,7 +74,7 @@ class Worker:
                 decode_threads=job.threads,
             )
             stack.enter_context(scorer)
-            # Closed before the scorer, whose threads would otherwise sit out their waits.
+            # Closed before the scorer, whose threads would otherwise wait until their delays end.
             stack.enter_context(closing(s3))
             yield PartMaker(scorer, open_folder(job.out, s3), columns, on_images)
 

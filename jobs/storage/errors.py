@@ -1,10 +1,10 @@
-"""What S3 errors mean: one object's misfortune, or the end of the job.
+"""What S3 errors mean: the failure of one object, or the end of the job.
 
 What concerns a single object (missing, forbidden, too large, unreachable after all retries) is
-`ObjectUnavailable` and becomes a row of the result. What would befall every further object too
-(wrong credentials) is `StorageError` and stops the job with one line: a million
-rows that all say "wrong password" help nobody. Servers answer 403 to both; the error code tells
-them apart.
+`ObjectUnavailable` and becomes a row of the result. What would concern every further object too
+(wrong credentials) is `StorageError` and stops the job with one line, because a million rows that
+all say "wrong password" help nobody. Servers answer 403 in both cases; the error code tells them
+apart.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class StorageError(VeaError):
 
 
 class ObjectUnavailable(Exception):
-    """One object cannot be had; the others may be fine.
+    """One object cannot be fetched; the others may be fine.
 
     Attributes:
         kind: ``missing``, ``no-bucket``, ``forbidden``, ``archived``, ``too-large``,
@@ -87,7 +87,7 @@ def classify_error(
         said = one_line(_said(error.cause))
         return ObjectUnavailable("unreachable", f"S3 fails after {error.attempts} attempts: {said}")
     if isinstance(error, Closed):
-        # Not the object's misfortune: a row that says so would be taken for done later.
+        # Not a failure of the object: a row that says so would count as done later.
         return StorageError("the job is being stopped")
     if isinstance(error, _CREDENTIAL_ERRORS):
         return StorageError(

@@ -1,4 +1,4 @@
-"""Where parts go: a local folder or a prefix on S3, with whole-object writes only.
+"""The output folder, local or a prefix on S3, with whole-object writes only.
 
 A reader, or a crash, sees an object completely or not at all. A parquet file that is streamed to
 its final place does not have this property: an exception in the middle leaves a shorter file that
@@ -24,7 +24,7 @@ from jobs.storage.s3 import S3
 from jobs.values.locations import S3Location, is_on_s3
 
 _DAY = 24 * 60 * 60.0
-# What `LocalFolder` writes before it moves it into place; parquet readers pass over such names.
+# Names of files before `LocalFolder` moves them into place; parquet readers ignore such names.
 _UNFINISHED = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
 
 
@@ -33,11 +33,11 @@ class FolderError(VeaError):
 
 
 class ObjectMissing(FolderError):
-    """There is no object of a name that was there, or should have been."""
+    """An object that was there, or should have been, does not exist."""
 
 
 class Folder(Protocol):
-    """Objects by name. A name may have one '/', for what lies in a subfolder."""
+    """Objects by name. A name with one '/' is that of an object in a subfolder."""
 
     location: str
 
@@ -64,7 +64,7 @@ class Folder(Protocol):
         """Remove objects; it is fine if some are not there."""
 
     def sweep(self, older_than: float = _DAY) -> None:
-        """Remove what writers that were killed so many seconds ago have left."""
+        """Remove what writers left that were killed at least ``older_than`` seconds ago."""
 
 
 def open_folder(location: str, s3: S3) -> Folder:
@@ -85,7 +85,7 @@ class LocalFolder:
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._error("be made a folder", error) from None
+            raise self._error(f"use the folder {self.location}", error) from None
 
     def list(self, prefix: str = "") -> dict[str, int]:
         """Name -> size in bytes, of files that are written completely."""
@@ -102,9 +102,9 @@ class LocalFolder:
         except FileNotFoundError:
             if self._path.is_dir():
                 return {}  # nothing has been written into the subfolder yet
-            raise FolderError(f"{self.location} is gone") from None
+            raise FolderError(f"the folder {self.location} no longer exists") from None
         except OSError as error:
-            raise self._error("be listed", error) from None
+            raise self._error(f"list {self.location}", error) from None
         return found
 
     def read(self, name: str) -> bytes:
@@ -114,7 +114,7 @@ class LocalFolder:
         except FileNotFoundError:
             raise ObjectMissing(f"there is no {name} in {self.location}") from None
         except OSError as error:
-            raise self._error(f"give {name}", error) from None
+            raise self._error(f"read {name} in {self.location}", error) from None
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file next to its place, then move it there in one step.
@@ -131,7 +131,7 @@ class LocalFolder:
                 raise
             _flush_folder(place.parent)
         except OSError as error:
-            raise self._error(f"take {name}", error) from None
+            raise self._error(f"write {name} in {self.location}", error) from None
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless it exists; of several writers exactly one wins."""
@@ -146,7 +146,7 @@ class LocalFolder:
                 beside.unlink(missing_ok=True)
             _flush_folder(place.parent)
         except OSError as error:
-            raise self._error(f"take {name}", error) from None
+            raise self._error(f"write {name} in {self.location}", error) from None
         return True
 
     def delete(self, names: Iterable[str]) -> None:
@@ -155,7 +155,7 @@ class LocalFolder:
             try:
                 (self._path / name).unlink(missing_ok=True)
             except OSError as error:
-                raise self._error(f"lose {name}", error) from None
+                raise self._error(f"delete {name} in {self.location}", error) from None
 
     def sweep(self, older_than: float = _DAY) -> None:
         """Remove unfinished files, here and one level down."""
@@ -182,11 +182,11 @@ class LocalFolder:
         return beside
 
     def _error(self, what: str, error: OSError) -> FolderError:
-        return FolderError(f"{self.location} cannot {what}: {error.strerror or error}")
+        return FolderError(f"cannot {what}: {error.strerror or error}")
 
 
 def _link(source: Path, place: Path, data: bytes) -> None:
-    """Give a file a second name unless that exists, also where a file can have but one name."""
+    """Give a file a second name unless that exists, also on file systems without hard links."""
     try:
         os.link(source, place)
     except OSError as error:
@@ -199,7 +199,7 @@ def _link(source: Path, place: Path, data: bytes) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    """Bring a folder's names to the disk, where its file system can."""
+    """Flush a folder's entries to the disk, where its file system can."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -211,7 +211,7 @@ def _flush_folder(path: Path) -> None:
 
 
 class S3Folder:
-    """A prefix of a bucket; an object appears when its one put has succeeded."""
+    """A prefix of a bucket; an object appears when its single put has succeeded."""
 
     def __init__(self, location: str, s3: S3) -> None:
         self._s3 = s3
@@ -248,7 +248,7 @@ class S3Folder:
         return self._s3.create(self._at(name), data)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Remove objects, many with each request."""
+        """Delete objects, up to 1,000 with each request."""
         self._s3.delete(self._at(name) for name in names)
 
     def sweep(self, older_than: float = _DAY) -> None:

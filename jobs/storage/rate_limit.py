@@ -1,8 +1,8 @@
-"""How many requests may run at the same time, adapted to what the server bears.
+"""A limit on concurrent requests that adapts to the server.
 
-S3 answers 503 SlowDown to whoever asks too fast, and goes on doing so as long as the same number of
-threads goes on asking. So each such answer halves what may be under way, and each stretch of good
-answers adds one again: additive increase, multiplicative decrease, as TCP does it.
+S3 answers 503 SlowDown to a client that sends too many requests, as long as the same number of
+threads sends them. So each such answer halves the limit, and each series of good answers raises it
+by one: additive increase, multiplicative decrease (AIMD), as in TCP.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _COOLDOWN = 1.0
-_STEPS = 4  # upwards, for each possible one downwards: more of them would undo it at once
+_STEPS = 4  # steps up in the time of one step down; more would undo the step down at once
 
 
 class Closed(Exception):
@@ -24,9 +24,9 @@ class ConcurrencyLimiter:
     """AIMD limiter of concurrent requests; safe to share between threads.
 
     Args:
-        max_limit: Concurrent requests, at best and at the beginning.
-        cooldown: Seconds in which further calls of `on_throttle` change nothing. The threads that
-            were throttled together are one event, and a smaller number needs time to show effect.
+        max_limit: Maximum number of concurrent requests, and the limit at the beginning.
+        cooldown: Seconds after a call of `on_throttle` in which further calls change nothing. The
+            threads that were throttled together are one event, and a new limit takes effect late.
         clock: Monotonic clock, in seconds.
     """
 
@@ -57,7 +57,7 @@ class ConcurrencyLimiter:
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """Wait until there is room, and take it for the time of the context.
+        """Wait until a request may run; it counts as running in the context.
 
         Raises:
             Closed: `close` was called, before or meanwhile.
@@ -85,7 +85,7 @@ class ConcurrencyLimiter:
                 self._limit = max(1, self._limit // 2)
 
     def on_success(self) -> None:
-        """The server has answered; as many answers in succession as the limit raise it by one."""
+        """The server has answered; the limit rises by one after as many answers in succession."""
         with self._changed:
             self._good += 1
             if self._limit == self._max_limit or self._good < self._limit:

@@ -42,7 +42,7 @@ _THROTTLED_CODES = frozenset(
 )
 _TRANSIENT_CODES = _THROTTLED_CODES | {"InternalError", "RequestTimeout", "ServiceUnavailable"}
 # Refused or broken connections, timeouts, bodies that end early or do not match their checksum,
-# and answers that are not the XML which they should be.
+# and answers that are not valid XML.
 _TRANSIENT_ERRORS = (
     NoConnection,
     HTTPClientError,
@@ -54,7 +54,7 @@ _TRANSIENT_ERRORS = (
 
 
 class TransientError(Exception):
-    """A failure outside botocore that usually passes; the message is one line for people.
+    """A failure outside botocore that is usually temporary; the message is one line for people.
 
     Attributes:
         throttled: Whether the server asks for fewer requests.
@@ -66,7 +66,7 @@ class TransientError(Exception):
 
 
 class RetriesExhausted(Exception):
-    """Every attempt failed for a reason that usually passes.
+    """Every attempt failed with a transient error.
 
     Attributes:
         cause: Exception of the last attempt.
@@ -80,7 +80,7 @@ class RetriesExhausted(Exception):
 
 
 def is_transient_status(status: int | None) -> bool:
-    """Whether an HTTP answer with this status says that the same request may well succeed later."""
+    """Whether the same request may succeed later after an answer with this HTTP status."""
     return status in _TRANSIENT_STATUS
 
 
@@ -90,7 +90,7 @@ def is_throttling_status(status: int | None) -> bool:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may well succeed when sent again."""
+    """Whether the same request may succeed when it is sent again."""
     if isinstance(error, ClientError):
         return is_transient_status(_status_of(error)) or _code_of(error) in _TRANSIENT_CODES
     return isinstance(error, (*_TRANSIENT_ERRORS, TransientError))
@@ -104,7 +104,7 @@ def is_throttled(error: Exception) -> bool:
 
 
 class Retries:
-    """Attempts at requests, for all threads that share a connection pool.
+    """Retries of requests, for all threads that share a connection pool.
 
     Args:
         settings: Attempts and waits of requests.
@@ -160,7 +160,7 @@ class Retries:
                 if is_throttled(error):
                     self._limiter.on_throttle()
                 elif not is_transient(error):
-                    # A plain "no" is an answer too: a list of missing images must not stay slow.
+                    # A refusal is an answer too: a list of missing images must not stay slow.
                     self._limiter.on_success()
                 raise
             self._limiter.on_success()

@@ -1,7 +1,7 @@
 """S3: one client for each process, whole objects, every request retried as a whole.
 
-Errors come out sorted (see `jobs.storage.errors`): `ObjectUnavailable` for what concerns one
-object, `StorageError` for what would befall every further one too.
+Errors are classified (see `jobs.storage.errors`): `ObjectUnavailable` concerns one object,
+`StorageError` would concern every further object too.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class S3:
         client = self._client()
         try:
             answer = client.get_object(Bucket=location.bucket, Key=location.key)
-        except ValueError as error:  # a header that is not what it should be
+        except ValueError as error:  # a malformed header
             raise TransientError(f"the answer cannot be read: {error}") from error
         body, size = answer["Body"], answer.get("ContentLength")
         try:
@@ -113,8 +113,8 @@ class S3:
     def create(self, location: S3Location, data: bytes) -> bool:
         """Write an object unless it exists; of several writers exactly one wins.
 
-        A repeated attempt may meet its own first one, so a caller that loses should look at what
-        is there.
+        A repeated attempt may find the object of its own first attempt, so a caller that loses
+        should read what is there.
 
         Returns:
             Whether it was written.
@@ -161,7 +161,7 @@ class S3:
             yield item["Key"]
 
     def delete(self, locations: Iterable[S3Location]) -> None:
-        """Remove objects; those that are not there are fine.
+        """Remove objects; those that do not exist are ignored.
 
         Raises:
             StorageError: An object cannot be removed.
@@ -177,7 +177,7 @@ class S3:
                 except ObjectUnavailable as refused:
                     if refused.kind != "refused":
                         raise _stopped(refused, place, "delete") from refused
-                    # Servers that know no such request, or want it with Content-MD5.
+                    # Servers without this request, or that require a Content-MD5 with it.
                     for key in some:
                         one = S3Location(bucket, key)
                         self._run_or_stop(partial(self._delete_one, one), one, "delete")
@@ -206,7 +206,7 @@ class S3:
         return self._client().list_objects_v2(Bucket=place.bucket, Prefix=place.key, **options)
 
     def connection(self) -> Connection:
-        """What all requests go through.
+        """The connection that all requests use.
 
         Raises:
             StorageError: The AWS settings are unusable.
@@ -219,11 +219,11 @@ class S3:
     def run(
         self, attempt: Callable[[], Result], location: S3Location, *, paced: bool = False
     ) -> Result:
-        """Send a request, again if need be, and sort what comes of it.
+        """Send a request, with retries, and classify its errors.
 
         Args:
             attempt: Function that makes one whole request; its failures are botocore's,
-                `TransientError`, or already sorted.
+                `TransientError`, or already classified.
             location: Location that the request is about.
             paced: Whether the request is paced, as in `Retries.run`.
 

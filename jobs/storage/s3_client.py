@@ -1,7 +1,7 @@
-"""One connection to S3 from the standard AWS settings, and where a bucket is behind it.
+"""One connection to S3 from the standard AWS settings, and the URL of a bucket.
 
-Settings come from where every AWS program has them: environment, profiles, instance roles. Other
-clients than boto3 get endpoint, region and credentials from here too, so that all agree.
+Settings come from the environment, profiles and instance roles, as in every AWS program. Clients
+other than boto3 get endpoint, region and credentials from here too, so that all agree.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Connection:
         """URL that a key is appended to, after a slash.
 
         botocore decides between ``bucket.host`` and ``host/bucket``, and knows about dual-stack,
-        FIPS and accelerated endpoints; a presigned URL is its public way to tell.
+        FIPS and accelerated endpoints; a presigned URL is its public way to show the result.
 
         Raises:
             BotoCoreError: The bucket's name or region is impossible.
@@ -105,7 +105,7 @@ def connect(*, connections: int) -> Connection:
         session = boto3.session.Session(botocore_session=core)
         made = client(session, "virtual")
         if not (urlsplit(made.meta.endpoint_url).hostname or "").endswith(_AWS):
-            # An endpoint of the user's own: bucket names are seldom subdomains there.
+            # Another server than AWS: bucket names are seldom subdomains there.
             made = client(session, "path")
         return Connection(session, made, core.get_config_variable("ca_bundle"))
     except (BotoCoreError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""Plain values of a job: what it is told, chunks, tasks, names and places."""
+"""Plain values of a job: its settings, chunks, tasks, names and locations."""

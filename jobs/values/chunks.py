@@ -1,9 +1,9 @@
-"""Chunks of a list, and what makes two runs the same run.
+"""Chunks of a list, and the identity of a run.
 
-A chunk is a stretch of positions in the list, so its id follows from the list and the chunk size
-alone and each chunk always lands in the same part. A run is identified by the content of the
-list, the digest of the model and every setting that changes results. Whoever starts the same run
-again therefore writes the same parts with the same rows, and may skip those that exist.
+A chunk is a range of positions in the list. Its id depends on the list and the chunk size only, so
+a chunk is always written to the same part. A run is identified by the content of the list, the
+digest of the model and every setting that changes results. A second attempt of the same run
+therefore writes the same parts with the same rows, and can skip those that exist.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Chunk:
 
     @property
     def positions(self) -> range:
-        """Of its images in the list."""
+        """Positions of its images in the list."""
         return range(self.start, self.start + len(self.entries))
 
 

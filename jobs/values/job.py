@@ -1,4 +1,4 @@
-"""What a job is told: the list, the model or the service, the output, and how to go about it.
+"""Settings of a job: the list, the model or the service, the output, and how the work is done.
 
 Plain values: nothing here reads, connects or computes.
 """
@@ -21,7 +21,7 @@ _BATCH_INDEX, _BATCH_SIZE = "AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SI
 
 @dataclass(frozen=True)
 class RetrySettings:
-    """How often to try and how long to wait.
+    """Number of attempts, and waits between them.
 
     Attributes:
         attempts: Maximum number of requests. Seven lose one object in 80,000 where every fifth
@@ -36,13 +36,13 @@ class RetrySettings:
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after the given number of failed attempts (1 or more)."""
-        # Jitter against stampedes, not a secret: the plain generator will do.
+        # Jitter against stampedes, not a secret: the standard random generator is good enough.
         return random.random() * min(self.cap, self.base * 2.0 ** (failures - 1))
 
 
 @dataclass(frozen=True)
 class EndpointSettings:
-    """A running service, and which of its models is asked.
+    """A running service, and the model of it that scores.
 
     Attributes:
         url: URL of the service.
@@ -110,7 +110,7 @@ class ScoreJob:
 
 
 def shard_of(given: tuple[int, int] | None) -> tuple[int, int]:
-    """Index and number of this start among those that divide the chunks.
+    """Index of this attempt, and number of attempts that divide the chunks.
 
     Args:
         given: Shard that the user gave; None leaves it to AWS Batch.

@@ -1,4 +1,4 @@
-"""Where images, lists and results lie: on S3, on the web, or on this machine."""
+"""Locations of images, lists and results: on S3, on the web, or on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from handler.values.errors import LocationError
 
 _SCHEME = "s3://"
 _WEB = ("https://", "http://")
-# Also with one slash: so much is left of a URL that was read as a path.
+# Also with one slash: a URL that was read as a path has lost the other one.
 _SCHEME_OF = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
@@ -24,7 +24,7 @@ class S3Location:
 
     @classmethod
     def parse(cls, text: str) -> S3Location:
-        """Read ``s3://bucket/key``; '?' and '#' are parts of the key as any other letter.
+        """Read ``s3://bucket/key``; '?' and '#' are ordinary characters of the key.
 
         Raises:
             ValueError: The text does not start with ``s3://`` and a bucket.
@@ -61,7 +61,7 @@ def is_on_s3(place: str) -> bool:
 
 
 def is_web(location: str) -> bool:
-    """Whether an image lies on a web server; spelling of the scheme does not matter."""
+    """Whether an image lies on a web server; the case of the scheme does not matter."""
     return location[:8].lower().startswith(_WEB)
 
 
@@ -73,7 +73,7 @@ def is_prefix(location: str) -> bool:
 
 
 def resolve(image: str, folder: str) -> str:
-    """Where an image lies: ``image`` itself, or under ``folder`` if it is a relative path."""
+    """Location of an image: ``image`` itself, or a path below ``folder`` if it is relative."""
     return f"{folder}/{image}" if is_relative(image) else image
 
 

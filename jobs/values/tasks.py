@@ -9,17 +9,17 @@ from typing import Any
 from jobs.values.chunks import Chunk
 
 OnImages = Callable[[int, Mapping[str, int]], None]
-"""Told how many images are through, and how many of them failed for each ``stage/reason_kind``;
-numbers are negative when a worker's death has undone what it had told of."""
+"""Called with the number of images that are done, and of failed ones by ``stage/reason_kind``;
+both are negative for images that are undone because their worker died."""
 
 
 OnPoison = Callable[[Chunk, frozenset[int]], None]
-"""Told which positions of a chunk kill, before the chunk is scored without them."""
+"""Called with the positions of a chunk that kill, before the chunk is scored without them."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked to do.
+    """Work for one worker.
 
     Attributes:
         chunk: Chunk to be scored.
@@ -35,7 +35,7 @@ class Task:
 
 @dataclass(frozen=True)
 class PartReport:
-    """What a part holds, without holding it.
+    """Figures of a part, without its rows.
 
     Attributes:
         name: Name of the object.
@@ -62,7 +62,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no prediction: what failed (``stage``), why in a word, and in a line."""
+    """Why there is no prediction: the stage that failed, the reason as a word, and as a line."""
 
     stage: str
     kind: str
@@ -70,5 +70,5 @@ class Failure:
 
     @classmethod
     def of(cls, stage: str, error: Exception) -> Failure:
-        """Something that nobody foresaw."""
+        """The failure for an unexpected exception."""
         return cls(stage, "error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

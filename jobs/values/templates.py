@@ -1,7 +1,7 @@
-"""Places with the day and the model in them: ``s3://results/dt={date}/model_version={model_version}``.
+"""Locations with the day and the model in them: ``s3://results/dt={date}/model_version={model_version}``.
 
-A command that runs every night is the same every night. What changes from night to night, the day
-and sometimes the model, stands in braces.
+A scheduled command is the same every time. What changes, the day and sometimes the model, is
+written in braces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class TemplateError(VeaError):
 
 
 def fill(text: str, *, date: date | None, model_name: str | None, model_version: str | None) -> str:
-    """Put the day and the model in the places of their names.
+    """Replace the names in braces by the day and the model.
 
     Args:
         text: Text with any of ``{date}`` (2026-11-23), ``{yyyy}``, ``{mm}``, ``{dd}``,
@@ -66,7 +66,7 @@ def _value(text: str, name: str, value: str | None) -> str:
     if value is None:
         option = "--date" if name in _DAYS else "--model"
         raise TemplateError(f"'{text}' has {{{name}}}: say which one with {option}")
-    # Archives come from elsewhere: what they are called must not lead out of the folder.
+    # Archives come from elsewhere: their names must not lead out of the folder.
     if name in _MODELS and not re.fullmatch(r"\w[\w.+@ -]*", value):
         raise TemplateError(
             f"the model's {name.removeprefix('model_')} '{value}' cannot stand in a path: "
@@ -76,7 +76,7 @@ def _value(text: str, name: str, value: str | None) -> str:
 
 
 def parse_date(text: str, *, today: date) -> date:
-    """A day by its name or its number.
+    """The date that a text names.
 
     Args:
         text: ``yesterday``, ``today`` or a date such as ``2026-11-23``.

@@ -199,7 +199,7 @@ def test_a_signal_lets_chunks_under_way_end_and_then_the_driver(start, listing, 
     assert driver.returncode == 143
     done = len(list((out / "_run").glob("part-*")))
     assert errors == (
-        f"stopped: {4 * done} of 60 images are done; start the same command again to go on\n"
+        f"stopped: {4 * done} of 60 images are done; start the same command again to continue\n"
     )
     assert 2 <= done < 15
     assert not any(is_alive(pid) for pid in pids)

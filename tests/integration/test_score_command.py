@@ -105,7 +105,7 @@ def test_a_stopped_command_exits_with_143_and_goes_on_when_started_again(tmp_pat
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert b"of 40 images are done; start the same command again to go on" in said
+    assert b"of 40 images are done; start the same command again to continue" in said
     kept = len(list((tmp_path / "out" / "_run").glob("part-*")))
     ended = CliRunner().invoke(build_app(), ["score", *options, "--workers", "0", "--json"])
     assert ended.exit_code == 0, ended.stderr

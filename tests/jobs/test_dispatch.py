@@ -218,7 +218,7 @@ def test_a_chunk_of_nothing_but_killers_is_not_blamed_on_the_images():
 def test_workers_that_never_get_anything_done_end_the_job():
     pool = FakePool(kills=lambda *_: True)
     run = Run(pool, 10_000, 1_000)
-    with pytest.raises(WorkersDie, match="in a row ended over their work: killed by SIGSEGV"):
+    with pytest.raises(WorkersDie, match="in a row ended during their work: killed by SIGSEGV"):
         run.go()
     assert pool.started < 100
     assert run.poison == {}

@@ -77,7 +77,7 @@ def test_without_obstore_the_error_says_how_to_get_it(monkeypatch):
 
 
 def test_an_unknown_client_is_refused():
-    with pytest.raises(VeaError, match=r"'curl' .* expected boto3 or obstore"):
+    with pytest.raises(VeaError, match=r"'curl' .* expected obstore or boto3"):
         Fetcher(S3(), max_bytes=1, client="curl")
 
 

@@ -282,7 +282,7 @@ def test_a_name_of_a_private_address_is_not_connected_to(address, monkeypatch):
     images = HttpsImages(Retries(QUICK, threads=1), ["images.example.org"])
     kind, reason = refusal(images.fetch, "https://images.example.org/a.jpg", max_bytes=1)
     assert kind == "bad-location"
-    assert f"'images.example.org' is at {address}, which is no public address" in reason
+    assert f"'images.example.org' is at {address}, which is not a public address" in reason
 
 
 def test_the_connection_goes_to_the_address_that_was_looked_at(monkeypatch):

@@ -234,7 +234,7 @@ def test_odd_locations_are_rows(job, score, photos):
 
 
 def test_an_unusable_output_folder_is_one_line(job, score, photos):
-    with pytest.raises(VeaError, match="cannot be made a folder") as caught:
+    with pytest.raises(VeaError, match="cannot use the folder") as caught:
         score(replace(job, out=str(photos / "0.jpg")))
     assert "\n" not in str(caught.value)
 
