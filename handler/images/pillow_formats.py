@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from handler.images import png_chunks, tiff_tags, webp_chunks
 from handler.images.bands import Interpretation, has_alpha, is_deep, to_pixels
-from handler.images.formats import BMP, GIF, HEIF, PNG, PPM, TIFF, WEBP
+from handler.images.formats import AVIF, BMP, GIF, HEIF, PNG, PPM, TIFF, WEBP
 from handler.images.orientation import orientation_of, upright
 from handler.images.refusal import ImageRefused, damaged, one_line, unsupported
 from handler.images.size import require_size, require_work, too_many_pixels
@@ -28,6 +28,8 @@ _DEEP_WHITE = 65535.0
 _BMP_HEADER, _CORE_HEADER = 30, 12  # bytes to the bits of a pixel; the size of the oldest header
 _PLAIN_PPM = (b"P1", b"P2", b"P3")
 _MAX_COMMENTS = 10_000
+# The entry of an item of EXIF data in the list of items of an ISO base media file.
+_EXIF_ITEM = re.compile(rb"(infe(?:\x02\0\0.{5}|\x03\0\0.{7}))Exif", re.DOTALL)
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
 
@@ -176,6 +178,12 @@ def _prepare_webp(data: bytes) -> _Prepared:
     return _Prepared(picture, exif=(exif.removeprefix(_EXIF),))
 
 
+def _prepare_avif(data: bytes) -> _Prepared:
+    # The decoder refuses a file for damaged EXIF data. Its orientation is no part of them: the
+    # file's own properties turn an AVIF (MIAF, 7.3.6.7).
+    return _Prepared(_EXIF_ITEM.sub(rb"\1skip", data))
+
+
 def _prepare_bmp(data: bytes) -> _Prepared:
     # Rows are filled up to four bytes. What fills up the last one is no pixel, and may be missing.
     if len(data) < _BMP_HEADER:
@@ -244,6 +252,7 @@ def _clear_outside(pixels: torch.Tensor, drawn: tuple[int, int, int, int]) -> No
 
 
 _PREPARE: dict[str, Callable[[bytes], _Prepared]] = {
+    AVIF: _prepare_avif,
     BMP: _prepare_bmp,
     PNG: _prepare_png,
     PPM: _prepare_ppm,

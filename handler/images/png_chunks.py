@@ -16,6 +16,10 @@ from handler.images.refusal import ImageRefused, damaged
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _ONCE = frozenset({b"tRNS", b"iCCP", b"eXIf"})
+_TEXTS = frozenset({b"tEXt", b"zTXt"})
+# Names under which ImageMagick keeps EXIF data in texts.
+_RAW_PROFILES = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
+_MAX_EXIF = 128 * 1024  # bytes of text, two for each of EXIF data
 _GREY, _RGB = 0, 2
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 # First column and row, and steps between columns and rows, of the passes of an interlaced picture.
@@ -23,6 +27,7 @@ _PASSES = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)),
     (0, 1, 1, 2),
 )
+_DEFLATE = b"\0"  # the only packing of profiles and texts
 _PIECE = 1 << 20  # bytes unpacked at a time
 _MAX_PROFILE = 4 * 1024 * 1024  # bytes unpacked; more is no profile
 _MAX_NAME = 80  # bytes of a profile's name, and what ends it
@@ -81,6 +86,7 @@ def read_picture(data: bytes) -> PngPicture:
     parts, at = [SIGNATURE], len(SIGNATURE)
     depth, kind = 8, -1
     once: dict[bytes, bytes] = {}
+    raw = b""
     transparent: tuple[int, ...] | None = None
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -98,6 +104,8 @@ def read_picture(data: bytes) -> PngPicture:
                 transparent = _colour(body, depth, kind)
                 if transparent is None:  # the decoder's own to understand, or to refuse
                     parts.append(chunk)
+        elif name in _TEXTS and not raw and data.startswith(_RAW_PROFILES, at + 8, end):
+            raw = _raw_profile(data[at + 8 : end - 4], packed=name == b"zTXt")
         if name == b"IHDR" and at + 17 < len(data):
             depth, kind = data[at + 16], data[at + 17]
         if name == b"IEND":
@@ -105,9 +113,9 @@ def read_picture(data: bytes) -> PngPicture:
         at = end
     else:
         parts.append(data[at:])
-    exif = once.get(b"eXIf")
-    profile = _unpack(once.get(b"iCCP", b""))
-    return PngPicture(b"".join(parts), transparent, profile, (exif,) if exif else ())
+    exif = tuple(block for block in (once.get(b"eXIf"), raw) if block)
+    profile = _unpack(once.get(b"iCCP", b""), _MAX_PROFILE)
+    return PngPicture(b"".join(parts), transparent, profile, exif)
 
 
 def has_all_rows(data: bytes) -> bool:
@@ -151,13 +159,23 @@ def _colour(body: bytes, depth: int, kind: int) -> tuple[int, ...] | None:
     return None
 
 
-def _unpack(body: bytes) -> bytes:
-    """The profile of an iCCP chunk: a name, a method, and packed bytes."""
+def _raw_profile(body: bytes, *, packed: bool) -> bytes:
+    """EXIF data of a text: a name, and lines of its kind, its length and hexadecimal digits."""
+    text = _unpack(body, _MAX_EXIF) if packed else body[body.find(b"\0") + 1 :][:_MAX_EXIF]
+    digits = b"".join(text.split()[2:])
+    try:
+        return bytes.fromhex(digits.decode("latin-1")).removeprefix(b"Exif\0\0")
+    except ValueError:
+        return b""
+
+
+def _unpack(body: bytes, most: int) -> bytes:
+    """What a chunk holds behind its name and its method, unpacked."""
     name_end = body.find(b"\0", 0, _MAX_NAME)
-    if name_end < 0:
+    if name_end < 0 or body[name_end + 1 : name_end + 2] != _DEFLATE:
         return b""
     try:
-        return zlib.decompressobj().decompress(body[name_end + 2 :], _MAX_PROFILE)
+        return zlib.decompressobj().decompress(body[name_end + 2 :], most)
     except zlib.error:
         return b""
 

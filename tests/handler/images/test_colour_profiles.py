@@ -124,6 +124,21 @@ def test_a_damaged_profile_is_ignored(file_format: str, damaged: bytes) -> None:
     assert np.array_equal(decoded(data), decoded(plain))
 
 
+def test_a_png_with_an_unusual_profile_is_read() -> None:
+    plain = save(picture(), "PNG")
+    wide = decoded(save(picture(), "PNG", icc_profile=P3))
+
+    def with_profiles(*bodies: bytes) -> np.ndarray:
+        chunks = b"".join(png_chunk(b"iCCP", b"name\0" + body) for body in bodies)
+        return decoded(plain[:33] + chunks + plain[33:])
+
+    packed = zlib.compress(P3)
+    assert np.array_equal(with_profiles(b"\0" + packed, b"\0" + packed), wide)  # of iPhones
+    assert np.array_equal(with_profiles(b"\1" + packed), decoded(plain))  # an unknown packing
+    inks = black_only_profile() + np.random.default_rng(1).bytes(1_500_000)
+    assert np.array_equal(with_profiles(b"\0" + zlib.compress(inks)), decoded(plain))
+
+
 def test_a_large_picture_is_converted_as_a_small_one_is() -> None:
     small = noise(64, 32)
     tall = Image.fromarray(np.tile(np.asarray(small), (40, 16, 1)))  # 1.3 million pixels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,28 @@ def test_other_formats_are_turned_by_the_same_reader(
         tags = sizes | {274: (orientation,), 277: (3,), 278: (HEIGHT,)}
         data = tiff(tags, [values.tobytes()], order)
     assert np.array_equal(decoded(data), turned(np.asarray(picture()), orientation))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [b"exif", b"APP1"])
+def test_the_exif_data_that_imagemagick_keeps_in_texts_turn_a_png(
+    kind: bytes, packed: bool
+) -> None:
+    block = b"Exif\0\0" + exif_block(6)
+    text = b"\n" + kind + b"\n%8d\n" % len(block) + block.hex().encode() + b"\n"
+    name = b"Raw profile type " + kind + b"\0"
+    chunk = (
+        png_chunk(b"zTXt", name + b"\0" + zlib.compress(text))
+        if packed
+        else png_chunk(b"tEXt", name + text)
+    )
+    plain = save(picture(), "PNG")
+    assert np.array_equal(
+        decoded(plain[:33] + chunk + plain[33:]), turned(np.asarray(picture()), 6)
+    )
+    for damaged in (text[:30], b"", b"?" * 90):
+        chunk = png_chunk(b"tEXt", name + damaged)
+        assert np.array_equal(decoded(plain[:33] + chunk + plain[33:]), np.asarray(picture()))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -7,12 +7,14 @@ import pytest
 from image_files import (
     decoded,
     exif_block,
+    multi_picture_segment,
     noise,
     png,
     png_chunk,
     refusal_of,
     save,
     segment,
+    with_segments,
 )
 from PIL import Image, features
 
@@ -157,6 +159,21 @@ def test_a_damaged_segment_of_a_maker_is_no_reason_to_refuse_a_jpeg() -> None:
         marker = 0xE2 if body.startswith((b"ICC", b"MPF")) else 0xE1
         damaged = data[:2] + segment(marker, body) + data[2:]
         assert np.array_equal(decoded(damaged), decoded(data))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_damaged_exif_data_are_no_reason_to_refuse_an_avif() -> None:
+    block = exif_block(6, entries_before=1)
+    data = save(noise(127, 95), "AVIF", exif=b"Exif\0\0" + block)
+    assert decoded(data).shape == (127, 95, 3)  # turned by its own property
+    start = data.index(b"Exif\0\0II*\0") + 6
+    assert np.array_equal(decoded(data[:start] + b"??" + data[start + 2 :]), decoded(data))
+
+
+def test_a_gain_map_behind_a_photo_is_not_the_photo() -> None:
+    gain_map = save(Image.new("L", (16, 12), 77), "JPEG")
+    photo = with_segments(FILES["jpeg"], multi_picture_segment())
+    assert np.array_equal(decoded(photo + gain_map), decoded(FILES["jpeg"]))
 
 
 def test_rows_that_are_missing_from_a_png_refuse_it() -> None:

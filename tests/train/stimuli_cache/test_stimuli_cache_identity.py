@@ -10,6 +10,7 @@ import pytest
 from caches import Build, shards
 
 from handler.archive.loading import load_archive
+from handler.images import DECODING
 from handler.values.configs import FaceConfig
 from train.stimuli.cache import SelectorFiles, fingerprint
 from train.stimuli.shards import CacheError
@@ -37,6 +38,15 @@ def test_another_setting_weight_or_face_file_is_another_selector(
     selector.objects.backbone.classifier.bias[0] += 1.0
     prints.add(fingerprint(selector, face_files))
     assert len(prints) == 9
+
+
+def test_stimuli_of_pictures_that_were_decoded_otherwise_are_others(
+    tiny_model: Path, face_files: SelectorFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selector = load_archive(tiny_model).selector
+    now = fingerprint(selector, face_files)
+    monkeypatch.setattr("train.stimuli.cache.DECODING", DECODING - 1)
+    assert fingerprint(selector, face_files) != now
 
 
 def test_without_colour_its_settings_do_not_matter(
