@@ -63,8 +63,8 @@ class Predictor:
         self.selector: StimuliSelector = archive.selector.to(self.device)
         self.wheel = self.network.wheel
         source = archive.selector.objects
-        best = source.cpu_batch if self.device.type == "cpu" else source.gpu_batch
-        self.batch_size = batch_size or best
+        on_cpu = self.device.type == "cpu"
+        self.batch_size = batch_size or (source.cpu_batch if on_cpu else source.gpu_batch)
         self.half = half and self.device.type == "cuda"
 
     @classmethod
@@ -77,6 +77,7 @@ class Predictor:
         threads: int | None = None,
         half: bool = False,
         runtime: str = AUTO,
+        faces: bool = True,
     ) -> Predictor:
         """Read an archive (folder or ``.mar``).
 
@@ -89,6 +90,7 @@ class Predictor:
             threads: Number of threads that search for faces; one per processor by default.
             half: Whether the networks compute in half precision on a GPU.
             runtime: Requested runtime of the backbones; see `handler.values.runtimes`.
+            faces: Whether faces are looked for, if the model does so at all.
 
         Raises:
             ArchiveError: There is no archive of this format at ``path``.
@@ -100,8 +102,13 @@ class Predictor:
 
             path = shipped_archive()
         keep_freed_memory()
-        threads = threads or os.cpu_count() or 1
-        archive = load_archive(Path(path), face_threads=threads, runtime=runtime, device=device)
+        archive = load_archive(
+            Path(path),
+            face_threads=threads or os.cpu_count() or 1,
+            runtime=runtime,
+            device=device,
+            faces=faces,
+        )
         return cls(archive, device=device, batch_size=batch_size, half=half)
 
     def predict(
@@ -204,11 +211,7 @@ class Predictor:
         return torch.autocast(self.device.type, dtype=torch.float16)
 
     def _read(
-        self,
-        images: Sequence[torch.Tensor],
-        stimuli: Stimuli,
-        response: Response,
-        explain: bool,
+        self, images: Sequence[torch.Tensor], stimuli: Stimuli, response: Response, explain: bool
     ) -> list[Prediction]:
         """Tensors -> plain values."""
         log_p = response.log_probabilities.double()
@@ -217,24 +220,22 @@ class Predictor:
         activation = self._activation(response, top) if explain else [None] * len(images)
         probabilities = log_p.exp().tolist()
         objects = self._objects(stimuli, response)
-        read = explain and self.network.expression_net is not None
-        faces = _faces(stimuli, crops=read)
+        faces = _faces(stimuli, crops=explain and self.network.expression_net is not None)
         counts = stimuli.faces.counts.tolist()
+        boxes = [colour_box(image, self.selector.config) for image in images]
         return [
             Prediction(
                 emotion=self.wheel.labels[int(top[i])],
                 probabilities=dict(zip(self.wheel.labels, probabilities[i], strict=True)),
                 p_positive=positive[i],
                 polarity="positive" if positive[i] >= 0.5 else "negative",
-                face_count=counts[i],
+                face_count=counts[i] if self.model.faces else None,
                 face=faces[i],
                 objects=objects[i],
                 activation=activation[i],
                 width=images[i].shape[-1],
                 height=images[i].shape[-2],
-                activation_box=colour_box(images[i], self.selector.config)
-                if activation[i]
-                else None,
+                activation_box=boxes[i] if activation[i] else None,
             )
             for i in range(len(images))
         ]
@@ -247,10 +248,10 @@ class Predictor:
         vocabulary, labels, scores = source.vocabulary, objects.labels, objects.scores
         if objects.names is not None and objects.name_scores is not None:
             vocabulary, labels, scores = source.names, objects.names, objects.name_scores
-        nothing = torch.full_like(labels, -1)
-        labels = torch.where(scores >= source.name_threshold, labels, nothing)
-        attributes = nothing if objects.attributes is None else objects.attributes
-        attributes = torch.where(labels >= 0, attributes, nothing)
+        labels = labels.masked_fill(scores < source.name_threshold, -1)
+        attributes = torch.full_like(labels, -1)
+        if objects.attributes is not None:
+            attributes = objects.attributes.masked_fill(labels < 0, -1)
         listed = []
         for row, mask in enumerate(objects.mask.tolist()):
             found = [

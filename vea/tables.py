@@ -24,8 +24,11 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
 
     table = Table()
     table.add_column("photo", overflow="fold")
-    for heading in ("emotion", "p", "then", "polarity", "p", "faces"):
+    for heading in ("emotion", "p", "then", "polarity", "p"):
         table.add_column(heading)
+    with_faces = any(getattr(answer, "face_count", None) is not None for answer in answers.values())
+    if with_faces:
+        table.add_column("faces")
     for name, answer in answers.items():
         if isinstance(answer, Refusal):
             table.add_row(escape(name), "[red]refused[/red]", "", escape(answer.reason))
@@ -39,7 +42,7 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
             others,
             answer.polarity,
             f"{answer.polarity_probability:.0%}",
-            str(answer.face_count),
+            *([str(answer.face_count)] if with_faces else ()),
         )
     console.print(table)
 

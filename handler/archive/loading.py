@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from handler.archive.files import (
 from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
-from handler.values.configs import ArchiveConfig
+from handler.values.configs import NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError, VeaError
 from handler.values.prediction import ModelIdentity
 from handler.values.runtimes import ONNX, TORCH, choose_runtime
@@ -52,11 +52,18 @@ class LoadedArchive:
     @property
     def identity(self) -> ModelIdentity:
         """What predictions with this archive are of."""
-        return ModelIdentity(self.config.name, self.config.version, self.digest, self.runtime)
+        faces = self.config.selector.faces.backend != NO_FACES
+        name, version = self.config.name, self.config.version
+        return ModelIdentity(name, version, self.digest, self.runtime, faces)
 
 
 def load_archive(
-    path: Path, *, face_threads: int = 1, runtime: str = TORCH, device: str = "cpu"
+    path: Path,
+    *,
+    face_threads: int = 1,
+    runtime: str = TORCH,
+    device: str = "cpu",
+    faces: bool = True,
 ) -> LoadedArchive:
     """Read an archive, folder or ``.mar``.
 
@@ -66,6 +73,7 @@ def load_archive(
         runtime: Requested runtime of the backbones, one of `handler.values.runtimes.RUNTIMES`.
             Only with ``"torch"`` can the networks be trained, folded and moved to a GPU.
         device: Device that the networks will be moved to.
+        faces: Whether faces are searched, if the archive's settings say so.
 
     Raises:
         ArchiveError: There is no archive of this format at ``path``.
@@ -74,6 +82,8 @@ def load_archive(
     """
     with model_folder(Path(path)) as folder:
         config, card, digest = read_settings(folder)
+        if not faces:
+            config = without_faces(config)
         chosen = choose_runtime(runtime, compiled=config.compiled, device=device)
         compiled = compiled_files(config) if chosen == ONNX else {}
         files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
@@ -104,6 +114,12 @@ def _runtime(files: Mapping[str, Path]) -> BackboneRuntime:
     from handler.onnx_runtime import OnnxRuntime  # noqa: PLC0415
 
     return OnnxRuntime(files)
+
+
+def without_faces(config: ArchiveConfig) -> ArchiveConfig:
+    """The same configuration, with no search for faces."""
+    none = replace(config.selector.faces, backend=NO_FACES)
+    return replace(config, selector=replace(config.selector, faces=none))
 
 
 def _fill(weights: Path, **parts: torch.nn.Module) -> None:

@@ -19,7 +19,8 @@ def model_of(answer: Answer) -> ModelIdentity:
     model = answer["model"]
     # Archives of earlier versions do not name it: they have one runtime only.
     runtime = model.get("runtime", TORCH)
-    return ModelIdentity(model["name"], model["version"], model["digest"], runtime)
+    faces = "face" in answer
+    return ModelIdentity(model["name"], model["version"], model["digest"], runtime, faces)
 
 
 def prediction_of(answer: Answer) -> Prediction:
@@ -29,7 +30,7 @@ def prediction_of(answer: Answer) -> Prediction:
         EndpointError: The answer does not have the schema of this version.
     """
     try:
-        polarity, face, size = answer["polarity"], answer["face"], answer["image_size"]
+        polarity, face, size = answer["polarity"], answer.get("face"), answer["image_size"]
         probability = polarity["probability"]
         positive = probability if polarity["label"] == "positive" else 1.0 - probability
         covered = answer.get("activation_box")
@@ -39,8 +40,8 @@ def prediction_of(answer: Answer) -> Prediction:
             probabilities=answer["probabilities"],
             p_positive=positive,
             polarity=polarity["label"],
-            face_count=face["count"],
-            face=_face(face) if face["found"] else None,
+            face_count=face["count"] if face else None,
+            face=_face(face) if face and face["found"] else None,
             objects=tuple(_object(item) for item in answer.get("objects", ())),
             activation=tuple(tuple(row) for row in rows) if rows else None,
             width=size["width"],

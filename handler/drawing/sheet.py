@@ -70,10 +70,10 @@ def sheet(image: torch.Tensor, prediction: Prediction) -> Image.Image:
     Returns:
         RGB, 1284 pixels wide, as high as the photo's shape asks for.
     """
-    rows = [
-        [activation_panel(image, prediction), objects_panel(image, prediction)],
-        [face_panel(image, prediction), wheel_panel(prediction)],
-    ]
+    rows = [[activation_panel(image, prediction), objects_panel(image, prediction)]]
+    # Where no faces were looked for, nothing is said of them.
+    faces = [] if prediction.face_count is None else [face_panel(image, prediction)]
+    rows.append([*faces, wheel_panel(prediction)])
     heights = [max(panel.height for panel in row) for row in rows]
     width = 2 * _WIDTH + 3 * _MARGIN
     height = _HEADER + sum(heights) + _MARGIN * len(rows)

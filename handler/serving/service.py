@@ -24,6 +24,7 @@ from handler.serving import torchserve_metrics
 from handler.serving.answers import Answer, Responder
 from handler.serving.requests import InferenceRequest, parse_bool, read_request
 from handler.serving.warm_up import warm_up
+from handler.values.configs import FACES_VARIABLE
 from handler.values.prediction import Refusal
 from handler.values.runtimes import AUTO, VARIABLE
 
@@ -49,6 +50,7 @@ class VisualEmotionService:
             threads=threads,
             half=bool(own.get("half", False)),
             # Whoever starts the server has the last word.
+            faces=os.environ.get(FACES_VARIABLE) != "off" and bool(own.get("faces", True)),
             runtime=os.environ.get(VARIABLE) or str(own.get("runtime") or AUTO),
         )
         warm_up(predictor, max_batch=int(properties.get("batch_size") or 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import BackboneRuntime, TorchRuntime
-from handler.stimuli.faces import DlibFaces
+from handler.stimuli.face_source import build_face_source
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
@@ -46,11 +45,8 @@ class StimuliSelector(nn.Module):
         super().__init__()
         self.config = config
         # Faces first: a missing file is told at once, not after a detector has been built.
-        self.faces = DlibFaces(
-            landmarks=landmarks,
-            detector=face_detector,
-            threads=face_threads,
-            **asdict(config.faces),
+        self.faces = build_face_source(
+            config.faces, landmarks=landmarks, detector=face_detector, threads=face_threads
         )
         self.objects = build_object_source(config.objects, runtime or TorchRuntime())
 

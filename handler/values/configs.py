@@ -15,7 +15,10 @@ from handler.values.checks import check_number
 from handler.values.errors import ArchiveError
 from handler.values.runtimes import PRECISIONS
 
-BACKENDS = ("hog", "cnn")
+NO_FACES = "none"
+FACES_VARIABLE = "VEA_FACES"
+"""Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
+BACKENDS = ("hog", "cnn", NO_FACES)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class FaceConfig:
-    """Settings of the face search; see `DlibFaces`."""
+    """Settings of the face search; see `DlibFaces`.
+
+    The backend ``"none"`` searches nothing: what the model says has nothing about faces.
+    """
 
     side: int = 448
     upsample: int = 0
@@ -101,7 +107,8 @@ class FaceConfig:
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
-            raise ValueError(f"faces.backend is '{self.backend}': expected 'hog' or 'cnn'")
+            known = ", ".join(BACKENDS)
+            raise ValueError(f"faces.backend is '{self.backend}': expected one of {known}")
         for name, least in (("side", 1), ("upsample", 0)):
             check_number(f"faces.{name}", getattr(self, name), least=least, whole=True)
         if not isinstance(self.threshold, int | float) or isinstance(self.threshold, bool):

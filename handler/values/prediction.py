@@ -24,23 +24,27 @@ REFUSAL_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "dama
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which archive made a prediction, and with which runtime.
+    """Which archive made a prediction, with which runtime, and whether it looked for faces.
 
     Attributes:
         name: Name of the model.
         version: Version of the model.
         digest: SHA-256 (hex) of everything in the archive.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
+        faces: Whether faces were looked for.
     """
 
     name: str
     version: str
     digest: str
     runtime: str = TORCH
+    faces: bool = True
 
     def to_dict(self) -> dict[str, str]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON, without ``faces``, which the answer itself tells."""
+        values = asdict(self)
+        del values["faces"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Prediction:
         probabilities: Probability of each emotion, in the wheel's order; they sum to 1.
         p_positive: Sum of the probabilities of the positive emotions.
         polarity: ``"positive"`` if ``p_positive`` is at least one half, else ``"negative"``.
-        face_count: Number of faces found.
+        face_count: Number of faces found; None where none were looked for.
         face: Largest face.
         objects: Object stimuli, most attended first.
         activation: Evidence for ``emotion`` at each position of Global-Net's feature map, rows of
@@ -113,7 +117,7 @@ class Prediction:
     probabilities: dict[str, float]
     p_positive: float
     polarity: str
-    face_count: int
+    face_count: int | None
     face: Face | None
     objects: tuple[AttendedObject, ...]
     activation: tuple[tuple[float, ...], ...] | None
@@ -162,6 +166,8 @@ class Prediction:
             "image_size": {"width": self.width, "height": self.height},
             "model": model.to_dict(),
         }
+        if self.face_count is None:
+            del answer["face"]
         if explain:
             answer["objects"] = [
                 {
@@ -175,7 +181,8 @@ class Prediction:
             ]
             answer["activation"] = self.activation
             answer["activation_box"] = list(self.activation_box) if self.activation_box else None
-            answer["face"]["crop"] = _png(face.crop_picture()) if face else None
+            if self.face_count is not None:
+                answer["face"]["crop"] = _png(face.crop_picture()) if face else None
         return answer
 
 

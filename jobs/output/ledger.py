@@ -31,7 +31,7 @@ from handler.values.prediction import ModelIdentity
 from jobs.output import compaction, parquet
 from jobs.output.partitions import path_columns, refuse_varying
 from jobs.storage.folders import Folder, ObjectMissing
-from jobs.values.chunks import Chunk, RunIdentity
+from jobs.values.chunks import SETTINGS_IN_WORDS, Chunk, RunIdentity
 from jobs.values.layout import (
     FAILED_RUN,
     IDENTITY,
@@ -45,20 +45,6 @@ from jobs.values.layout import (
 from jobs.values.tasks import PartReport
 
 _OLD_IDENTITY = "_run.json"
-_WORDS = {
-    "list_sha256": "the list of images",
-    "list_folder": "the folder of the list",
-    "column": "--column",
-    "keep": "the columns taken over from the list (--keep)",
-    "model_digest": "the model",
-    "runtime": "--runtime",
-    "chunk_size": "--chunk-size",
-    "max_bytes": "the limit of bytes",
-    "max_pixels": "the limit of pixels",
-    "boxes": "--boxes",
-    "hosts": "--allow-host",
-    "format": "the format of the parts",
-}
 
 
 class LedgerError(VeaError):
@@ -285,7 +271,9 @@ class Ledger:
         if run_id == self._identity.run_id:
             return there
         mine = self._identity.to_dict()
-        changed = [words for k, words in _WORDS.items() if settings.get(k) != mine.get(k)]
+        changed = [
+            words for k, words in SETTINGS_IN_WORDS.items() if settings.get(k) != mine.get(k)
+        ]
         raise LedgerError(
             f"{where} holds another run: {', '.join(changed) or 'its identity'} differs; "
             "choose another --out for this one, or --replace-failed if that one failed"

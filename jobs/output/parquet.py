@@ -46,7 +46,9 @@ class ColumnError(VeaError):
     """A column of the list cannot be one of the result; the message is one line for people."""
 
 
-def schema(emotions: Sequence[str], *, extra: pa.Schema, boxes: bool) -> pa.Schema:
+def schema(
+    emotions: Sequence[str], *, extra: pa.Schema, boxes: bool, faces: bool = True
+) -> pa.Schema:
     """The columns of the result.
 
     | column | type | what it says | null |
@@ -61,8 +63,8 @@ def schema(emotions: Sequence[str], *, extra: pa.Schema, boxes: bool) -> pa.Sche
     | `p_<emotion>` | float32 | probability of each emotion; they sum to 1 | if failed |
     | `polarity` | string | `positive` or `negative` | if failed |
     | `p_positive` | float32 | probability of a positive emotion | if failed |
-    | `faces` | int32 | how many were found | if failed |
-    | `face_x1`, `face_y1`, `face_x2`, `face_y2` | float32 | box of the largest face, pixels | without a face |
+    | `faces` | int32 | how many were found; no such column with `--faces off` | if failed |
+    | `face_x1`, `face_y1`, `face_x2`, `face_y2` | float32 | box of the largest face, pixels; no such columns with `--faces off` | without a face |
     | `width`, `height` | int32 | of the picture as it is looked at, pixels | if failed |
     | `model_name`, `model_version`, `model_digest` | string | the model | never |
     | `run_id` | string | the run | never |
@@ -78,6 +80,7 @@ asked for | if failed |
         emotions: Labels of the model's wheel, in its order.
         extra: Columns that pass through; any value may be null.
         boxes: Whether there is a column of the objects' boxes.
+        faces: Whether there are columns of faces.
 
     Raises:
         ColumnError: A column of ``extra`` has the name of an output column or of another one.
@@ -106,6 +109,8 @@ asked for | if failed |
         pa.field("objects", pa.int32()),
         pa.field("boxes", pa.list_(_BOX)),
     ]
+    if not faces:
+        ours = [item for item in ours if item.name not in ("faces", *FACE_BOX)]
     _refuse_collisions([item.name for item in ours], extra.names)
     if not boxes:
         ours.pop()

@@ -48,7 +48,8 @@ class RunMetrics:
         reasons: Number of failed images for each ``stage/reason_kind``.
         emotions: Number of scored images for each most probable emotion, in the order of the wheel.
         positive_fraction: Fraction of the scored images with a positive polarity.
-        with_face_fraction: Fraction of the scored images with a face.
+        with_face_fraction: Fraction of the scored images with a face; None where a run looked for
+            none.
         confidence: Mean probability of the most probable emotion.
     """
 
@@ -72,13 +73,16 @@ class RunMetrics:
         def share(total: float) -> float | None:
             return total / scored if scored else None
 
+        found = [run.with_face for run in runs if run.with_face is not None]
+        # Of all runs or of none: a share of some would not be one of the scored images.
+        faces = share(sum(found)) if len(found) == len(runs) else None
         return cls(
             images=sum(run.rows for run in runs),
             failed=sum(run.failed for run in runs),
             reasons=dict(reasons),
             emotions=dict(emotions),
             positive_fraction=share(sum(run.positive for run in runs)),
-            with_face_fraction=share(sum(run.with_face for run in runs)),
+            with_face_fraction=faces,
             confidence=share(sum((run.confidence or 0.0) * run.ok for run in runs)),
         )
 

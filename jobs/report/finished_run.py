@@ -27,7 +27,7 @@ class Example:
         etag: Entity tag of the object that was scored, if it has one.
         emotion: Most probable emotion.
         confidence: Probability of the emotion, 0 to 1.
-        faces: Number of faces found.
+        faces: Number of faces found; None where none were looked for.
         objects: Number of objects found.
     """
 
@@ -36,7 +36,7 @@ class Example:
     etag: str | None
     emotion: str
     confidence: float
-    faces: int
+    faces: int | None
     objects: int
 
     @property
@@ -55,7 +55,7 @@ class FinishedRun:
         manifest: Manifest of the run, see `jobs.output.ledger`.
         labels: Emotions of the model's wheel.
         positive: Number of images with a positive polarity.
-        with_face: Number of images with at least one face.
+        with_face: Number of images with at least one face; None where none were looked for.
         confidence: Mean probability of the most probable emotion; None without scored images.
         most_confident: Most confident images, in descending order of confidence.
         least_confident: Least confident images, in ascending order of confidence.
@@ -66,7 +66,7 @@ class FinishedRun:
     manifest: dict[str, Any]
     labels: tuple[str, ...]
     positive: int
-    with_face: int
+    with_face: int | None
     confidence: float | None
     most_confident: tuple[Example, ...] = ()
     least_confident: tuple[Example, ...] = ()

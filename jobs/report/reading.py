@@ -88,7 +88,7 @@ def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> 
         manifest=manifest,
         labels=tuple(found.labels),
         positive=found.positive,
-        with_face=found.with_face,
+        with_face=found.with_face if found.has_faces else None,
         confidence=found.confidence / found.ok if found.ok else None,
         most_confident=tuple(found.most_confident),
         least_confident=tuple(found.least_confident),
@@ -105,13 +105,16 @@ class _Found:
     ok: int = 0
     positive: int = 0
     with_face: int = 0
+    has_faces: bool = True
     confidence: float = 0.0
     most_confident: list[Example] = field(default_factory=list)
     least_confident: list[Example] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
-        needed = ["status", "emotion", "polarity", "faces", *(f"p_{n}" for n in self.labels)]
+        needed = ["status", "emotion", "polarity", *(f"p_{n}" for n in self.labels)]
+        if self.has_faces:
+            needed.append("faces")
         return [*needed, "position", "image", "etag", "objects"] if self.examples else needed
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -122,7 +125,8 @@ class _Found:
             return
         self.ok += scored.num_rows
         self.positive += pc.sum(pc.equal(scored["polarity"], "positive")).as_py()
-        self.with_face += pc.sum(pc.greater(scored["faces"], 0)).as_py()
+        if self.has_faces:
+            self.with_face += pc.sum(pc.greater(scored["faces"], 0)).as_py()
         columns = [scored[f"p_{label}"].to_numpy(zero_copy_only=False) for label in self.labels]
         confidence = np.max(columns, axis=0)
         self.confidence += float(confidence.sum(dtype=np.float64))
@@ -165,8 +169,9 @@ class _Found:
 def _example(batch: pa.RecordBatch, index: int, confidence: float) -> Example:
     row = {
         name: batch[name][index].as_py()
-        for name in ("position", "image", "etag", "emotion", "faces", "objects")
+        for name in ("position", "image", "etag", "emotion", "objects")
     }
+    row["faces"] = batch["faces"][index].as_py() if "faces" in batch.schema.names else None
     return Example(**row, confidence=confidence)
 
 
@@ -175,6 +180,7 @@ def _batches(folder: Folder, name: str, found: _Found) -> Iterator[pa.RecordBatc
     try:
         with pq.ParquetFile(pa.BufferReader(folder.read(name))) as file:
             found.labels = _labels(file.schema_arrow)
+            found.has_faces = "faces" in file.schema_arrow.names
             yield from file.iter_batches(ROW_GROUP, columns=found.columns)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         line = str(error).strip().splitlines()[0]

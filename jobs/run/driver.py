@@ -90,7 +90,9 @@ def score_list(
                     warn(f"{job.image_list}: {describe(left_out)}")
             with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
                 # Refuses columns with names of the result before the folder is claimed.
-                columns = parquet.schema(emotions.labels, extra=images.extra, boxes=job.boxes)
+                columns = parquet.schema(
+                    emotions.labels, extra=images.extra, boxes=job.boxes, faces=model.faces
+                )
                 if accept:
                     accept(columns, images)
                 identity = _identify(job, images, model)
@@ -138,4 +140,5 @@ def _identify(job: ScoreJob, images: ImageList, model: ModelIdentity) -> RunIden
         boxes=job.boxes,
         hosts=tuple(sorted(set(job.hosts))),
         runtime=model.runtime,
+        faces=model.faces,
     )

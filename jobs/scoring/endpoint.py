@@ -76,6 +76,12 @@ class Endpoint:
                 f"({expected.digest[:12]}), and rows of two models are not mixed; finish the run "
                 f"with --endpoint-version {expected.version} or with that archive as --model"
             )
+        if model.faces != expected.faces:
+            now, then = ("with", "off") if model.faces else ("without", "on")
+            raise ModelChanged(
+                f"{self._settings.url} now answers {now} faces, but this run was begun otherwise, "
+                f"and its rows must be alike; start the service with --faces {then}"
+            )
         if model.runtime != expected.runtime:
             raise ModelChanged(
                 f"{self._settings.url} now answers with the runtime {model.runtime}, but this run "

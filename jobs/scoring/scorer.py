@@ -24,7 +24,8 @@ from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity, Prediction, Refusal
 from jobs.fetching.prefetch import ImageFetcher, Pending, Prefetcher, ReadyImage
-from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
+from jobs.output.parquet import FAILED, Row
+from jobs.scoring.rows import failed_row, scored_row
 from jobs.values.tasks import Failure, OnImages
 
 if TYPE_CHECKING:
@@ -205,12 +206,12 @@ class ChunkScorer:
             row.update(zip(self._extra, entry.extra, strict=True))
             rows.append(row)
             if coming is None:
-                row.update(_failed(_KILLED))
+                row.update(failed_row(_KILLED))
                 continue
             arrived = self._prefetcher.get(coming)
             row["etag"] = arrived.etag
             if isinstance(arrived.image, Failure):
-                row.update(_failed(arrived.image))
+                row.update(failed_row(arrived.image))
                 continue
             pieces.append((row, arrived.image))
             held += arrived.bytes
@@ -249,52 +250,17 @@ class ChunkScorer:
         try:
             return self._row(self._predictor.predict_decoded([image])[0])
         except Exception as error:
-            return _failed(Failure.of("predict", error))
+            return failed_row(Failure.of("predict", error))
 
     def _row(self, answer: Prediction | Refusal | Failure) -> Row:
         if isinstance(answer, Failure):
-            return _failed(answer)
+            return failed_row(answer)
         if isinstance(answer, Refusal):
-            return _failed(Failure("decode", answer.kind, answer.reason))
-        box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
-        row: Row = {
-            "status": OK,
-            "stage": None,
-            "reason_kind": None,
-            "reason": None,
-            "emotion": answer.emotion,
-            **{f"p_{emotion}": p for emotion, p in answer.probabilities.items()},
-            "polarity": answer.polarity,
-            "p_positive": answer.p_positive,
-            "faces": answer.face_count,
-            **dict(zip(FACE_BOX, box, strict=True)),
-            "objects": len(answer.objects),
-            "width": answer.width,
-            "height": answer.height,
-        }
-        if self._boxes:
-            row["boxes"] = [
-                {
-                    **dict(zip(("x1", "y1", "x2", "y2"), item.box, strict=True)),
-                    "label": item.label,
-                    "score": item.score,
-                    "attention": item.attention,
-                }
-                for item in answer.objects
-            ]
-        return row
+            return failed_row(Failure("decode", answer.kind, answer.reason))
+        return scored_row(answer, boxes=self._boxes)
 
 
 def _cut(positions: range, size: int) -> Iterator[range]:
     """Batches of a task."""
     for start in range(0, len(positions), size):
         yield positions[start : start + size]
-
-
-def _failed(failure: Failure) -> Row:
-    return {
-        "status": FAILED,
-        "stage": failure.stage,
-        "reason_kind": failure.kind,
-        "reason": failure.reason,
-    }

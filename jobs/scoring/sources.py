@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from handler.archive.files import read_card
+from handler.values.configs import NO_FACES
 from handler.values.emotions import Wheel, wheel
 from handler.values.errors import VeaError
 from handler.values.prediction import ModelIdentity
@@ -35,17 +36,25 @@ class OnDevice:
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         runtime: Requested runtime of the backbones.
+        faces: Whether faces are looked for, if the model does so at all.
     """
 
     device: str = "cpu"
     runtime: str = AUTO
+    faces: bool = True
 
     def __call__(self, path: Path, *, threads: int) -> Scores[Any]:
         """As `LoadPredictor`."""
         # Imported by workers only: a driver needs no torch.
         from handler.predictor import Predictor
 
-        return Predictor.load(path, device=self.device, threads=threads, runtime=self.runtime)
+        return Predictor.load(
+            path,
+            device=self.device,
+            threads=threads,
+            runtime=self.runtime,
+            faces=self.faces,
+        )
 
 
 class ModelSource(Protocol):
@@ -93,7 +102,8 @@ class ArchiveSource:
         config, _, digest = read_card(self.path)
         on = self.load if isinstance(self.load, OnDevice) else OnDevice()
         runtime = choose_runtime(on.runtime, compiled=config.compiled, device=on.device)
-        model = ModelIdentity(config.name, config.version, digest, runtime)
+        faces = on.faces and config.selector.faces.backend != NO_FACES
+        model = ModelIdentity(config.name, config.version, digest, runtime, faces)
         return model, wheel(config.network.wheel)
 
     def portable(self, model: ModelIdentity) -> ArchiveSource:

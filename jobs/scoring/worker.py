@@ -54,7 +54,12 @@ class Worker:
         job = self.job
         with ExitStack() as stack:
             predictor = stack.enter_context(self.source.open(threads=job.threads))
-            columns = parquet.schema(predictor.wheel.labels, extra=self.extra, boxes=job.boxes)
+            columns = parquet.schema(
+                predictor.wheel.labels,
+                extra=self.extra,
+                boxes=job.boxes,
+                faces=predictor.model.faces,
+            )
             s3 = S3(threads=job.fetch_threads, retry=job.retry)
             fetcher = Fetcher(
                 s3,

@@ -74,6 +74,24 @@ def split(entries: Iterable[Entry], size: int = DEFAULT_SIZE) -> Iterator[Chunk]
         index += 1
 
 
+SETTINGS_IN_WORDS = {
+    "list_sha256": "the list of images",
+    "list_folder": "the folder of the list",
+    "column": "--column",
+    "keep": "the columns taken over from the list (--keep)",
+    "model_digest": "the model",
+    "runtime": "--runtime",
+    "faces": "--faces",
+    "chunk_size": "--chunk-size",
+    "max_bytes": "the limit of bytes",
+    "max_pixels": "the limit of pixels",
+    "boxes": "--boxes",
+    "hosts": "--allow-host",
+    "format": "the format of the parts",
+}
+"""How people are told that a setting of `RunIdentity` differs."""
+
+
 @dataclass(frozen=True)
 class RunIdentity:
     """Everything that decides what a run's rows say, and nothing else.
@@ -94,6 +112,7 @@ class RunIdentity:
         boxes: Whether rows hold the boxes of objects.
         hosts: Hosts that images may be fetched from over HTTPS.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
+        faces: Whether faces are looked for.
         format: Version of the parts' format; grows when their columns change.
     """
 
@@ -109,12 +128,15 @@ class RunIdentity:
     hosts: tuple[str, ...]
     format: int = 2
     runtime: str = TORCH
+    faces: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values = asdict(self)
         if self.runtime == TORCH:  # as runs were identified when there was no other
             del values["runtime"]
+        if self.faces:
+            del values["faces"]
         # JSON has no tuples; as lists the values equal those that are read back.
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 

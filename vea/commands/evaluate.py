@@ -14,6 +14,7 @@ from rich.table import Table
 
 from vea.commands.cache import LabelledData, Labels
 from vea.commands.runtime import Runtime, RuntimeChoice
+from vea.face_option import Faces, FacesChoice
 from vea.local_paths import check_output_file, check_output_folder
 from vea.stopping import stoppable
 from vea.terminal import out, print_remarks, progress_bars
@@ -65,6 +66,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
     runtime: Runtime = RuntimeChoice.AUTO,
+    faces: Faces = FacesChoice.ON,
 ) -> None:
     """Measure the accuracy of a model on labelled photos.
 
@@ -100,7 +102,7 @@ def evaluate(
     if (by is None) != (groups is None):
         raise typer.BadParameter("--by and --groups belong together: a column and its table")
     group_of = read_groups(groups, by) if groups is not None and by is not None else {}
-    predictor = Predictor.load(archive, device=device, runtime=runtime.value)
+    predictor = Predictor.load(archive, device=device, runtime=runtime.value, faces=faces.on)
     with progress_bars() as on_progress:
         result = measure(
             predictor,

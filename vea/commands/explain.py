@@ -10,6 +10,7 @@ import typer
 
 from vea.commands.cache import LabelledData, Labels
 from vea.commands.runtime import Runtime, RuntimeChoice
+from vea.face_option import Faces, FacesChoice
 from vea.local_paths import check_output_folder
 from vea.photo_files import output_names
 from vea.terminal import out, print_json, progress_bars
@@ -44,6 +45,7 @@ def explain(
     ] = False,
     device: Annotated[str, typer.Option(help="Device of the networks, e.g. cuda:0.")] = "cpu",
     runtime: Runtime = RuntimeChoice.AUTO,
+    faces: Faces = FacesChoice.ON,
 ) -> None:
     """Explain which regions, objects and faces of a photo evoke its emotion.
 
@@ -64,7 +66,9 @@ def explain(
     from vea.tables import show, show_reasons
 
     files = find_photos(images)
-    predictor = Predictor.load(model or newest_archive(), device=device, runtime=runtime.value)
+    predictor = Predictor.load(
+        model or newest_archive(), device=device, runtime=runtime.value, faces=faces.on
+    )
     to.mkdir(parents=True, exist_ok=True)
     names = output_names(files)
     answers: dict[str, Prediction | Refusal] = {}
@@ -162,8 +166,9 @@ def _write(
         panels = {
             "activation": activation_panel(image, answer),
             "objects": objects_panel(image, answer),
-            "face": face_panel(image, answer),
         }
+        if answer.face_count is not None:
+            panels["face"] = face_panel(image, answer)
         alone = {kind: ImageOps.expand(p, _MARGIN, "white") for kind, p in panels.items()}
         for kind, drawing in {"sheet": sheet(image, answer), **alone}.items():
             target = folder / f"{name}.{kind}.png"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vea.commands.runtime import Runtime, RuntimeChoice
+from vea.face_option import Faces, FacesChoice
 from vea.photo_files import find_photos
 from vea.tables import show, show_reasons
 from vea.terminal import out, print_json, progress_bars
@@ -43,6 +44,7 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
     runtime: Runtime = RuntimeChoice.AUTO,
+    faces: Faces = FacesChoice.ON,
 ) -> None:
     """Which emotions do photos evoke?
 
@@ -57,7 +59,9 @@ def predict(
     from vea.store import newest_archive
 
     files = find_photos(images)
-    predictor = Predictor.load(model or newest_archive(), device=device, runtime=runtime.value)
+    predictor = Predictor.load(
+        model or newest_archive(), device=device, runtime=runtime.value, faces=faces.on
+    )
     if explain:
         explain.mkdir(parents=True, exist_ok=True)
     answers: dict[Path, Prediction | Refusal] = {}

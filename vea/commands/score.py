@@ -14,6 +14,7 @@ from rich.console import Console
 from vea.commands import score_options as options
 from vea.commands.runtime import RuntimeChoice
 from vea.commands.score_table import columns_check, commit
+from vea.face_option import FacesChoice
 from vea.tables import summary_table
 from vea.terminal import out as terminal_out
 from vea.terminal import print_json
@@ -55,6 +56,7 @@ def score(
     threads: options.Threads = 1,
     device: options.Device = None,
     runtime: options.Runtime = RuntimeChoice.AUTO,
+    faces: options.Faces = FacesChoice.ON,
     ray: options.Ray = None,
     gpus_per_worker: options.GpusPerWorker = 0.0,
     shard: options.Shard = None,
@@ -114,6 +116,10 @@ def score(
             raise typer.BadParameter(
                 "the service has its own devices", param_hint="--device, --gpus-per-worker"
             )
+        if not faces.on:
+            raise typer.BadParameter(
+                "the service decides: start it with --faces off", param_hint="--faces"
+            )
         # One process is enough to wait.
         workers = 0 if workers is None and ray is None else workers
     engine = _engine(ray, workers, threads, gpus_per_worker)
@@ -135,7 +141,7 @@ def score(
         max_error_rate=max_error_rate if old_max_error_rate is None else old_max_error_rate,
         replace_failed=replace_failed,
     )
-    on = OnDevice(device or ("cuda" if gpus_per_worker else "cpu"), runtime.value)
+    on = OnDevice(device or ("cuda" if gpus_per_worker else "cpu"), runtime.value, faces.on)
     identity = source_of(job, on).identify()[0]
     job = replace(
         job,

@@ -7,6 +7,7 @@ import typer
 
 from handler.values.runtimes import VARIABLE
 from vea.commands.runtime import RuntimeChoice
+from vea.face_option import FacesChoice
 
 _WORK, _IMAGES, _WATCH = "Who works", "Images and rows", "Watching and stopping"
 _SERVICE = "A service instead of a model"
@@ -133,6 +134,15 @@ Runtime = Annotated[
         help="What computes the backbones: onnx for the archive's compiled form, on a CPU; torch; "
         "auto for onnx where that is possible. A run keeps its runtime.",
         rich_help_panel=_WORK,
+    ),
+]
+Faces = Annotated[
+    FacesChoice,
+    typer.Option(
+        "--faces",
+        help="off: look for no faces; rows have no columns of faces. A run keeps its choice. Not "
+        "with --endpoint: start that service with --faces off.",
+        rich_help_panel=_IMAGES,
     ),
 ]
 Ray = Annotated[

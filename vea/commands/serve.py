@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vea.commands.runtime import Runtime, RuntimeChoice
+from vea.face_option import Faces, FacesChoice
 
 if TYPE_CHECKING:
     from vea.serving.server import TorchServe
@@ -59,6 +60,7 @@ def serve(
         typer.Option(min=1, help="Processes that score. [default: what suits the machine]"),
     ] = None,
     runtime: Runtime = RuntimeChoice.AUTO,
+    faces: Faces = FacesChoice.ON,
     detach: Annotated[
         bool,
         typer.Option("--detach/--foreground", help="Return and leave the server running."),
@@ -106,7 +108,7 @@ def serve(
         typer.echo(f"starting TorchServe with {archive} ...", err=True)
         ports = Ports.choose(port, management_port, metrics_port)
         server = TorchServe.start(
-            archive, folder, ports=ports, workers=workers, runtime=runtime.value
+            archive, folder, ports=ports, workers=workers, runtime=runtime.value, faces=faces.on
         )
         try:
             typer.echo(_explanation(server, option, detach=detach))

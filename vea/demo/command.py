@@ -22,6 +22,7 @@ import typer
 from rich.console import Console
 
 from handler.values.errors import VeaError
+from vea.face_option import Faces, FacesChoice
 from vea.terminal import out
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def demo(
         Path | None,
         typer.Option(help="A .mar file. [default: newest in ./model_store, else the shipped one]"),
     ] = None,
+    faces: Faces = FacesChoice.ON,
 ) -> None:
     """See everything work: photos in S3 -> parquet, TorchServe, and a page with the reasons.
 
@@ -69,12 +71,16 @@ def demo(
     to.mkdir(parents=True)
     photos = _photos()
     with tempfile.TemporaryDirectory(prefix="vea-demo-") as scratch:
-        rows = _score_from_s3(photos, archive, to / "predictions", Path(scratch, "s3"), console)
-        served = _ask_torchserve(photos, archive, Path(scratch, "torchserve"), console)
+        rows = _score_from_s3(
+            photos, archive, to / "predictions", Path(scratch, "s3"), console, faces=faces.on
+        )
+        served = _ask_torchserve(
+            photos, archive, Path(scratch, "torchserve"), console, faces=faces.on
+        )
     difference = _compare(rows, served)
     console.print(f"parquet and TorchServe agree: largest difference {difference:.1e}")
 
-    predictor = Predictor.load(archive)
+    predictor = Predictor.load(archive, faces=faces.on)
     answers = predictor.predict(list(photos.values()), explain=True)
     cards = [
         make_card(name, encoded, answer, served[name][0])
@@ -119,12 +125,19 @@ def _photos() -> dict[str, bytes]:
 
 
 def _score_from_s3(
-    photos: Mapping[str, bytes], archive: Path, to: Path, state: Path, console: Console
+    photos: Mapping[str, bytes],
+    archive: Path,
+    to: Path,
+    state: Path,
+    console: Console,
+    *,
+    faces: bool,
 ) -> list[dict[str, Any]]:
     """Score the photos as a batch job on a real S3 server; returns the rows of its parquet."""
     import pyarrow.dataset
 
     from jobs.run.driver import score_list
+    from jobs.scoring.sources import OnDevice
     from jobs.values.job import ScoreJob
     from vea.demo.embedded_s3 import embedded_s3
 
@@ -141,7 +154,8 @@ def _score_from_s3(
                 image_list=f"s3://{_BUCKET}/photos.txt",
                 out=f"s3://{_BUCKET}/predictions",
                 model=archive,
-            )
+            ),
+            load=OnDevice(faces=faces),
         )
         _download(server, "predictions/", to)
     rows: list[dict[str, Any]] = pyarrow.dataset.dataset(to).to_table().to_pylist()
@@ -152,13 +166,13 @@ def _score_from_s3(
 
 
 def _ask_torchserve(
-    photos: Mapping[str, bytes], archive: Path, state: Path, console: Console
+    photos: Mapping[str, bytes], archive: Path, state: Path, console: Console, *, faces: bool
 ) -> dict[str, tuple[int, dict[str, Any]]]:
     """Ask a real TorchServe about each photo: status and answer by file name."""
     from vea.serving.server import TorchServe
 
     console.print("starting TorchServe ...")
-    with TorchServe.running(archive, state) as server:
+    with TorchServe.running(archive, state, faces=faces) as server:
         console.print(f"{server.url} answers; asking about the same photos ...")
         return {name: server.predict(data) for name, data in photos.items()}
 

@@ -88,6 +88,8 @@ def _reasons(prediction: Prediction) -> str:
     shares = list(named.items())[:_REASONS] or list(places.items())[:_REASONS]
     words = ", ".join(f"{name} {weight:.0%}" for name, weight in shares)
     count = prediction.face_count
+    if count is None:
+        return f"attended to {words}" if words else ""
     faces = "no face" if not count else "one face" if count == 1 else f"{count} faces"
     return f"attended to {words}; {faces}" if words else faces
 

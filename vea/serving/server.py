@@ -83,6 +83,7 @@ class TorchServe:
         timeout: float = 180.0,
         properties: Mapping[str, str] = MappingProxyType({}),
         runtime: str = AUTO,
+        faces: bool = True,
     ) -> TorchServe:
         """Start a server and wait until its model has answered.
 
@@ -95,6 +96,7 @@ class TorchServe:
             timeout: Seconds until the first answer.
             properties: Additional entries of TorchServe's ``config.properties``.
             runtime: Requested runtime of the backbones; with ``auto`` the archive's own setting.
+            faces: Whether faces are looked for, if the model does so at all.
 
         Raises:
             ArchiveError: ``archive`` is no archive.
@@ -124,7 +126,7 @@ class TorchServe:
             properties=properties,
         )
         environment = directory.environment(
-            java_home, threads=capacity.threads(chosen), runtime=runtime
+            java_home, threads=capacity.threads(chosen), runtime=runtime, faces=faces
         )
         process = launch(directory, environment)
         server = cls(
@@ -138,6 +140,8 @@ class TorchServe:
         try:
             server._write_record()
             server._wait_until_it_answers(timeout)
+            if not faces:
+                server._require_no_faces(archive)
             if workers is not None:
                 server._scale(workers, timeout)
             history.record(
@@ -153,6 +157,15 @@ class TorchServe:
             raise
         return server
 
+    def _require_no_faces(self, archive: Path) -> None:
+        """The archive serves itself with its own code, which can be older than this program."""
+        _, answer = self.predict(probe_image())
+        if "face" in answer:
+            raise ServingError(
+                f"the code in {archive} is too old to leave faces out: pack it again with "
+                f"`vea package {archive} --version VERSION`"
+            )
+
     @classmethod
     @contextmanager
     def running(
@@ -164,6 +177,7 @@ class TorchServe:
         workers: int | None = None,
         timeout: float = 180.0,
         properties: Mapping[str, str] = MappingProxyType({}),
+        faces: bool = True,
     ) -> Iterator[TorchServe]:
         """A server for the length of a ``with`` block; arguments as for `start`."""
         server = cls.start(
@@ -173,6 +187,7 @@ class TorchServe:
             workers=workers,
             timeout=timeout,
             properties=properties,
+            faces=faces,
         )
         try:
             yield server

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from handler.atomic_files import atomic_write
+from handler.values.configs import FACES_VARIABLE
 from handler.values.runtimes import AUTO, VARIABLE
 from vea.serving.errors import ServingError
 from vea.serving.ports import Ports
@@ -149,7 +150,12 @@ class ServerDirectory:
             file.unlink(missing_ok=True)
 
     def environment(
-        self, java_home: Path, *, threads: int | None = None, runtime: str = AUTO
+        self,
+        java_home: Path,
+        *,
+        threads: int | None = None,
+        runtime: str = AUTO,
+        faces: bool = True,
     ) -> dict[str, str]:
         """Environment variables for TorchServe and, through it, for its workers.
 
@@ -157,6 +163,7 @@ class ServerDirectory:
             java_home: Home folder of the Java installation.
             threads: Number of threads of each worker.
             runtime: Requested runtime of the backbones.
+            faces: Whether the workers look for faces.
         """
         environment = {
             name: value
@@ -184,6 +191,8 @@ class ServerDirectory:
         }
         if runtime != AUTO:
             environment[VARIABLE] = runtime
+        if not faces:
+            environment[FACES_VARIABLE] = "off"
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         return environment

@@ -62,6 +62,8 @@ _PREDICTION: dict[str, Any] = {
         "runtime",
     ),
 }
+# A service that looks for no faces says nothing of them.
+_FACES = "face"
 _EXPLANATION = _PREDICTION | {
     "objects": _list(
         _object(
@@ -117,8 +119,8 @@ SCHEMAS: dict[str, Any] = {
             | _CLOSED,
         ]
     },
-    "Prediction": _object(_PREDICTION),
-    "Explanation": _object(_EXPLANATION, "activation_box"),
+    "Prediction": _object(_PREDICTION, _FACES),
+    "Explanation": _object(_EXPLANATION, _FACES, "activation_box"),
     # Of a request with a list of images: an answer for each, in order, whatever befell the others.
     "Predictions": _object(
         {"predictions": _list({"anyOf": [_reference("Prediction"), _reference("Error")]})}

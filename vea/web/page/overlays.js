@@ -56,7 +56,7 @@ export function drawMarks(target, answer, shown) {
       }),
     );
   }
-  if (shown.face && answer.face.box) {
+  if (shown.face && answer.face?.box) {
     const place = rectangle(answer.face.box, width, height);
     parts.push(svg("rect", { ...place, class: "face", "vector-effect": "non-scaling-stroke" }));
     writeName(plates, answer.face.box, "face", scale, width, height, true);
@@ -172,6 +172,6 @@ function inWords(answer, shown) {
     );
     said.push(`objects by attention: ${names.join(", ")}`);
   }
-  if (shown.face) said.push(answer.face.found ? "the face in a frame" : "no face");
+  if (shown.face && answer.face) said.push(answer.face.found ? "the face in a frame" : "no face");
   return said.length ? `On the photo: ${said.join("; ")}` : "Nothing is drawn on the photo";
 }

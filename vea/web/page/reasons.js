@@ -65,6 +65,8 @@ function fillObjects(objects, size, point) {
 }
 
 function fillFace(face) {
+  get("face-part").hidden = !face; // a service that looks for no faces says nothing of them
+  if (!face) return;
   const others = face.count - 1;
   get("face-words").textContent = !face.found
     ? "No face was found, so the picture speaks without one."

@@ -1,0 +1,59 @@
+"""What a row says of an answer: of a prediction, or of a failure."""
+
+from __future__ import annotations
+
+from handler.values.prediction import Prediction
+from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
+from jobs.values.tasks import Failure
+
+
+def scored_row(answer: Prediction, *, boxes: bool) -> Row:
+    """The columns of a prediction.
+
+    Args:
+        answer: Prediction for the image.
+        boxes: Whether the row holds the boxes of the objects.
+    """
+    row: Row = {
+        "status": OK,
+        "stage": None,
+        "reason_kind": None,
+        "reason": None,
+        "emotion": answer.emotion,
+        **{f"p_{emotion}": p for emotion, p in answer.probabilities.items()},
+        "polarity": answer.polarity,
+        "p_positive": answer.p_positive,
+        **_faces(answer),
+        "objects": len(answer.objects),
+        "width": answer.width,
+        "height": answer.height,
+    }
+    if boxes:
+        row["boxes"] = [
+            {
+                **dict(zip(("x1", "y1", "x2", "y2"), item.box, strict=True)),
+                "label": item.label,
+                "score": item.score,
+                "attention": item.attention,
+            }
+            for item in answer.objects
+        ]
+    return row
+
+
+def _faces(answer: Prediction) -> Row:
+    """The columns of faces; none where none were looked for."""
+    if answer.face_count is None:
+        return {}
+    box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
+    return {"faces": answer.face_count, **dict(zip(FACE_BOX, box, strict=True))}
+
+
+def failed_row(failure: Failure) -> Row:
+    """The columns of an image without a prediction."""
+    return {
+        "status": FAILED,
+        "stage": failure.stage,
+        "reason_kind": failure.kind,
+        "reason": failure.reason,
+    }
