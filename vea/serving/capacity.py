@@ -3,8 +3,9 @@
 Workers times threads should be the number of cores: more of them fight for the cores, fewer leave
 some idle. Small workers with one thread each beat a large one, as long as the memory holds them.
 Several workers share a GPU: each decodes pictures and searches for faces on its cores meanwhile,
-and one alone leaves the GPU idle for most of the time (measured in docs/research/serving-measurements.md).
-In a container the limits of its control group count, not the host's processors and memory.
+and one alone leaves the GPU idle for most of the time (measured in
+docs/research/serving-measurements.md). In a container the limits of its control group count, not
+the host's processors and memory.
 """
 
 from __future__ import annotations
