@@ -7,6 +7,7 @@ the command was stopped by SIGTERM or Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -39,6 +40,13 @@ _EXTRAS = {
     "h11": "web",
     "detectron2": "detectron2",
 }
+# Errors of files that a user can mend: a full or read-only disk, rights, a file for a folder.
+_OF_THE_DISK = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+        *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EFBIG),
+    }
+)
 
 
 def build_app() -> typer.Typer:
@@ -130,6 +138,12 @@ def main() -> None:
         if extra == "detectron2":
             command = "vea install-detectron2"
         errors.print(f"vea: '{error.name}' is not installed: {command}", soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        errors.print(f"vea: cannot write or read: {place}{error.strerror}", soft_wrap=True)
         sys.exit(1)
     except Stopped as stopped:
         errors.print(f"vea: {stopped}", soft_wrap=True)

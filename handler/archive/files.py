@@ -84,6 +84,9 @@ def read_card(path: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
 def model_folder(path: Path) -> Iterator[Path]:
     """The folder that holds the model files, unpacked for the while if ``path`` is a file."""
     if path.is_dir():
+        inner = path / "model"
+        if not (path / CONTENTS).exists() and (inner / CONTENTS).is_file():
+            raise ArchiveError(f"{path} is the folder of a run: its model is {inner}")
         yield path
         return
     if not path.is_file():

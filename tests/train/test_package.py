@@ -307,3 +307,11 @@ def test_an_archive_is_replaced_by_the_same_or_on_demand_only(
     package(tiny_model, tmp_path, name="m", version="1", card={"title": "another"}, force=True)
     assert first.read_bytes() != content
     assert [path.name for path in tmp_path.iterdir()] == ["m-1.mar"]
+
+
+def test_the_folder_of_a_run_is_told_from_its_model(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "run" / "model")
+    with pytest.raises(ArchiveError, match=r"run is the folder of a run: its model is .*run/model"):
+        package(tmp_path / "run", tmp_path, name="m", version="1", card={})
+    with pytest.raises(ArchiveError, match="is the folder of a run"):
+        Predictor.load(tmp_path / "run")

@@ -311,3 +311,46 @@ def test_a_wrong_value_is_refused_by_name_before_anything_runs(
     tmp_path: Path, text: str, named: str
 ) -> None:
     assert named in refusal(write(tmp_path, f"name: x\n{text}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "name: a\ntraining: {epochs: 3, epochs: 4}",
+            r"'epochs' is there twice \(line 2\)",
+        ),
+        ("name: a\nname: b", r"the key 'name' is there twice \(line 2\)"),
+        ("name: a\ntraining: {bach_size: 3}", "'training.bach_size': did you mean training.batch_"),
+        ("name: a\nepochs: 3", "'epochs': did you mean training.epochs"),
+        ("name: a\nselektor: {}", "'selektor': did you mean selector"),
+        (
+            "name: a\nnetwork: {semantic: {hiden: 3}}",
+            "'network.semantic.hiden': did you mean net",
+        ),
+        (
+            "name: a\nselector: {faces: {sied: 3}}",
+            "'selector.faces.sied': did you mean sel",
+        ),
+        ("name: a\nzzz: 3", "there is no setting 'zzz'$"),
+    ],
+)
+def test_keys_that_are_twice_or_unknown_are_refused_with_their_path(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=said) as caught:
+        load_recipe(str(tmp_path / "a.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_override_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"overrides training\.epochs a second time"):
+        load_recipe("lite", ["training.epochs=2", "training.epochs=3"])
+
+
+def test_keys_that_a_merge_repeats_are_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "name: a\ntraining: {<<: &base {epochs: 3, lr: 0.1}, epochs: 4}"
+    )
+    assert load_recipe(str(tmp_path / "a.yaml")).training.epochs == 4

@@ -126,7 +126,7 @@ def load_ablation_config(overrides: Sequence[str] = ()) -> AblationConfig:
         RecipeError: An override is wrong.
     """
     values = read_values("ablation", overrides)["ablation"]
-    return build_config(AblationConfig, values, what="the recipe of the ablation")
+    return build_config(AblationConfig, values, what="the recipe of the ablation", path="ablation.")
 
 
 def train_variant(variant: Variant, seed: int, experiment: Experiment) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from train.datasets.files import read_json, read_lines
 from train.datasets.labels import own_wheel
 from train.datasets.table import DatasetError
 
-_INFO = "info.json"
+NAME = "info.json"
 _FORMS = (
     "expected a line for each class, such as '0 amusement' (names alone count from 0), or JSON "
     'that maps numbers to names or names to numbers, such as {"label2idx": {"amusement": 0}}'
@@ -73,7 +73,7 @@ def find_coding(root: Path) -> Coding | None:
     Raises:
         DatasetError: The file gives one number to two classes.
     """
-    path = root / _INFO
+    path = root / NAME
     if not path.is_file():
         return None
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from handler.values.emotions import Wheel
 from train.datasets.building import OnProgress, build_table
+from train.datasets.coding import NAME as INFO_FILE
 from train.datasets.coding import Coding, read_coding
 from train.datasets.layouts import (
     abstract,
@@ -31,6 +32,7 @@ from train.datasets.listing import Listing
 from train.datasets.split_file import NAME as SPLIT_FILE
 from train.datasets.split_file import apply_split, read_split
 from train.datasets.table import DatasetError, DatasetTable
+from train.datasets.unread_lists import describe_unread_lists
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def read_dataset(
     listing = _recognise(root, wheel, coding)
     if listing is None:
         raise DatasetError(_unknown(root))
+    _note_unread_lists(listing)
     return build_table(listing, wheel, seed=seed, on_progress=on_progress)
 
 
@@ -108,9 +111,17 @@ def _read_written_split(
     except DatasetError as error:  # such as numbers for classes: the split file has names
         listing, reason = None, str(error)
     listing = apply_split(listing, entries, root, wheel)
-    if reason:
+    if not reason:
+        _note_unread_lists(listing)
+    else:
         listing.notes.append(f"only {SPLIT_FILE} is read: {reason}")
     return build_table(listing, wheel, seed=seed, written=entries, on_progress=on_progress)
+
+
+def _note_unread_lists(listing: Listing) -> None:
+    if listing.root.is_dir():
+        read = (listing.layout, SPLIT_FILE, INFO_FILE, *listing.notes)
+        listing.notes.extend(describe_unread_lists(listing.root, read))
 
 
 def _recognise(root: Path, wheel: Wheel | None, coding: Coding | None = None) -> Listing | None:
@@ -140,7 +151,8 @@ def _unknown(root: Path) -> str:
     if inner:
         return f"no data set directly in {root}: name a folder inside it, {inner[0]} for example"
     looked_for = "; ".join(layout.looked_for for layout in _layouts())
-    return f"no known data set in {root}: looked for {looked_for}"
+    unread = "; ".join(describe_unread_lists(root, ()))
+    return f"no known data set in {root}: {unread}{'; ' * bool(unread)}looked for {looked_for}"
 
 
 def _is_known(root: Path) -> bool:

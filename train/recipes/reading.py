@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from handler.values.errors import VeaError
+from train.recipes.keys import check_keys, load_yaml
 
 Config = TypeVar("Config")
 
@@ -41,15 +42,19 @@ def read_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, A
                 f"unknown recipe '{name_or_path}': expected a .yaml file or one of "
                 + ", ".join(recipe_names())
             )
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except OSError as error:
         raise RecipeError(f"there is no recipe file {path} ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise wrong_settings(f"recipe '{name_or_path}'", error) from None
     if not isinstance(values, dict):
         raise RecipeError(f"recipe '{name_or_path}' is wrong: expected a mapping of settings")
+    seen: set[str] = set()
     for override in overrides:
-        _override(values, override)
+        key = _override(values, override)
+        if key in seen:
+            raise RecipeError(f"'{override}' overrides {key} a second time")
+        seen.add(key)
     return values
 
 
@@ -61,7 +66,8 @@ def recipe_names() -> list[str]:
     )
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _override(values: dict[str, Any], override: str) -> str:
+    """Set one value; returns its key with dots."""
     key, equals, text = override.partition("=")
     steps = key.strip().split(".")
     if not equals or not all(steps):
@@ -80,20 +86,25 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise RecipeError(f"'{override}': {step} is '{place}', not a mapping of settings")
     place[steps[-1]] = value
+    return ".".join(steps)
 
 
-def build_config(config: Callable[..., Config], values: Mapping[str, Any], *, what: str) -> Config:
+def build_config(
+    config: type[Config], values: Mapping[str, Any], *, what: str, path: str = ""
+) -> Config:
     """Build a configuration from the plain values of a recipe.
 
     Args:
         config: Class of the configuration.
         values: Settings by name.
         what: Words that name the settings in an error message.
+        path: Start of the settings' names in an error message, such as ``ablation.``.
 
     Raises:
         RecipeError: A setting is unknown or wrong.
     """
     try:
+        check_keys(values, config, path=path)
         return config(**precision_as_text(values))
     except (TypeError, ValueError) as error:
         raise wrong_settings(what, error) from None

@@ -8,6 +8,7 @@ from typing import Any
 
 from handler.values.checks import check_number
 from handler.values.configs import NetworkConfig, SelectorConfig
+from train.recipes.keys import check_keys
 from train.recipes.reading import RecipeError, read_values, wrong_settings
 from train.recipes.training import TrainingConfig
 
@@ -98,6 +99,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     if kind != EMOTION:
         raise RecipeError(f"recipe '{name_or_path}' is of kind '{kind}': expected '{EMOTION}'")
     try:
+        check_keys(values, Recipe)
         return Recipe(
             selector=SelectorConfig.from_dict(values.pop("selector", {})),
             network=NetworkConfig.from_dict(values.pop("network", {})),

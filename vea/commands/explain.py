@@ -65,6 +65,7 @@ def explain(
     from vea.store import newest_archive
     from vea.tables import show, show_reasons
 
+    check_output_folder(to)
     files = find_photos(images)
     predictor = Predictor.load(
         model or newest_archive(), device=device, runtime=runtime.value, faces=faces.on

@@ -255,10 +255,12 @@ def _with_form(
 def _read_card(path: Path) -> dict[str, Any]:
     import yaml
 
+    from train.recipes.keys import load_yaml
+
     try:
-        words = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise VeaError(f"cannot read the card {path}: {error}") from None
+        words = load_yaml(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise VeaError(f"cannot read the card {path}: {' '.join(str(error).split())}") from None
     if not isinstance(words, dict):
         raise VeaError(f"the card {path} is not a YAML mapping")
     # A card is JSON in the archive: what YAML has beyond it, dates and such, is written out.

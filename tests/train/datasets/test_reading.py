@@ -152,3 +152,42 @@ def test_progress_ends_at_the_number_of_files(tmp_path, pictures):
     seen = []
     read_dataset(tmp_path, MIKELS, on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("truth.csv", "img_id;emotion_no\n1;2\n", "it has the columns img_id, emotion_no"),
+        ("truth.tsv", "picture\tfeeling\n", "it has the columns picture, feeling"),
+        ("truth.csv", "who,what\n", "one of path, image, file, filename, ... for the image"),
+        ("truth.txt", "1.jpg happy\n", "it names images"),
+        ("truth.jsonl", '{"image": "1.jpg"}\n', "it names images"),
+        ("truth.xlsx", "PK", "lists are .csv files, not .xlsx"),
+    ],
+)
+def test_a_list_that_is_not_understood_is_named_with_its_columns(
+    tmp_path, pictures, text, name, content, said
+):
+    text(name, content)
+    with pytest.raises(DatasetError, match="truth") as caught:
+        read_dataset(tmp_path, MIKELS)
+    assert said in str(caught.value)
+    pictures(["awe/1.png", "fear/1.png"])
+    (note,) = [n for n in read_dataset(tmp_path, MIKELS).notes if "is not read" in n]
+    assert note.startswith(f"{name} is not read: ")
+    assert said in note
+
+
+def test_files_that_are_no_lists_are_not_taken_for_lists(tmp_path, pictures, text):
+    pictures(["awe/1.png", "fear/1.png"])
+    text("README.txt", "photos of my holidays")
+    text("LICENSE", "free")
+    text("settings.json", "{}")
+    text("info.json", '{"made": "in 2020"}')
+    assert read_dataset(tmp_path, MIKELS).notes == ()
+
+
+def test_polarity_is_advised_once(tmp_path, pictures):
+    pictures(["pos/1.png", "neg/1.png"])
+    with pytest.raises(DatasetError, match=r"use a recipe with the wheel polarity-2$"):
+        read_dataset(tmp_path, MIKELS)

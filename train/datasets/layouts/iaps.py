@@ -27,8 +27,8 @@ def recognises(root: Path) -> bool:
 
 def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     """The pictures under their emotion with the highest mean."""
-    listing = Listing("IAPSa: the tables of Mikels et al.", root, MIKELS)
     tables = _norms(root)
+    listing = Listing(f"IAPSa: {', '.join(table.name for table in tables)}", root, MIKELS)
     if len(tables) == 1:
         listing.notes.append(f"only {tables[0].name} is there: the other half of IAPSa is missing")
     means: dict[str, dict[int, float]] = {}
