@@ -49,5 +49,8 @@ def upright(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
     # EXIF: 2 mirrors, 3 turns by half, 4 is both; 5 to 8 exchange rows and columns before.
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 2)
-    flipped = {2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}[orientation]
-    return (pixels.flip(flipped) if flipped else pixels).contiguous()
+    flipped = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}[orientation]
+    turned = torch.empty(pixels.shape, dtype=pixels.dtype)
+    for target, channel in zip(turned, pixels, strict=True):  # one at a time: flips are copies
+        target.copy_(channel.flip(flipped))
+    return turned
