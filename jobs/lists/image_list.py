@@ -17,6 +17,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from jobs.lists.columns import ListError
+from jobs.lists.declared import DeclaredList, Types
 from jobs.lists.delimited import DelimitedList
 from jobs.lists.jsonl import JsonList
 from jobs.lists.parquet import ParquetList
@@ -84,6 +85,8 @@ class ImageList:
         has_relative: Whether any image is relative to ``folder``.
         extra: Names and types of the columns that pass through.
         sample: Images that are spread evenly over the list, all of a short one.
+        types: Types of the columns where they were declared and the list alone has others.
+        undeclared: Names of the list's columns that are not declared, and so left out.
     """
 
     location: str
@@ -94,6 +97,8 @@ class ImageList:
     has_relative: bool
     extra: pa.Schema
     sample: tuple[str, ...]
+    types: tuple[str, ...] | None
+    undeclared: tuple[str, ...]
     _entries: Callable[[], Iterator[Entry]] = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -107,6 +112,8 @@ def open_list(
     *,
     column: str | None = None,
     keep: Sequence[str] | None = None,
+    types: Types | None = None,
+    source: str = "--schema",
     s3: S3 | None = None,
 ) -> Iterator[ImageList]:
     """Open a list of images; the copy of it lives as long as the context.
@@ -117,6 +124,8 @@ def open_list(
         column: Column that names the image; None for the first of
             `jobs.lists.columns.IMAGE_COLUMNS` that the list has.
         keep: Columns that pass through, in this order; None for all.
+        types: Declared columns; None for those of the list.
+        source: What declares the columns, for messages.
         s3: S3 client, used if the list is on S3; created if None.
 
     Raises:
@@ -125,11 +134,15 @@ def open_list(
     """
     suffix = _suffix(location)
     with snapshot_list(location, s3) as copy:
-        found = _read_as(suffix, copy, column, keep)
+        found = _read_as(suffix, copy, column, keep, types or {})
+        declared = None
+        if types is not None:
+            declared = DeclaredList(found, types, location=location, source=source)
+        columns = declared or found
         rows, relative, sample = 0, False, EvenSample(_SAMPLE)
         # Reading to the end first gives the number of images, and finds a damaged line before
         # hours of work rather than after them.
-        for entry in found.entries():
+        for entry in columns.entries():
             rows += 1
             relative = relative or is_relative(entry.image)
             sample.add(entry.image)
@@ -140,9 +153,13 @@ def open_list(
             column=found.column,
             rows=rows,
             has_relative=relative,
-            extra=found.extra,
+            extra=columns.extra,
             sample=tuple(sample.items),
-            _entries=found.entries,
+            types=tuple(f"{f.name}: {f.type}" for f in columns.extra)
+            if columns.extra != found.extra
+            else None,
+            undeclared=tuple(declared.left_out) if declared else (),
+            _entries=columns.entries,
         )
 
 
@@ -161,7 +178,11 @@ def _suffix(location: str) -> str:
 
 
 def _read_as(
-    suffix: str, copy: ListSnapshot, column: str | None, keep: Sequence[str] | None
+    suffix: str,
+    copy: ListSnapshot,
+    column: str | None,
+    keep: Sequence[str] | None,
+    types: Types,
 ) -> _ListFormat:
     match suffix:
         case ".txt":
@@ -173,4 +194,5 @@ def _read_as(
         case ".parquet":
             return ParquetList(copy, column=column, keep=keep)
         case _:
-            return JsonList(copy, column=column, keep=keep)
+            text = {name for name, kind in types.items() if kind == "string"}
+            return JsonList(copy, column=column, keep=keep, text=text)

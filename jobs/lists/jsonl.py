@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -37,13 +37,19 @@ class JsonList:
         copy: Local copy of the list.
         column: Column of the images; None for the first usual one.
         keep: Columns that pass through; None for all.
+        text: Columns that are text whatever they hold.
 
     Raises:
         ListError: A line holds no object, or no object has these columns.
     """
 
     def __init__(
-        self, copy: ListSnapshot, *, column: str | None, keep: Sequence[str] | None
+        self,
+        copy: ListSnapshot,
+        *,
+        column: str | None,
+        keep: Sequence[str] | None,
+        text: Collection[str] = (),
     ) -> None:
         self._copy = copy
         types = self._types()
@@ -52,7 +58,12 @@ class JsonList:
         names = list(types)
         self.column = image_column(copy.location, names, column)
         kept = kept_columns(copy.location, names, self.column, keep)
-        self.extra = pa.schema([pa.field(name, _arrow_type(types[name])) for name in kept])
+        self.extra = pa.schema(
+            [
+                pa.field(name, pa.string() if name in text else _arrow_type(types[name]))
+                for name in kept
+            ]
+        )
 
     def entries(self) -> Iterator[Entry]:
         """One for each object, in the list's order."""

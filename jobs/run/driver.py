@@ -19,13 +19,14 @@ from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
-from jobs.lists.image_list import ImageList, open_list
+from jobs.lists.image_list import ImageList
 from jobs.lists.prefix import snapshot_prefix
 from jobs.monitoring.counter import Progress, ProgressCounter, Stopped
 from jobs.monitoring.summary import Summary
 from jobs.output import parquet
 from jobs.output.ledger import Ledger
 from jobs.run.attempt import DEFAULT_REFRESH, RunAttempt
+from jobs.run.declared_list import open_declared
 from jobs.run.replacement import discard_failed, retry_failed
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
@@ -88,7 +89,7 @@ def score_list(
                 location, left_out = snapshot.location, snapshot.left_out
                 if left_out and warn:
                     warn(f"{job.image_list}: {describe(left_out)}")
-            with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
+            with open_declared(job, location, s3, warn or (lambda line: None)) as images:
                 # Refuses columns with names of the result before the folder is claimed.
                 columns = parquet.schema(
                     emotions.labels, extra=images.extra, boxes=job.boxes, faces=model.faces
@@ -133,6 +134,7 @@ def _identify(job: ScoreJob, images: ImageList, model: ModelIdentity) -> RunIden
         list_folder=images.folder if images.has_relative else None,
         column=images.column,
         keep=tuple(images.extra.names),
+        types=images.types,
         model_digest=model.digest,
         chunk_size=job.chunk_size,
         max_bytes=limits.max_bytes,

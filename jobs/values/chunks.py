@@ -79,6 +79,7 @@ SETTINGS_IN_WORDS = {
     "list_folder": "the folder of the list",
     "column": "--column",
     "keep": "the columns taken over from the list (--keep)",
+    "types": "the types of these columns (--schema)",
     "model_digest": "the model",
     "runtime": "--runtime",
     "faces": "--faces",
@@ -113,6 +114,7 @@ class RunIdentity:
         hosts: Hosts that images may be fetched from over HTTPS.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         faces: Whether faces are looked for.
+        types: Types of these columns where they were declared and the list alone has others.
         format: Version of the parts' format; grows when their columns change.
     """
 
@@ -129,6 +131,7 @@ class RunIdentity:
     format: int = 2
     runtime: str = TORCH
     faces: bool = True
+    types: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -137,6 +140,8 @@ class RunIdentity:
             del values["runtime"]
         if self.faces:
             del values["faces"]
+        if self.types is None:
+            del values["types"]
         # JSON has no tuples; as lists the values equal those that are read back.
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 

@@ -76,6 +76,8 @@ class ScoreJob:
         endpoint: Service that scores; rows and the run's identity are the same either way.
         column: Column of the images, in lists with columns; found by its name if None.
         keep: Columns that pass through to the result; all if None.
+        schema: Location of a JSON file of the columns that pass through and their types; None for
+            those of the nights before, or of the list.
         chunk_size: Number of images in a part.
         fetch_threads: Number of images that a worker fetches at a time.
         threads: Number of threads that a worker computes with.
@@ -97,6 +99,7 @@ class ScoreJob:
     endpoint: EndpointSettings | None = None
     column: str | None = None
     keep: Sequence[str] | None = None
+    schema: str | None = None
     chunk_size: int = DEFAULT_SIZE
     fetch_threads: int = 16
     threads: int = 1

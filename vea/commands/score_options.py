@@ -51,6 +51,16 @@ Keep = Annotated[
         rich_help_panel=_IMAGES,
     ),
 ]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        help='JSON file of the columns to take over and their types, such as {"post": "int64", '
+        '"score": "double"}: a path or s3://…. [default: the columns of the nights before, which '
+        "the first one keeps in _schema.json beside the folders of the nights]",
+        metavar="FILE",
+        rich_help_panel=_IMAGES,
+    ),
+]
 Boxes = Annotated[
     bool,
     typer.Option(
