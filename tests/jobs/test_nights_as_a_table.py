@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+
 import duckdb
 import pandas
 import pyarrow as pa
