@@ -81,7 +81,7 @@ class DeclaredList:
         rows: The list.
         types: Declared columns.
         location: Location of the list, for messages.
-        source: What declares the columns, for messages.
+        source: Name of what declares the columns, for messages.
 
     Attributes:
         extra: Declared columns, in the order of their declaration.

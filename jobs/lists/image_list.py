@@ -125,7 +125,7 @@ def open_list(
             `jobs.lists.columns.IMAGE_COLUMNS` that the list has.
         keep: Columns that pass through, in this order; None for all.
         types: Declared columns; None for those of the list.
-        source: What declares the columns, for messages.
+        source: Name of what declares the columns, for messages.
         s3: S3 client, used if the list is on S3; created if None.
 
     Raises:

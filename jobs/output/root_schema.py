@@ -70,7 +70,7 @@ class RootSchema:
 
         Args:
             types: Columns to be kept.
-            known: What `read` gave.
+            known: Columns that `read` gave.
 
         Returns:
             False if another run has been faster, and its columns are to be read first.
