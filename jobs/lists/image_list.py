@@ -49,22 +49,22 @@ class EvenSample:
     """Items spread evenly over a sequence whose length is not known before its end.
 
     Args:
-        most: Maximum number of items that are kept; of a longer sequence at least half as many.
+        max_items: Maximum number of items that are kept; of a longer sequence at least half as many.
 
     Attributes:
         items: Items so far, in their order.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_items: int) -> None:
         self.items: list[str] = []
-        self._most = most
+        self._max_items = max_items
         self._step = 1
         self._seen = 0
 
     def add(self, item: str) -> None:
-        """See the next item."""
+        """Take note of the next item."""
         if self._seen % self._step == 0:
-            if len(self.items) == self._most:
+            if len(self.items) == self._max_items:
                 del self.items[1::2]
                 self._step *= 2
             if self._seen % self._step == 0:

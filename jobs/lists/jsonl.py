@@ -21,7 +21,7 @@ from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
 # Objects whose keys are values, such as users' ids, would give a column for each.
-_MOST_COLUMNS = 1_000
+_MAX_COLUMNS = 1_000
 _INT64 = range(-(2**63), 2**63)
 # Halves of surrogate pairs, which JSON can contain and UTF-8 cannot.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -83,9 +83,9 @@ class JsonList:
                 if types is None:
                     types = found[name] = set()
                 types.add(_type(value))
-            if len(found) > _MOST_COLUMNS:
+            if len(found) > _MAX_COLUMNS:
                 raise ListError(
-                    f"the list {self._copy.location} has more than {_MOST_COLUMNS} different keys: "
+                    f"the list {self._copy.location} has more than {_MAX_COLUMNS} different keys: "
                     "each would become a column"
                 )
         return found

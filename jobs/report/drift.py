@@ -97,9 +97,9 @@ def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray
 
 
 def _by_chance(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    chooser = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(_SEED)
     # Of both together: an emotion that one sample lacks may still be possible there.
     shares = (one + other) / (one + other).sum()
-    ones = chooser.multinomial(int(one.sum()), shares, size=_DRAWS)
-    others = chooser.multinomial(int(other.sum()), shares, size=_DRAWS)
+    ones = rng.multinomial(int(one.sum()), shares, size=_DRAWS)
+    others = rng.multinomial(int(other.sum()), shares, size=_DRAWS)
     return float(np.quantile(_distance(ones, others), _BY_CHANCE))
