@@ -49,7 +49,8 @@ class EvenSample:
     """Items spread evenly over a sequence whose length is not known before its end.
 
     Args:
-        max_items: Maximum number of items that are kept; of a longer sequence at least half as many.
+        max_items: Maximum number of items that are kept; of a longer sequence, at least half as
+            many are kept.
 
     Attributes:
         items: Items so far, in their order.
