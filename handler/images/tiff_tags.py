@@ -12,12 +12,12 @@ from handler.images.tiff_directory import TiffDirectory, read_directory
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _STRIP_ROWS, _STRIP_SIZES, _PLANAR = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, _FORMAT = 322, 323, 324, 325, 339
-_OLD_JPEG, _DNG_VERSION = 513, 50706
+_EXTRA, _OLD_JPEG, _DNG_VERSION = 338, 513, 50706
 _WANTED = frozenset(
     {
         *(_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_OFFSETS),
         *(_SAMPLES, _STRIP_SIZES, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES),
-        *(_FORMAT, _OLD_JPEG, _DNG_VERSION, _STRIP_ROWS),
+        *(_FORMAT, _EXTRA, _OLD_JPEG, _DNG_VERSION, _STRIP_ROWS),
     }
 )
 _REDUCED = 1  # a bit of the subfile type
@@ -65,11 +65,16 @@ class TiffPicture:
             return "a TIFF file that begins with a thumbnail, as cameras' raw files do"
         # Pillow opens these, and takes bytes in the wrong order or signs for brightness.
         samples, deep, kind = first(_SAMPLES, 1), first(_BITS, 1) > 8, first(_FORMAT, _UNSIGNED)
-        swapped = self.directory.order == ">" and first(_COMPRESSION, 1) != _UNCOMPRESSED
+        packed = first(_COMPRESSION, 1) != _UNCOMPRESSED
+        swapped = self.directory.order == ">" and packed
         in_planes = samples > 1 and first(_PLANAR, 1) == 2
-        if (kind == _SIGNED and not deep) or (in_planes and (deep or samples == _GREY_ALPHA)):
-            return self.description
-        return self.description if kind != _UNSIGNED and (samples > 1 or swapped) else ""
+        wrong = (
+            kind == _SIGNED and not deep,
+            kind != _UNSIGNED and (samples > 1 or swapped),
+            in_planes and deep and not packed,
+            in_planes and samples == _GREY_ALPHA and first(_EXTRA, 0) != 0,
+        )
+        return self.description if any(wrong) else ""
 
     @property
     def description(self) -> str:
