@@ -70,20 +70,20 @@ class RunMetrics:
             emotions.update(run.emotions)
         scored = sum(run.ok for run in runs)
 
-        def share(total: float) -> float | None:
+        def fraction(total: float) -> float | None:
             return total / scored if scored else None
 
         found = [run.with_face for run in runs if run.with_face is not None]
         # Of all runs or of none: a share of some would not be one of the scored images.
-        faces = share(sum(found)) if len(found) == len(runs) else None
+        faces = fraction(sum(found)) if len(found) == len(runs) else None
         return cls(
             images=sum(run.rows for run in runs),
             failed=sum(run.failed for run in runs),
             reasons=dict(reasons),
             emotions=dict(emotions),
-            positive_fraction=share(sum(run.positive for run in runs)),
+            positive_fraction=fraction(sum(run.positive for run in runs)),
             with_face_fraction=faces,
-            confidence=share(sum((run.confidence or 0.0) * run.ok for run in runs)),
+            confidence=fraction(sum((run.confidence or 0.0) * run.ok for run in runs)),
         )
 
     @property
@@ -106,12 +106,12 @@ class RunMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        shares = {label: self.emotion_fraction(label) for label in self.emotions}
+        fractions = {label: self.emotion_fraction(label) for label in self.emotions}
         return {
             **asdict(self),
             "scored": self.scored,
             "failed_share": self.failure_rate,
-            "emotion_shares": shares,
+            "emotion_shares": fractions,
         }
 
 

@@ -99,7 +99,7 @@ def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray
 def _by_chance(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     rng = np.random.default_rng(_SEED)
     # Of both together: an emotion that one sample lacks may still be possible there.
-    shares = (one + other) / (one + other).sum()
-    ones = rng.multinomial(int(one.sum()), shares, size=_DRAWS)
-    others = rng.multinomial(int(other.sum()), shares, size=_DRAWS)
+    fractions = (one + other) / (one + other).sum()
+    ones = rng.multinomial(int(one.sum()), fractions, size=_DRAWS)
+    others = rng.multinomial(int(other.sum()), fractions, size=_DRAWS)
     return float(np.quantile(_distance(ones, others), _BY_CHANCE))

@@ -61,19 +61,19 @@ def render(
 def _emotions(report: Report) -> list[dict[str, Any]]:
     """The lines of the table of emotions, with the lengths of their bars."""
     labels = list(report.figures.emotions)
-    shares = {label: report.figures.emotion_fraction(label) for label in labels}
+    fractions = {label: report.figures.emotion_fraction(label) for label in labels}
     earlier = report.reference
     before = {label: earlier.emotion_fraction(label) if earlier else None for label in labels}
-    longest = max((value or 0.0 for value in (*shares.values(), *before.values())), default=0.0)
+    longest = max((value or 0.0 for value in (*fractions.values(), *before.values())), default=0.0)
     scale = 100 / max(longest, _MIN_FRACTION)
     return [
         {
             "label": label,
             "count": report.figures.emotions[label],
-            "share": shares[label],
+            "fraction": fractions[label],
             "before": before[label],
-            "change": _difference(shares[label], before[label]),
-            "bar": (shares[label] or 0.0) * scale,
+            "change": _difference(fractions[label], before[label]),
+            "bar": (fractions[label] or 0.0) * scale,
             "mark": None if before[label] is None else (before[label] or 0.0) * scale,
         }
         for label in labels
@@ -86,7 +86,7 @@ def _reasons(figures: RunMetrics, reference: RunMetrics | None) -> list[dict[str
         {
             "name": name,
             "count": figures.reasons[name],
-            "share": figures.reason_fraction(name),
+            "fraction": figures.reason_fraction(name),
             "before": reference and reference.reason_fraction(name),
         }
         for name in names
@@ -118,15 +118,15 @@ def _difference(now: float | None, before: float | None) -> float | None:
     return None if now is None or before is None else now - before
 
 
-def _percent(share: float | None) -> str:
+def _percent(fraction: float | None) -> str:
     """A fraction as a percentage with one decimal; one above 0 is not shown as 0."""
-    if share is None:
+    if fraction is None:
         return _NOTHING
-    if 0 < share < 0.0005:
+    if 0 < fraction < 0.0005:
         return "< 0.1 %"
-    if 0.9995 <= share < 1:
+    if 0.9995 <= fraction < 1:
         return "> 99.9 %"
-    return f"{100 * share:.1f} %"
+    return f"{100 * fraction:.1f} %"
 
 
 def _count(number: float) -> str:
