@@ -27,12 +27,13 @@ from typing import Any
 from rich.console import Console
 
 from handler.archive.files import read_card
+from handler.values.prediction import ModelIdentity
+from handler.values.runtimes import AUTO, RUNTIMES, TORCH, VARIABLE, choose_runtime
 from model_store import shipped_archive
 from tests.bench import table
 from tests.bench.jobs import NAIVE_JOB, PLAIN, RAY, SCORE
-from tests.bench.memory import NAIVE, PREDICTOR
 from tests.bench.photos import BUNDLED
-from tests.bench.plan import FULL, QUICK, Archives
+from tests.bench.plan import FULL, NAIVE, PREDICTOR, QUICK, Archives
 from tests.bench.results import Measurement, Ratio, Report, ratio, ratios
 from tests.bench.sections import SECTIONS, Bench
 from tests.bench.serving import TORCHSERVE
@@ -56,27 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> Report:
     if given.repeat:
         plan = replace(plan, repeat=given.repeat)
     model = (given.model or shipped_archive()).resolve()
+    os.environ[VARIABLE] = given.runtime  # the measured programs inherit it
     archives = Archives(model, (given.baseline or model).resolve())
     bench = Bench(plan, archives, given.photos.resolve(), given.threads)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     about = {
         **_machine(),
-        "model": _model(archives.model),
-        "baseline": _model(archives.baseline),
+        "model": _model(archives.model, given.runtime),
+        "baseline": _model(archives.baseline, TORCH),
         "photos": "those of the demo" if given.photos == BUNDLED else "a folder of the user's",
-        "command": _command(arguments),
     }
     report = Report(about, [], [])
     if given.resume and given.output.is_file():
         report = _earlier(given.output, about)
-    done: list[str] = report.about.setdefault("sections", [])
+    done: dict[str, str] = report.about.setdefault("commands", {})
     for section in given.only:
         if section in done:
             continue
         began = time.monotonic()
         report.measurements += bench.measure(section)
-        done.append(section)
+        done[section] = _command(arguments)
         report.ratios = _compare(report.measurements)
         report.write(given.output)  # what comes next may fail, and this took long
         console.print(f"{section}: {time.monotonic() - began:.0f} s", style="dim")
@@ -111,6 +112,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, help="archive; the shipped one if not given")
     parser.add_argument(
         "--baseline", type=Path, help="archive of the naive script and of the plain loop"
+    )
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, default=AUTO, help="what computes the backbones"
     )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -175,9 +179,10 @@ def _instructions() -> list[str]:
     return [name for name in wanted if name in flags]
 
 
-def _model(path: Path) -> dict[str, str]:
+def _model(path: Path, runtime: str) -> dict[str, str]:
     config, _, digest = read_card(path)
-    return {"name": config.name, "version": config.version, "digest": digest}
+    chosen = choose_runtime(runtime, compiled=config.compiled, device="cpu")
+    return ModelIdentity(config.name, config.version, digest, chosen).to_dict()
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.bench.memory import PREDICTOR, add_processes
+from handler.values.runtimes import TORCH
 from tests.bench.meter import Usage, measured
 from tests.bench.photos import BUCKET, RESULTS
-from tests.bench.plan import Archives, Plan
+from tests.bench.plan import PREDICTOR, Archives, Plan
 from tests.bench.results import Measurement
 
 NAIVE_JOB, PLAIN, RAY, SCORE = "naive job", "plain loop", "Ray Data", "vea score"
@@ -51,6 +51,8 @@ def measure_jobs(
         workers: Numbers of worker processes; Ray Data takes the largest alone.
         environment: Variables that name the S3 server.
     """
+    from tests.bench.memory import add_processes  # noqa: PLC0415 - ways that need no torch
+
     short, loop, long = plan.short, plan.loop, plan.long
     cases = [(SCORE, count) for count in workers]
     cases += [(way, 1 if way in LOOPS else max(workers)) for way in ways() if way != SCORE]
@@ -154,7 +156,7 @@ def _naive_job(photos: Sequence[str], out: str, model: Path, workers: int) -> No
 def _plain_loop(photos: Sequence[str], out: str, model: Path, workers: int) -> None:
     from handler.predictor import Predictor  # noqa: PLC0415
 
-    predictor = Predictor.load(model, threads=workers)
+    predictor = Predictor.load(model, threads=workers, runtime=TORCH)
     _loop(lambda data: predictor.predict([data])[0].probabilities, photos, out)
 
 
@@ -164,12 +166,12 @@ def _ray_data(photos: Sequence[str], out: str, model: Path, workers: int) -> Non
     import pyarrow.fs  # noqa: PLC0415
     import ray  # noqa: PLC0415
 
-    from handler.predictor import Predictor  # noqa: PLC0415
+    from tests.bench.memory import load_predictor  # noqa: PLC0415
 
     class Score:
         def __init__(self) -> None:
             self.client = boto3.client("s3")
-            self.predictor = Predictor.load(model, threads=1)
+            self.predictor = load_predictor(model, threads=1)
 
         def __call__(self, batch):
             keys = [photo.removeprefix(f"s3://{BUCKET}/") for photo in batch["item"]]

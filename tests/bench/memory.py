@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -10,19 +11,19 @@ import torch
 from handler.predictor import Predictor
 from handler.stimuli.selector import fit_colour
 from handler.values.prediction import Refusal
+from handler.values.runtimes import AUTO, VARIABLE
 from tests.bench.meter import Clock, peak_mib, together
 from tests.bench.naive import NaiveScript
 from tests.bench.photos import of_megapixels
-from tests.bench.plan import Archives
+from tests.bench.plan import NAIVE, PREDICTOR, Archives
 from tests.bench.results import Measurement
 
-PREDICTOR, NAIVE = "Predictor", "naive script"
 _CALLS = 8  # photos of a measurement of growth
 
 
 def measure_stages(archives: Archives, photos: Sequence[bytes], repeat: int) -> list[Measurement]:
     """CPU time of each stage inside `Predictor`, one thread, batches as `Predictor` forms them."""
-    predictor = _predictor(archives.model, threads=1)
+    predictor = load_predictor(archives.model, threads=1)
     decoded = _decoded(predictor, photos)
     batches = list(_batches(decoded, predictor.batch_size))
     selector = predictor.selector
@@ -50,7 +51,7 @@ def measure_predictor(
     archives: Archives, photos: Sequence[bytes], repeat: int, threads: int
 ) -> list[Measurement]:
     """`Predictor` beside the naive script, the same photos in turns."""
-    predictor = _predictor(archives.model, threads=threads)
+    predictor = load_predictor(archives.model, threads=threads)
     naive = NaiveScript(archives.baseline)
     return _interleaved(
         "predictor",
@@ -81,7 +82,7 @@ def add_processes(measurement: Measurement, model: Path, photos: Sequence[bytes]
 
 
 def _time_predictor(model: Path, photos: Sequence[bytes]) -> tuple[float, float]:
-    predictor = _predictor(model, threads=1)
+    predictor = load_predictor(model, threads=1)
     predictor.predict(photos[: predictor.batch_size])
     with Clock() as clock:
         predictor.predict(photos)
@@ -90,7 +91,7 @@ def _time_predictor(model: Path, photos: Sequence[bytes]) -> tuple[float, float]
 
 def peak_of_predictor(model: Path, photos: Sequence[bytes]) -> float:
     """Peak memory in MiB of a process that scores photos with `Predictor`; call it alone."""
-    _predictor(model, threads=1).predict(photos)
+    load_predictor(model, threads=1).predict(photos)
     return peak_mib()
 
 
@@ -107,7 +108,7 @@ def measure_megapixels(
     archives: Archives, photos: Sequence[bytes], repeat: int, sizes: Iterable[float]
 ) -> list[Measurement]:
     """How the cost of a photo grows with its size: stages that see all pixels, and the whole."""
-    predictor = _predictor(archives.model, threads=1)
+    predictor = load_predictor(archives.model, threads=1)
     naive = NaiveScript(archives.baseline)
     selector = predictor.selector
     found = []
@@ -131,10 +132,9 @@ def measure_batches(
     archives: Archives, photos: Sequence[bytes], repeat: int, sizes: Iterable[int]
 ) -> list[Measurement]:
     """How the cost of a photo depends on the number of photos in a forward pass, one thread."""
-    torch.set_num_threads(1)
     found = []
     for size in sizes:
-        predictor = Predictor.load(archives.model, threads=1, batch_size=size)
+        predictor = load_predictor(archives.model, threads=1, batch_size=size)
         # Whole batches only: a smaller last one would be another measurement.
         some = list(photos) * -(-size // len(photos))
         some = some[: max(len(some) // size, 1) * size]
@@ -149,7 +149,7 @@ def measure_threads(
     archives: Archives, photos: Sequence[bytes], repeat: int, threads: int
 ) -> list[Measurement]:
     """What a photo costs with so many threads; call it alone."""
-    predictor = _predictor(archives.model, threads=threads)
+    predictor = load_predictor(archives.model, threads=threads)
     stages = {PREDICTOR: lambda: predictor.predict(photos)}
     return _interleaved(
         "threads", stages, threads=threads, photos=len(photos), repeat=repeat, x=float(threads)
@@ -178,9 +178,11 @@ def _interleaved(
     return list(found.values())
 
 
-def _predictor(model: Path, *, threads: int) -> Predictor:
+def load_predictor(model: Path, *, threads: int, batch_size: int | None = None) -> Predictor:
+    """`Predictor` with so many threads, and the runtime that the environment names."""
     torch.set_num_threads(threads)
-    return Predictor.load(model, threads=threads)
+    runtime = os.environ.get(VARIABLE, AUTO)
+    return Predictor.load(model, threads=threads, batch_size=batch_size, runtime=runtime)
 
 
 def _decoded(predictor: Predictor, photos: Iterable[bytes]) -> list[torch.Tensor]:

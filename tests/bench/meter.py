@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import shlex
 import subprocess
 import tempfile
@@ -72,15 +73,14 @@ def measured(
             command, env={**os.environ, **(environment or {})}, stdout=output, stderr=errors
         )
         watch = _Watch(process.pid)
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            watch.look()
-            if time.monotonic() - began > timeout:
-                watch.kill()
-                raise ProgramFailed(f"{shlex.join(command)} did not end within {timeout:g} s")
-            time.sleep(_POLL)
+        try:
+            status, usage = _wait(process.pid, watch, began + timeout)
+        except TimeoutError:
+            watch.kill()
+            raise ProgramFailed(f"{shlex.join(command)} did not end in {timeout:g} s") from None
+        except BaseException:  # Ctrl-C too: no program may stay behind
+            watch.kill()
+            raise
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -91,6 +91,17 @@ def measured(
         cpu = max(usage.ru_utime + usage.ru_stime, sum(watch.cpu.values()))
         text = output.read().decode(errors="replace")
         return Usage(cpu, wall, watch.peak, watch.total, text)
+
+
+def _wait(pid: int, watch: _Watch, end: float) -> tuple[int, resource.struct_rusage]:
+    """Exit status and usage of a process; raises TimeoutError at ``end`` (monotonic clock)."""
+    while time.monotonic() < end:
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return status, usage
+        watch.look()
+        time.sleep(_POLL)
+    raise TimeoutError
 
 
 class _Watch:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+PREDICTOR, NAIVE = "Predictor", "naive script"
+"""Names of what is measured with photos in memory."""
 _MEGAPIXELS = (0.3, 1.0, 3.0, 6.0, 12.0, 20.0)
 _BATCHES = (1, 2, 4, 8, 16, 32)
 

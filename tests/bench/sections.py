@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench import jobs, memory
 from tests.bench.meter import alone
 from tests.bench.photos import BUCKET, RESULTS, photos_of, upload
-from tests.bench.plan import Archives, Plan
+from tests.bench.plan import NAIVE, PREDICTOR, Archives, Plan
 from tests.bench.results import Measurement
 from tests.bench.serving import measure_serving
 from tests.bench.start import measure_starts
@@ -64,8 +64,8 @@ class Bench:
             )
         archives = self._archives
         peaks = {
-            memory.PREDICTOR: alone(memory.peak_of_predictor, archives.model, self._photos),
-            memory.NAIVE: alone(memory.peak_of_naive, archives.baseline, self._photos),
+            PREDICTOR: alone(memory.peak_of_predictor, archives.model, self._photos),
+            NAIVE: alone(memory.peak_of_naive, archives.baseline, self._photos),
         }
         for one in found:
             one.peak_mib = peaks[one.name] if one.threads == 1 else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.memory import PREDICTOR, add_processes
+from handler.values.runtimes import AUTO, VARIABLE
+from tests.bench.memory import add_processes
 from tests.bench.meter import Clock, cpu_seconds, peak_mib
+from tests.bench.plan import PREDICTOR
 from tests.bench.results import Measurement
 from vea.serving.server import TorchServe
 
@@ -31,9 +34,12 @@ def measure_serving(
     client_side = Measurement("serving", CLIENT, workers, len(photos))
     alone = Measurement("serving", PREDICTOR, workers, workers * (len(photos) // 4))
     start = Measurement("start", "vea serve, to the first answer", workers, 1)
+    runtime = os.environ.get(VARIABLE, AUTO)
     with tempfile.TemporaryDirectory(prefix="vea-bench-") as folder:
         began = time.monotonic()
-        with TorchServe.running(model, Path(folder, "state"), workers=workers) as server:
+        with TorchServe.running(
+            model, Path(folder, "state"), workers=workers, runtime=runtime
+        ) as server:
             start.wall.append(time.monotonic() - began)
             processes = server.processes()
             start.cpu.append(cpu_seconds(processes))

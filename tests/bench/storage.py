@@ -19,6 +19,7 @@ from jobs.storage.folders import open_folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Chunk, Entry
 from jobs.values.tasks import Task
+from tests.bench.memory import load_predictor
 from tests.bench.meter import Clock
 from tests.bench.photos import RESULTS
 from tests.bench.results import Measurement
@@ -66,8 +67,7 @@ def measure_storage(
         environment: Variables that name the S3 server.
     """
     os.environ.update(environment)
-    torch.set_num_threads(1)
-    predictor = Predictor.load(model, threads=1)
+    predictor = load_predictor(model, threads=1)
     count = len(locations)
     found = {
         name: Measurement("stages", name, 1, count)

@@ -64,7 +64,7 @@ def test_a_program_that_fails_fails_the_measurement_and_says_why() -> None:
 
 
 def test_a_program_that_does_not_end_is_killed_with_its_children() -> None:
-    with pytest.raises(ProgramFailed, match=r"did not end within 0\.5 s"):
+    with pytest.raises(ProgramFailed, match=r"did not end in 0\.5 s"):
         measured([sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.5)
 
 

@@ -176,6 +176,7 @@ class TorchServe:
         port: int | None = None,
         workers: int | None = None,
         timeout: float = 180.0,
+        runtime: str = AUTO,
         properties: Mapping[str, str] = MappingProxyType({}),
         faces: bool = True,
     ) -> Iterator[TorchServe]:
@@ -186,6 +187,7 @@ class TorchServe:
             ports=Ports.choose(port),
             workers=workers,
             timeout=timeout,
+            runtime=runtime,
             properties=properties,
             faces=faces,
         )
