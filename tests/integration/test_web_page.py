@@ -140,6 +140,9 @@ def test_a_sample_shows_the_emotion_and_its_reasons(visit: Visit) -> None:
         share > 0 for share in answer["probabilities"].values()
     )
     assert visit.page.locator("#marks .object").count() == len(answer["objects"])
+    assert {item["label"] for item in answer["objects"]} == {None}, "random weights"
+    listed = visit.page.locator("#objects li").count()
+    assert visit.page.locator("#objects .place").count() == listed > 1
     assert visit.page.locator("#marks rect.face").count() == int(answer["face"]["found"])
     assert visit.page.locator("#crop").is_visible() == bool(answer["face"]["crop"])
     assert visit.text("#model-version") == "0.1"

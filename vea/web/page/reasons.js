@@ -65,7 +65,9 @@ function fillObjects(objects, size, point) {
 }
 
 function fillFace(face) {
-  get("face-part").hidden = !face; // a service that looks for no faces says nothing of them
+  // A service that looks for no faces says nothing of them.
+  get("face-part").hidden = !face;
+  get("show-face").closest("label").hidden = !face;
   if (!face) return;
   const others = face.count - 1;
   get("face-words").textContent = !face.found
