@@ -83,7 +83,7 @@ def test_predict_json_follows_the_documented_schema(photos, tiny_model):
         "model",
     }
     assert sum(answer["probabilities"].values()) == pytest.approx(1.0)
-    assert set(answer["model"]) == {"name", "version", "digest"}
+    assert set(answer["model"]) == {"name", "version", "digest", "runtime"}
 
 
 def test_predict_explain_draws_a_sheet_for_each_photo(photos, tiny_model, tmp_path):
