@@ -12,6 +12,8 @@ from handler.photo_folders import HIDDEN, reason_to_leave_out
 from handler.values.limits import SUFFIXES
 from train.datasets.table import DatasetError
 
+LINK_TO_FOLDER = "a link to a folder, which is not followed"
+LINK_TO_NOTHING = "a link to a file that is not there"
 _HERE = Path()
 # Folders in which programs keep copies of photos, beside those whose names begin with a dot.
 _COPIES = frozenset(
@@ -70,8 +72,15 @@ def why_no_photo(file: Path, folder: Path) -> str | None:
     if reason_to_leave_out(inner.parent.as_posix() + "/1.jpg") == HIDDEN and inner.parent != _HERE:
         return "in a hidden folder"
     if not is_image(file):
-        return "no image file"
+        return LINK_TO_FOLDER if file.is_dir() else "no image file"
     return "hidden file" if file.name.startswith(".") else None
+
+
+def why_no_file(path: Path) -> str | None:
+    """The reason why a path in a folder is no file that can be read, or None for a file."""
+    if path.is_file():
+        return None
+    return LINK_TO_FOLDER if path.is_dir() else LINK_TO_NOTHING
 
 
 def images_in(folder: Path) -> Iterator[Path]:

@@ -71,3 +71,19 @@ def test_photos_that_a_list_names_are_read_wherever_they_are(tmp_path, pictures,
     pictures(["images/.hidden/a.png", "images/b.png"])
     text("labels.csv", "path,label\n.hidden/a.png,awe\nb.png,fear\n")
     assert len(read_dataset(tmp_path, MIKELS).table) == 2
+
+
+@pytest.mark.parametrize("emotion", ["awe/{}", "{}"])
+def test_links_that_lead_to_no_photo_are_counted(tmp_path, pictures, emotion):
+    photos = [emotion.format(name) for name in ("awe_1.png", "awe_2.png", "awe_3.png", "awe_4.png")]
+    pictures(photos)
+    nowhere, elsewhere, good = (emotion.format(n) for n in ("awe_7.png", "more", "awe_9.png"))
+    pictures(["elsewhere/a/1.png"])
+    (tmp_path / nowhere).symlink_to(tmp_path / "gone.png")
+    (tmp_path / elsewhere).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / good).symlink_to(tmp_path / photos[0])
+    dataset = read_dataset(tmp_path, MIKELS)
+    assert names(dataset) == {*photos, good}
+    refused = {name: reason for reason, found in dataset.refused.items() for name in found}
+    assert refused[nowhere] == "a link to a file that is not there"
+    assert refused[elsewhere] == "a link to a folder, which is not followed"

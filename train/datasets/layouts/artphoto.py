@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from handler.values.emotions import Wheel
-from train.datasets.files import is_image, why_no_photo
+from train.datasets.files import is_image, why_no_file, why_no_photo
 from train.datasets.labels import own_wheel
 from train.datasets.listing import Listing, Row
 
@@ -30,7 +30,7 @@ def recognises(root: Path) -> bool:
 
 def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     """The images whose names begin with an emotion."""
-    files = [p for p in sorted(_place(root).iterdir()) if p.is_file()]
+    files = [p for p in sorted(_place(root).iterdir()) if p.is_file() or p.is_symlink()]
     prefixes = [emotion_prefix(p.name) for p in files if is_image(p)]
     listing = Listing(
         "ArtPhoto: file names that begin with an emotion",
@@ -39,7 +39,7 @@ def list_images(root: Path, wheel: Wheel | None = None) -> Listing:
     )
     for file in files:
         prefix = emotion_prefix(file.name)
-        if reason := why_no_photo(file, _place(root)):
+        if reason := why_no_photo(file, _place(root)) or why_no_file(file):
             listing.refuse(reason, file)
         elif prefix is None or not listing.wheel.knows(prefix):
             listing.refuse("its name begins with no emotion", file)

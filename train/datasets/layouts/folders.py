@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handler.values.emotions import Wheel
 from train.datasets.building import build_table
-from train.datasets.files import why_no_photo
+from train.datasets.files import why_no_file, why_no_photo
 from train.datasets.labels import own_wheel
 from train.datasets.listing import Listing, Row
 from train.datasets.table import DatasetError, DatasetTable, split_name
@@ -78,8 +78,8 @@ def read_folders(root: Path, wheel: Wheel, *, seed: int = 18) -> DatasetTable:
 
 def _list_emotion(folder: Path, split: str, listing: Listing) -> None:
     label = listing.wheel.index(folder.name)
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        reason = why_no_photo(file, folder)
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink()):
+        reason = why_no_photo(file, folder) or why_no_file(file)
         if reason is None:
             listing.rows.append(Row(file, label, split))
         else:
