@@ -85,6 +85,12 @@ def test_commands_tell_what_a_data_set_says_and_they_do_not_use(data, tiny_model
     assert "note: no images in the split val of amusement" in shown.stderr
 
 
+def test_evaluate_tells_that_a_model_may_have_been_trained_on_what_is_measured(data, tiny_model):
+    told = "a model that was trained on this data set has seen some of them"
+    assert told in vea("evaluate", tiny_model, "--data", data).stderr
+    assert told not in vea("evaluate", tiny_model, "--data", data, "--split", "test").stderr
+
+
 def test_evaluate_shows_its_figures_even_if_they_cannot_be_written(
     data, tiny_model, tmp_path, monkeypatch
 ):

@@ -26,6 +26,10 @@ from train.datasets.table import DatasetError, DatasetTable
 from train.evaluation.metrics import Scores, plain_values
 
 _WINDOW = 64  # images read at a time
+_TRAINED_ON = (
+    "all images are measured; a model that was trained on this data set has seen some of them: "
+    "--split test has those that it has not"
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,12 @@ def evaluate(
     dataset = _read(data, predictor.wheel, labels)
     split = split or _default_split(dataset)
     rows = dataset.split(split)
-    on_remarks(remarks(dataset, splits=None if split == "all" else (split,)))
+    on_remarks(
+        [
+            *remarks(dataset, splits=None if split == "all" else (split,)),
+            *([_TRAINED_ON] if split == "all" and dataset.split_source != "given" else []),
+        ]
+    )
     started = time.perf_counter()
     answers = predict_files(predictor, rows["path"].tolist(), on_progress=on_progress)
     seconds = time.perf_counter() - started
