@@ -12,7 +12,6 @@ import io
 
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from handler.images.bands import Interpretation, bands_of, convert_rgb, to_pixels
 from handler.images.colour import changes_colours
@@ -20,6 +19,7 @@ from handler.images.jpeg_segments import JpegStructure, read_structure, without_
 from handler.images.orientation import orientation_of, upright
 from handler.images.refusal import ImageRefused, damaged, one_line, unsupported
 from handler.images.size import require_size, require_work
+from handler.jpeg_decoder import decode_rgb_jpeg
 from handler.values.limits import ImageLimits
 
 _END = b"\xff\xd9"
@@ -96,7 +96,7 @@ def _decode_whole(stream: bytearray, found: JpegStructure) -> torch.Tensor | Ima
 
 def _decode_stream(stream: bytearray, found: JpegStructure) -> torch.Tensor | Image.Image:
     if found.components in _PLAIN_COMPONENTS:
-        return decode_jpeg(torch.frombuffer(stream, dtype=torch.uint8), mode=ImageReadMode.RGB)
+        return decode_rgb_jpeg(torch.frombuffer(stream, dtype=torch.uint8))
     return _load(stream)
 
 

@@ -10,7 +10,39 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al., CVPR 2016, Fig. 2).
+
+    Weights have torchvision's names. Its own class is not used, because importing torchvision takes
+    as long as importing torch.
+
+    Args:
+        planes_in: Number of channels of the input.
+        planes: Number of channels of the output.
+        stride: Stride of the first convolution.
+        downsample: Shortcut that changes the shape; None where input and output have one shape.
+    """
+
+    def __init__(
+        self, planes_in: int, planes: int, *, stride: int = 1, downsample: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(
+            planes_in, planes, kernel_size=3, stride=stride, padding=1, bias=False
+        )
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features, BxCxHxW, to features of ``planes`` channels, smaller by the stride."""
+        shortcut = features if self.downsample is None else self.downsample(features)
+        inner = self.relu(self.bn1(self.conv1(features)))
+        return self.relu(self.bn2(self.conv2(inner)) + shortcut)
 
 
 class FaceResNet(nn.Sequential):

@@ -21,8 +21,8 @@ from typing import Any
 import dlib
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional as transforms
 
+from handler.resizing import resize, to_grey
 from handler.stimuli.stimuli import Faces
 from handler.values.errors import VeaError
 from handler.values.prediction import FACE_SIDE
@@ -127,7 +127,7 @@ class DlibFaces:
         height, width = image.shape[-2:]
         shorter, longer = min(height, width), max(height, width)
         scale = min(self.side / shorter, self.side * _LONGEST_RATIO / longer)
-        size = [max(round(height * scale), 1), max(round(width * scale), 1)]
+        size = max(round(height * scale), 1), max(round(width * scale), 1)
         pixels = self._detector.pixels(image, size)
         found = self._detector.find(pixels)
         if not found:
@@ -148,7 +148,7 @@ class _Detector(ABC):
     """Pixels -> rectangles of faces, each with a score."""
 
     @abstractmethod
-    def pixels(self, image: torch.Tensor, size: list[int]) -> Pixels:
+    def pixels(self, image: torch.Tensor, size: tuple[int, int]) -> Pixels:
         """What it looks at: ``image`` (uint8, 3xHxW) at ``size`` (height, width)."""
 
     @abstractmethod
@@ -165,7 +165,7 @@ class _Hog(_Detector):
         # A detector keeps state between calls: each thread has its own.
         self._local = threading.local()
 
-    def pixels(self, image: torch.Tensor, size: list[int]) -> Pixels:
+    def pixels(self, image: torch.Tensor, size: tuple[int, int]) -> Pixels:
         return _grey(image, size)
 
     def find(self, pixels: Pixels) -> list[tuple[Any, float]]:
@@ -183,8 +183,8 @@ class _Cnn(_Detector):
         self.threshold = threshold
         self._network = dlib.cnn_face_detection_model_v1(str(file))
 
-    def pixels(self, image: torch.Tensor, size: list[int]) -> Pixels:
-        resized = transforms.resize(image, size, antialias=True)
+    def pixels(self, image: torch.Tensor, size: tuple[int, int]) -> Pixels:
+        resized = resize(image, size)
         return np.ascontiguousarray(resized.permute(1, 2, 0).numpy())
 
     def find(self, pixels: Pixels) -> list[tuple[Any, float]]:
@@ -192,11 +192,11 @@ class _Cnn(_Detector):
         return [(face, score) for face, score in found if score >= self.threshold]
 
 
-def _grey(image: torch.Tensor, size: list[int]) -> Pixels:
+def _grey(image: torch.Tensor, size: tuple[int, int]) -> Pixels:
     # In bands: the conversion computes in floats, a dozen times the bytes of the largest picture.
     bands = image.split(max(1, _BAND // image.shape[-1]), dim=1)
-    grey = torch.cat([transforms.rgb_to_grayscale(band) for band in bands], dim=1)
-    resized = transforms.resize(grey, size, antialias=True)
+    grey = torch.cat([to_grey(band) for band in bands], dim=1)
+    resized = resize(grey, size)
     return np.ascontiguousarray(resized[0].numpy())
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import BackboneRuntime, TorchRuntime
+from handler.resizing import crop_centre, resize, resize_shorter
 from handler.stimuli.face_source import build_face_source
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.stimuli import Stimuli
@@ -61,15 +61,15 @@ class StimuliSelector(nn.Module):
 
 def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:
     """The colour stimulus of one image: uint8, 3xSxS."""
-    side = [config.size, config.size]
+    side = config.size, config.size
     if config.fit == "squash":
-        return transforms.resize(image, side, antialias=True)
+        return resize(image, side)
     # Only the centre is kept: a thread of pixels is cut before it is enlarged, not after.
     longest = _LONGEST_RATIO * min(image.shape[-2:])
     if max(image.shape[-2:]) > longest:
-        image = transforms.center_crop(image, [min(length, longest) for length in image.shape[-2:]])
-    shorter = transforms.resize(image, [max(config.resize, config.size)], antialias=True)
-    return transforms.center_crop(shorter, side)
+        height, width = image.shape[-2:]
+        image = crop_centre(image, (min(height, longest), min(width, longest)))
+    return crop_centre(resize_shorter(image, max(config.resize, config.size)), side)
 
 
 def colour_box(image: torch.Tensor, config: SelectorConfig) -> Box:

@@ -14,23 +14,21 @@ by confidence (Sec. III-A). That confidence does not make a name true: names are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import EfficientNet_B0_Weights
-from torchvision.transforms.v2 import functional as transforms
 
 from handler.backbones import Backbone
+from handler.resizing import resize
 from handler.stimuli.objects.imagenet_names import NAMES, membership
 from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
 from handler.values.checks import check_number
 
-# Only the list of the 1,000 ImageNet category names is taken from torchvision, no weights.
-IMAGENET_CATEGORIES: tuple[str, ...] = tuple(
-    EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
-)
+_CATEGORIES = Path(__file__).with_name("imagenet_categories.txt")
+IMAGENET_CATEGORIES: tuple[str, ...] = tuple(_CATEGORIES.read_text(encoding="utf-8").splitlines())
 
 
 class GridObjects(ObjectSource):
@@ -108,8 +106,7 @@ class GridObjects(ObjectSource):
 
     def resize(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Images (uint8, 3xHxW, any sizes) as the backbone sees them, uint8, Bx3xSxS."""
-        side = [self.size, self.size]
-        return torch.stack([transforms.resize(i, side, antialias=True) for i in images])
+        return torch.stack([resize(image, (self.size, self.size)) for image in images])
 
     def _windows(self, rows: int, columns: int) -> torch.Tensor:
         """All places of a map, int64, Kx4, xyxy in cells, right and bottom exclusive."""
