@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from handler.backbones import BackboneRuntime, TorchRuntime
+from handler.backbones import BackboneRuntime
 from handler.resizing import crop_centre, resize, resize_shorter
 from handler.stimuli.face_source import build_face_source
 from handler.stimuli.objects.source import build_object_source
@@ -48,7 +48,7 @@ class StimuliSelector(nn.Module):
         self.faces = build_face_source(
             config.faces, landmarks=landmarks, detector=face_detector, threads=face_threads
         )
-        self.objects = build_object_source(config.objects, runtime or TorchRuntime())
+        self.objects = build_object_source(config.objects, runtime)
 
     def select(self, images: Sequence[torch.Tensor]) -> Stimuli:
         """The stimuli of images (uint8, 3xHxW, any sizes); at least one image."""

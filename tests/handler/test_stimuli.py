@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
 from handler.stimuli.faces import DlibFaces, FaceDetectorMissing
@@ -369,16 +370,14 @@ def test_cutting_a_thread_of_pixels_takes_no_more_memory_than_its_centre(
     shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    resize = transforms.resize
+    interpolate = functional.interpolate
 
-    def watched(image: torch.Tensor, *arguments, **options) -> torch.Tensor:
-        size = arguments[0]
-        longest = max(image.shape[-2:]) * size[0] / min(image.shape[-2:])
-        made.append(int(longest * size[0]))
+    def watched(images: torch.Tensor, *, size: list[int], **options) -> torch.Tensor:
+        made.append(size[0] * size[1])
         assert made[-1] < 1_000_000, "the picture would be enlarged beyond measure"
-        return resize(image, *arguments, **options)
+        return interpolate(images, size=size, **options)
 
-    monkeypatch.setattr(transforms, "resize", watched)
+    monkeypatch.setattr(functional, "interpolate", watched)
     config = SelectorConfig(size=64, fit="crop", resize=80)
     assert fit_colour(torch.zeros(shape, dtype=torch.uint8), config).shape == (3, 64, 64)
     assert made

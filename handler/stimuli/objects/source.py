@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from handler.backbones import BackboneRuntime
+from handler.backbones import BackboneRuntime, TorchRuntime
 from handler.stimuli.stimuli import Objects
 
 
@@ -47,12 +47,15 @@ class ObjectSource(nn.Module, ABC):
         """The regions of each image (uint8, 3xHxW, any sizes)."""
 
 
-def build_object_source(config: dict[str, Any], runtime: BackboneRuntime) -> ObjectSource:
+def build_object_source(
+    config: dict[str, Any], runtime: BackboneRuntime | None = None
+) -> ObjectSource:
     """The source that ``config["source"]`` names, built from the rest of ``config``.
 
     Args:
         config: Name and settings of the source.
-        runtime: Runtime of the backbone of grid objects; detectors always run with torch.
+        runtime: Runtime of the backbone of grid objects; detectors always run with torch,
+            which is also the default.
 
     Raises:
         ValueError: There is no such source.
@@ -65,7 +68,7 @@ def build_object_source(config: dict[str, Any], runtime: BackboneRuntime) -> Obj
     if source == "grid":
         from handler.stimuli.objects.grid import GridObjects
 
-        return GridObjects(**settings, compiled=runtime.trunk("objects"))
+        return GridObjects(**settings, compiled=(runtime or TorchRuntime()).trunk("objects"))
     if source == "visual_genome":
         from handler.stimuli.objects.visual_genome import VisualGenomeObjects
 
