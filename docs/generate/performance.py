@@ -117,9 +117,17 @@ def _about(runs: dict[str, Run]) -> str:
         line("instructions", lambda about: ", ".join(about["instructions"])),
         line("libraries", lambda about: _versions(about["versions"])),
         line("photos", lambda about: about["photos"]),
+        ["repetitions", *(_repetitions(run) for run in runs.values())],
+        line("note", lambda about: about["note"]),
         line("command", _commands),
     ]
     return _table(["", *runs], lines)
+
+
+def _repetitions(run: Run) -> str:
+    """How often things were measured, such as "1 to 3"."""
+    counts = sorted({len(one["cpu"]) for one in run["measurements"]})
+    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 def _commands(about: dict[str, Any]) -> str:

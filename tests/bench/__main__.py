@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> Report:
     console = Console()
     about = {
         **_machine(),
+        "note": given.note,
         "model": _model(archives.model, given.runtime),
         "baseline": _model(archives.baseline, TORCH),
         "photos": "those of the demo" if given.photos == BUNDLED else "a folder of the user's",
@@ -120,6 +121,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--repeat", type=int, help="repetitions of each measurement")
     parser.add_argument("--quick", action="store_true", help="few photos, once each")
+    parser.add_argument("--note", default="", help="what readers of the figures should know")
     parser.add_argument(
         "--resume", action="store_true", help="keep the sections that the output file holds"
     )
