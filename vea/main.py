@@ -12,10 +12,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from handler import __version__
 from handler.values.errors import VeaError
+from vea.terminal import complain
 from vea.local_paths import LocalPathsGroup
 from vea.stopping import Stopped
 
@@ -123,12 +123,10 @@ def _print_version() -> None:
 
 def main() -> None:
     """Entry point: runs a command and turns what users can mend into one line."""
-    # No markup: messages quote logs and paths, which may hold brackets.
-    errors = Console(stderr=True, highlight=False, markup=False)
     try:
         build_app()()
     except VeaError as error:
-        errors.print(f"vea: {error}", soft_wrap=True)
+        complain(str(error))
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
@@ -137,19 +135,19 @@ def main() -> None:
         command = f"pip install 'vea[{extra}]'"
         if extra == "detectron2":
             command = "vea install-detectron2"
-        errors.print(f"vea: '{error.name}' is not installed: {command}", soft_wrap=True)
+        complain(f"'{error.name}' is not installed: {command}")
         sys.exit(1)
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        errors.print(f"vea: cannot write or read: {place}{error.strerror}", soft_wrap=True)
+        complain(f"cannot write or read: {place}{error.strerror}")
         sys.exit(1)
     except Stopped as stopped:
-        errors.print(f"vea: {stopped}", soft_wrap=True)
+        complain(str(stopped))
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        errors.print("vea: interrupted")
+        complain("interrupted")
         sys.exit(130)
 
 

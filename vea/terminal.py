@@ -34,6 +34,27 @@ def print_remarks(remarks: Iterable[str]) -> None:
         console.print(f"note: {remark}", soft_wrap=True, markup=False)
 
 
+def complain(line: str) -> None:
+    """One line of the program itself on standard error.
+
+    Lines quote paths, keys and servers: brackets in them are no markup, and what would move a
+    terminal's cursor or change its colours is spelled out.
+    """
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.print(f"vea: {printable(line)}", soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out, such as ``\\x1b``; line ends stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else _spelled(letter) for letter in text
+    )
+
+
+def _spelled(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output, for programs."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -10,6 +10,7 @@ IMAGE_COLUMNS = ("image", "image_url", "url", "uri", "path", "key", "s3_key", "f
 """Usual names of the column of images, in order of preference."""
 
 _SHOWN = 20
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".heic", ".avif")
 
 
 class ListError(VeaError):
@@ -31,8 +32,18 @@ def image_column(location: str, names: Sequence[str], column: str | None) -> str
     for name in wanted:
         if name in names:
             return name
+    for name in wanted:
+        same = [found for found in names if found.casefold() == name.casefold()]
+        if len(same) == 1:
+            return same[0]
     missing = f"no column '{column}'" if column is not None else "no column of images"
-    raise ListError(f"the list {location} has {missing}: {_those(names)}; name one with --column")
+    no_header = any("/" in name or name.lower().endswith(_ENDINGS) for name in names)
+    advice = (
+        "the first line has to name the columns, such as 'bucket,key,size' for an S3 Inventory"
+        if no_header and column is None
+        else "name one with --column"
+    )
+    raise ListError(f"the list {location} has {missing}: {_those(names)}; {advice}")
 
 
 def kept_columns(

@@ -29,6 +29,10 @@ class ListRows(Protocol):
     """A list of one of the formats."""
 
     @property
+    def column(self) -> str | None:
+        """Column that names the image."""
+
+    @property
     def extra(self) -> pa.Schema:
         """The columns that pass through."""
 
@@ -84,6 +88,7 @@ class DeclaredList:
         source: Name of what declares the columns, for messages.
 
     Attributes:
+        column: Column that names the image.
         extra: Declared columns, in the order of their declaration.
         left_out: Names of the list's columns that are not declared.
 
@@ -93,6 +98,7 @@ class DeclaredList:
 
     def __init__(self, rows: ListRows, types: Types, *, location: str, source: str) -> None:
         self._rows = rows
+        self.column = rows.column
         self._location = location
         self._source = source
         own = rows.extra

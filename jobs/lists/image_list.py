@@ -9,17 +9,19 @@ folder that the list is in. An image that is listed twice is scored twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 
+from jobs.lists.bucket_key import with_buckets
 from jobs.lists.columns import ListError
 from jobs.lists.declared import DeclaredList, Types
 from jobs.lists.delimited import DelimitedList
 from jobs.lists.jsonl import JsonList
+from jobs.lists.many_files import ManyFiles, digest, files_of
 from jobs.lists.parquet import ParquetList
 from jobs.lists.snapshot import ListSnapshot, snapshot_list
 from jobs.lists.text import TextList
@@ -121,7 +123,7 @@ def open_list(
 
     Args:
         location: Path or ``s3://bucket/key`` whose name ends in .txt, .csv, .tsv, .jsonl, .ndjson
-            (with or without .gz or .zst after it) or .parquet.
+            (with or without .gz or .zst after it) or .parquet; or a folder or pattern of these.
         column: Column that names the image; None for the first of
             `jobs.lists.columns.IMAGE_COLUMNS` that the list has.
         keep: Columns that pass through, in this order; None for all.
@@ -133,13 +135,19 @@ def open_list(
         ListError: There is no such list, or its content is not what its name says.
         StorageError: S3 does not give it.
     """
-    suffix = _suffix(location)
-    with snapshot_list(location, s3) as copy:
-        found = _read_as(suffix, copy, column, keep, types or {})
-        declared = None
+    s3 = s3 or S3(threads=1)
+    with ExitStack() as stack:
+        copies = [stack.enter_context(snapshot_list(file, s3)) for file in files_of(location, s3)]
+        found = [_read(copy, column, keep, types or {}) for copy in copies]
+        own, undeclared = found[0].extra, dict[str, None]()
         if types is not None:
-            declared = DeclaredList(found, types, location=location, source=source)
-        columns = declared or found
+            declared = [
+                DeclaredList(file, types, location=copy.location, source=source)
+                for file, copy in zip(found, copies, strict=True)
+            ]
+            undeclared = dict.fromkeys(name for file in declared for name in file.left_out)
+            found = list(declared)
+        columns = found[0] if len(found) == 1 else ManyFiles(location, found)
         rows, relative, sample = 0, False, EvenSample(_SAMPLE)
         # Reading to the end first gives the number of images, and finds a damaged line before
         # hours of work rather than after them.
@@ -149,17 +157,17 @@ def open_list(
             sample.add(entry.image)
         yield ImageList(
             location=location,
-            sha256=copy.sha256,
-            folder=folder_of(location),
-            column=found.column,
+            sha256=digest([copy.sha256 for copy in copies]),
+            folder=folder_of(copies[0].location),
+            column=columns.column,
             rows=rows,
             has_relative=relative,
             extra=columns.extra,
             sample=tuple(sample.items),
             types=tuple(f"{f.name}: {f.type}" for f in columns.extra)
-            if columns.extra != found.extra
+            if columns.extra != own
             else None,
-            undeclared=tuple(declared.left_out) if declared else (),
+            undeclared=tuple(undeclared),
             _entries=columns.entries,
         )
 
@@ -176,6 +184,13 @@ def _suffix(location: str) -> str:
         f"'{location}' is not a list of images: expected a name that ends in {', '.join(known)} "
         "(or one of these and .gz or .zst) or .parquet, or a folder that ends in '/'"
     )
+
+
+def _read(
+    copy: ListSnapshot, column: str | None, keep: Sequence[str] | None, types: Types
+) -> _ListFormat:
+    suffix = _suffix(copy.location)
+    return with_buckets(lambda kept: _read_as(suffix, copy, column, kept, types), keep)
 
 
 def _read_as(

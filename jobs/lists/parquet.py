@@ -53,12 +53,26 @@ class ParquetList:
         """
         wanted = list(dict.fromkeys([self.column, *self.extra.names]))
         with self._opened() as file:
-            for batch in file.iter_batches(_BATCH, columns=wanted, use_threads=False):
-                images = batch.column(self.column).cast(pa.string()).to_pylist()
+            for index, batch in enumerate(
+                file.iter_batches(_BATCH, columns=wanted, use_threads=False)
+            ):
+                images = self._images(batch.column(self.column), index * _BATCH)
                 kept = [_values(batch.column(item.name), item.type) for item in self.extra]
                 extras = zip(*kept, strict=True) if kept else (() for _ in images)
                 for image, extra in zip(images, extras, strict=True):
                     yield Entry((image or "").strip(), extra)
+
+    def _images(self, column: pa.Array, before: int) -> list[str | None]:
+        try:
+            names: list[str | None] = column.cast(pa.string()).to_pylist()
+        except pa.ArrowException:
+            row = next(n for n, value in enumerate(column, 1) if not _is_name(value))
+            raise ListError(
+                f"row {before + row} of the list {self._copy.location} holds bytes in the column "
+                f"'{self.column}' that are no text, as those of a picture: expected names of "
+                "images; name another column with --column"
+            ) from None
+        return names
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
@@ -83,6 +97,14 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(kind.storage_type)
     return kind
+
+
+def _is_name(value: pa.Scalar) -> bool:
+    try:
+        value.cast(pa.string()).validate(full=True)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -9,6 +10,8 @@ import pyarrow as pa
 from jobs.lists.columns import ListError
 from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
+
+_LISTING = re.compile(r"\d{4}-\d\d-\d\d +\d\d:\d\d:\d\d +\d+ |  +PRE ")
 
 
 class TextList:
@@ -39,7 +42,13 @@ class TextList:
     def entries(self) -> Iterator[Entry]:
         """One for each image, in the list's order."""
         with self._copy.text() as text:
-            for line in text:
+            for number, line in enumerate(text, 1):
                 image = line.strip()
+                if _LISTING.match(line):
+                    raise ListError(
+                        f"line {number} of the list {self._copy.location} is one of `aws s3 ls`, "
+                        "and no image: expected s3://bucket/key on each line; or name the prefix "
+                        "itself in place of a list, s3://bucket/prefix/"
+                    )
                 if image and image != "#" and not line.startswith("# "):
                     yield Entry(image)

@@ -20,6 +20,7 @@ from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
 from jobs.lists.image_list import ImageList
+from jobs.lists.many_files import is_folder_of_parts
 from jobs.lists.prefix import snapshot_prefix
 from jobs.monitoring.counter import Progress, ProgressCounter, Stopped
 from jobs.monitoring.summary import Summary
@@ -82,7 +83,7 @@ def score_list(
         try:
             folder = open_folder(job.out, s3)
             location, left_out = job.image_list, dict[str, int]()
-            if is_prefix(location):
+            if is_prefix(location) and not is_folder_of_parts(location, s3):
                 if job.replace_failed:
                     discard_failed(folder, job.max_error_rate, keep=None)
                 snapshot = snapshot_prefix(location, folder, s3)

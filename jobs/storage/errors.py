@@ -149,5 +149,6 @@ def _said_by_server(error: ClientError) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, cut to a length that fits a message."""
-    return " ".join(text.split())[:200].rstrip(" .:")
+    """The text without line breaks and control characters, cut to fit a message."""
+    words = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(words.split())[:200].rstrip(" .:")

@@ -116,6 +116,21 @@ ANSWERS = {
     "410": (error("410 X", b""), "refused", "410: Gone"),
     "416": (error("416 X", b""), "refused", "416: "),
     "429": (error("429 X", b""), "unreachable", "429: Too Many Requests"),
+    "403 page": (
+        error("403 X", b"<!DOCTYPE html><html><head><title>No</title></head></html>"),
+        "forbidden",
+        "S3 denies access (403: Forbidden)",
+    ),
+    "403 page of XML": (
+        error("403 X", b"<html><body><p>No</p></body></html>"),
+        "forbidden",
+        "S3 denies access (403: Forbidden)",
+    ),
+    "403 control characters": (
+        error("403 X", xml("No", "a\x9b31m b")),
+        "forbidden",
+        "No: a 31m b",
+    ),
     "500 page": (error("500 X", b"<html>\n</html>"), "unreachable", "500: Internal Server Error"),
     "503": (error("503 X", xml("SlowDown")), "unreachable", "SlowDown: as told"),
     "599": (error("599 X", b""), "refused", "599"),

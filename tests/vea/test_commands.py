@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.program import vea
+from tests.shipped import ARCHIVE
 from vea.main import build_app
 
 
@@ -134,6 +135,25 @@ def test_a_process_ends_with_the_line_and_the_exit_code_too(tmp_path):
     arguments = ("serve", "absent.mar")
     shown, said = vea_in_a_process(*arguments, cwd=tmp_path), vea(*arguments, cwd=tmp_path)
     assert (shown.returncode, shown.stdout, shown.stderr) == (1, said.stdout, said.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "\x1b[31mred\x9b.jpg"),
+        ("score", "\x1b[2Jlist.txt", "--out", "o", "--model", "none.mar"),
+        ("score", "list.\x1b[31m", "--out", "{tmp}/out", "--model", "{shipped}"),
+    ],
+)
+def test_a_line_holds_nothing_that_a_terminal_obeys(tmp_path, arguments):
+    command = [part.format(tmp=tmp_path, shipped=ARCHIVE) for part in arguments]
+    ended = subprocess.run(
+        [sys.executable, "-m", "vea.main", *command], capture_output=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"vea: ")
+    assert b"\x1b" not in ended.stderr
+    assert b"\x9b" not in ended.stderr
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from vea.commands import score_options as options
 from vea.commands.runtime import RuntimeChoice
 from vea.commands.score_table import columns_check, commit
 from vea.face_option import FacesChoice
 from vea.tables import summary_table
+from vea.terminal import complain
 from vea.terminal import out as terminal_out
 from vea.terminal import print_json
 
@@ -166,7 +166,7 @@ def score(
     except (Stopped, TooManyFailed) as error:
         if as_json:
             print_json(_unfinished(seen, str(error)))
-        _complain(str(error))
+        complain(str(error))
         raise typer.Exit(error.exit_code) from None
     if delta is not None and summary.complete:
         commit(job.out, _fill(delta, date, identity))
@@ -204,7 +204,7 @@ def _run(
                 on_progress=on_progress,
                 load=load,
                 grace=grace,
-                warn=_complain,
+                warn=complain,
                 accept=columns_check(job.out, delta) if delta else None,
             )
     finally:
@@ -272,12 +272,7 @@ def _metrics(
         return None
     from jobs.monitoring.metrics import Metrics
 
-    return Metrics(model, file=file, gateway=gateway, shard=shard, warn=_complain)
-
-
-def _complain(line: str) -> None:
-    # No markup: messages quote paths and keys, which may hold brackets.
-    Console(stderr=True, highlight=False, markup=False).print(f"vea: {line}", soft_wrap=True)
+    return Metrics(model, file=file, gateway=gateway, shard=shard, warn=complain)
 
 
 def _unfinished(seen: list[Progress], error: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import typer
+from vea.terminal import complain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,4 +40,4 @@ def commit(out: str, table: str) -> None:
     with closing(S3(threads=4)) as s3:
         committed = commit_run(out, table, s3)
     if not committed:
-        typer.echo(f"{table} holds this run already: nothing to commit", err=True)
+        complain(f"{table} holds this run already: nothing to commit")
