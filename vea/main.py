@@ -15,9 +15,9 @@ import typer
 
 from handler import __version__
 from handler.values.errors import VeaError
-from vea.terminal import complain
 from vea.local_paths import LocalPathsGroup
 from vea.stopping import Stopped
+from vea.terminal import complain
 
 # What to install when a command's package is missing.
 _EXTRAS = {

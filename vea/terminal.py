@@ -45,7 +45,7 @@ def complain(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelled out, such as ``\\x1b``; line ends stay."""
+    """The text with control characters spelled out as escapes; line ends stay."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else _spelled(letter) for letter in text
     )

@@ -60,7 +60,7 @@ def files_of(location: str, s3: S3) -> list[str]:
     folder, slash, name = location.rpartition("/")
     if not name or (not is_on_s3(location) and os.path.isdir(location)):
         place = location.rstrip("/")
-        return [f"{place}/{part}" for part in _parts(place, s3)]
+        return [f"{place}/{part}" for part in _parts(place, s3)] or [location]
     wild = _PATTERN.search(name)
     if not wild or (not is_on_s3(location) and os.path.exists(location)):
         return [location]

@@ -116,7 +116,7 @@ ANSWERS = {
     "410": (error("410 X", b""), "refused", "410: Gone"),
     "416": (error("416 X", b""), "refused", "416: "),
     "429": (error("429 X", b""), "unreachable", "429: Too Many Requests"),
-    "403 page": (
+    "403 page with a title": (
         error("403 X", b"<!DOCTYPE html><html><head><title>No</title></head></html>"),
         "forbidden",
         "S3 denies access (403: Forbidden)",

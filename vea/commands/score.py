@@ -15,9 +15,8 @@ from vea.commands.runtime import RuntimeChoice
 from vea.commands.score_table import columns_check, commit
 from vea.face_option import FacesChoice
 from vea.tables import summary_table
-from vea.terminal import complain
+from vea.terminal import complain, print_json
 from vea.terminal import out as terminal_out
-from vea.terminal import print_json
 
 if TYPE_CHECKING:
     from handler.values.prediction import ModelIdentity
