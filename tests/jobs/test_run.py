@@ -500,7 +500,7 @@ def test_a_signal_before_the_first_chunk_ends_the_job_at_once(job, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the signal came to nothing")
 
-    monkeypatch.setattr(run, "open_list", interrupted)
+    monkeypatch.setattr(run, "open_declared", interrupted)
     with pytest.raises(Stopped, match="nothing was begun") as caught:
         score_list(job, load=Predictor.load)
     assert caught.value.exit_code == 143
