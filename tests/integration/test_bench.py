@@ -88,6 +88,7 @@ def check(file: Path) -> dict[str, Any]:
 
 
 @pytest.mark.integration
+@pytest.mark.long
 def test_a_quick_run_measures_every_stage_and_the_naive_script(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     only = ["--only", "stages", "predictor", "--threads", "1"]

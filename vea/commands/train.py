@@ -198,9 +198,9 @@ def package(
 
         vea package runs/lite/model --version 3.0 --evaluation evaluation.json
 
-        vea package model_store/vea-lite-2.0.mar --version 2.1
+        vea package model_store/vea-lite-2.1.mar --version 2.2
 
-        vea package model_store/vea-lite-2.0.mar --version 2.1 --runtime onnx --calibrate FI
+        vea package model_store/vea-lite-2.1.mar --version 2.2 --runtime onnx --calibrate FI
     """
     from handler.archive.files import read_card
     from train.package import package as pack
