@@ -34,7 +34,7 @@ def load_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: The text is not YAML, or a mapping has a key twice.
     """
-    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506: it is a safe loader
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # a safe loader
 
 
 def check_keys(values: Mapping[Any, Any], config: type, *, path: str = "") -> None:
