@@ -82,3 +82,14 @@ def test_a_finished_run_is_looked_at_and_reported_without_torch(tmp_path, photo,
     assert heavy_modules(run, *score, cwd=tmp_path) == [], "the driver starts workers, no networks"
     assert heavy_modules(run, *score, cwd=tmp_path) == [], "and a finished run needs no workers"
     assert heavy_modules(run, "report", "out", cwd=tmp_path) == []
+
+
+@pytest.mark.integration
+def test_what_starts_and_watches_a_server_for_months_imports_no_torch(tmp_path):
+    run = f"""
+from pathlib import Path
+from vea.serving.server import TorchServe
+with TorchServe.running(Path({str(ARCHIVE)!r}), Path("state"), workers=1) as server:
+    assert server.client.workers() == ["READY"]
+"""
+    assert heavy_modules(run, cwd=tmp_path) == []

@@ -11,6 +11,8 @@ the host's processors and memory.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,8 @@ _CORES_FOR_GPU = 4  # of a worker that computes on a GPU
 _WORKERS_PER_GPU = 4  # at most: each holds the model in the GPU's memory, and torch
 _SHARE = 0.75  # of the memory is for workers; the rest for the front end and the system
 _CGROUP = Path("/sys/fs/cgroup")
+# Of the drivers that torch can use: Nvidia's, that of Windows' Linux subsystem, AMD's.
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,6 @@ class Capacity:
     @classmethod
     def of_this_machine(cls, cgroup: Path = _CGROUP) -> Capacity:
         """What this process may use; ``cgroup`` is where its control group's limits are."""
-        import torch
-
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         cores = allowed or os.cpu_count() or 1
         quota = _words(cgroup / "cpu.max")
@@ -51,7 +53,7 @@ class Capacity:
         limit = _words(cgroup / "memory.max")
         if limit and limit[0].isdecimal():
             memory = min(memory, int(limit[0]))
-        return cls(cores, memory, torch.cuda.device_count())
+        return cls(cores, memory, _gpus())
 
     def workers(self) -> int:
         """How many workers suit: one for each core that has the memory; fewer that share GPUs.
@@ -74,6 +76,21 @@ class Capacity:
         A full queue of the largest bodies, 100 of 29 MB, is as much as it can be made to hold.
         """
         return max(512, min(4096, self.memory // 8_000_000))
+
+
+def _gpus() -> int:
+    """Number of GPUs that torch can use, counted in another process.
+
+    The gateway and the command that watches the server run for months without any other use of
+    torch, which takes half a gigabyte.
+    """
+    if not any(device.exists() for device in _GPU_DEVICES):
+        return 0
+    count = "import torch; print(torch.cuda.device_count())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", count], capture_output=True, text=True, check=False
+    )
+    return int(done.stdout) if done.returncode == 0 else 0
 
 
 def _words(file: Path) -> list[str]:
