@@ -30,7 +30,7 @@ PICTURES = [torch.zeros(3, 300, side, dtype=torch.uint8) for side in (200, 400)]
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
     """The shipped model, its weights on a GPU in name only, on which every picture has a face."""
-    predictor = Predictor.load(ARCHIVE)
+    predictor = Predictor.load(ARCHIVE, runtime="torch")
     monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: True)
     # Which rows have a face decides a shape, so shapes may be unknown.
     shapes = ShapeEnv()
@@ -75,7 +75,7 @@ def test_a_part_that_stays_behind_is_noticed(on_gpu: Predictor, part: str) -> No
 
 
 def test_half_precision_says_much_the_same_for_the_same_reasons() -> None:
-    single = Predictor.load(ARCHIVE)
+    single = Predictor.load(ARCHIVE, runtime="torch")
     half = copy(single)
     half.half = True  # the arithmetic of a GPU's half precision, on the CPU
     says_much_the_same(single, half, probability=0.01, activation=0.05)

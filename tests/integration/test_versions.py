@@ -160,7 +160,7 @@ def test_two_versions_at_once_each_answer_in_their_own_name(
             predictor = predictors["2.0" if version == "default" else version]
             (expected,) = predictor.predict([image])
             assert isinstance(expected, Prediction)
-            assert answer["model"] == vars(predictor.model)
+            assert answer["model"] == predictor.model.to_dict()
             assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=SAME)
         assert told["1.0"]["probabilities"] != pytest.approx(
             told["2.0"]["probabilities"], abs=10 * SAME

@@ -130,7 +130,7 @@ def test_a_name_that_torchserve_does_not_load_is_replaced_in_the_copy(
 ) -> None:
     assert copy_name("vea-lite_2.mar", "vea-lite", "2.0", "0123456789abcdef") == "vea-lite_2.mar"
     name = copy_name(file, "vea-lite", "2.0", "0123456789abcdef")
-    assert name == "vea-lite-2.1-0123456789ab.mar"
+    assert name == "vea-lite-2.0-0123456789ab.mar"
     (tmp_path / file).write_bytes(b"archive")
     directory = ServerDirectory.at(tmp_path / "state").prepare(
         tmp_path / file, "vea-lite", Ports.choose(), file=name

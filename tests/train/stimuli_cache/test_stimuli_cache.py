@@ -24,6 +24,8 @@ def test_cached_stimuli_are_those_that_the_selector_selects(
     rows = [0, 1, 2, 4, 5, 16, 19]
     cached = parts(cache.stimuli(rows))
     fresh = parts(selector.select([decode(photos[row].read_bytes()) for row in rows]))
+    for name in ("objects.names", "objects.name_scores"):  # names teach a network nothing
+        del fresh[name]
     assert cached.keys() == fresh.keys()
     for name, value in fresh.items():
         assert cached[name].dtype == value.dtype
