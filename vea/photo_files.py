@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from handler.photo_folders import describe, photos_below
 from handler.values.errors import VeaError
+from vea.terminal import complain
 
 
 def find_photos(images: list[Path]) -> list[Path]:
@@ -44,7 +43,7 @@ def photos_in(folder: Path) -> list[Path]:
         what = f": {describe(left_out)}" if left_out else ""
         raise VeaError(f"the folder {folder} holds no photos{what}")
     if left_out:
-        typer.echo(f"vea: {folder}: {describe(left_out)}", err=True)
+        complain(f"{folder}: {describe(left_out)}")
     return inside
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,18 +18,33 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 OnProgress = Callable[[str, int, int], None]
 
 
+class _Spelled(Console):
+    """A console on which names of files and of columns cannot move the cursor or set colours."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Segments of a renderable; control characters in its text are spelled out."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
 def out() -> Console:
     """Standard output, for results."""
-    return Console(highlight=False)
+    return _Spelled(highlight=False)
 
 
 def print_remarks(remarks: Iterable[str]) -> None:
     """Remarks on the input, one a line, on standard error: results alone go to standard output."""
-    console = Console(stderr=True, highlight=False)
+    console = _Spelled(stderr=True, highlight=False)
     for remark in remarks:
         console.print(f"note: {remark}", soft_wrap=True, markup=False)
 

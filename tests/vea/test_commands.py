@@ -156,6 +156,24 @@ def test_a_line_holds_nothing_that_a_terminal_obeys(tmp_path, arguments):
     assert b"\x9b" not in ended.stderr
 
 
+def test_names_of_photos_in_tables_and_remarks_are_spelled_out(tmp_path, photo, encode, tiny_model):
+    folder = tmp_path / "photos \x1b[2J"
+    folder.mkdir()
+    (folder / "a\x1b[31m\x9b.jpg").write_bytes(encode(photo(1), "JPEG"))
+    (folder / "notes.txt").write_text("no photo")
+    shown = vea("predict", folder, "--model", tiny_model)
+    assert shown.returncode == 0, shown.stderr
+    for text in (shown.stdout, shown.stderr):
+        assert "\x1b" not in text
+        assert "\x9b" not in text
+    assert "\\x1b" in shown.stdout
+    assert "\\x1b[2J" in shown.stderr
+    listed = vea("predict", folder, "--model", tiny_model, "--json")
+    assert json.loads(listed.stdout)[0]["image"].endswith("a\x1b[31m\x9b.jpg"), (
+        "data stay as they are"
+    )
+
+
 def test_wrong_usage_is_exit_code_2(tmp_path):
     assert vea("predict", cwd=tmp_path).returncode == 2
     assert vea("nonsense", cwd=tmp_path).returncode == 2
