@@ -113,6 +113,7 @@ def test_the_tutorial_of_a_nightly_run_works(run: Run, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_the_tutorial_of_training_works(run: Run, tmp_path: Path, photo: PhotoFactory) -> None:
     for emotion in MIKELS.labels:
         folder = tmp_path / "my-photos" / emotion

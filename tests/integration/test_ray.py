@@ -13,7 +13,7 @@ from jobs.engines.dispatch import WorkerFailed
 from jobs.engines.ray import OnRay
 from jobs.run.driver import score_list
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("only_ray")]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.usefixtures("only_ray")]
 
 # Ray reads it when it is imported: everything stays on the loopback interface.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -33,6 +33,7 @@ expected-statuses = [400, 401, 404, 405, 413, 415, 422]
 """
 
 
+@pytest.mark.long
 def test_schemathesis_finds_nothing_that_the_description_does_not_say(
     tiny_server: TorchServe, tmp_path: Path
 ) -> None:
