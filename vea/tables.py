@@ -89,9 +89,9 @@ def summary_table(summary: Summary) -> Table:
     if summary.scored:
         rate = f"{summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s"
         busy = f"the model worked {summary.busy_fraction:.0%} of the time"
-        table.add_row("this start", f"{summary.scored} images, {rate}; {busy}")
+        table.add_row("this attempt", f"{summary.scored} images, {rate}; {busy}")
     else:
-        table.add_row("this start", "nothing left to do")
+        table.add_row("this attempt", "nothing left to do")
     skipped = f", {summary.parts_skipped} of them from before" if summary.parts_skipped else ""
     table.add_row("chunks", f"{summary.parts}{skipped}")
     files = f"{summary.files} files" if summary.files > 1 else "one file"
