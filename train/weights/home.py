@@ -171,17 +171,20 @@ def list_weights(home: Path) -> list[tuple[Path, Header]]:
     return found
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file.
+def file_sha256(*paths: Path) -> str:
+    """SHA-256 (hex) of a file, or of several, one after the other.
 
     Raises:
-        WeightsError: The file cannot be read.
+        WeightsError: A file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        except OSError as error:
+            raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+    return digest.hexdigest()
 
 
 def _parse(path: Path, text: str | None) -> Header:

@@ -80,7 +80,7 @@ def import_weights(
             there are other weights of this name.
     """
     checkpoint = read_checkpoint(file)
-    digest = file_sha256(file)
+    digest = file_sha256(file, *checkpoint.files)
     if checkpoint.metadata and "vea" in checkpoint.metadata:
         conversion, header = _own(file, checkpoint)
     else:

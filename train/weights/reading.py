@@ -21,13 +21,17 @@ from numpy._core import multiarray, numeric
 from safetensors import SafetensorError, safe_open
 
 from train.weights.home import WeightsError
+from train.weights.tfjs import read_tfjs
 
 _ZIP = b"PK\x03\x04"
 # What torch.save wrote before it wrote zip files: a pickled magic number.
 _LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 # Where training programs keep the network beside counters and optimizer states.
 _WRAPPERS = ("model", "net", "state_dict", "model_state_dict")
-_EXPECTED = "expected a PyTorch file, a pickle of NumPy arrays, or a safetensors file"
+_EXPECTED = (
+    "expected a PyTorch file, a pickle of NumPy arrays, a safetensors file, "
+    "or the JSON file of a TensorFlow.js graph model"
+)
 _SCALARS = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 
 
@@ -39,11 +43,13 @@ class Checkpoint:
         tensors: Tensors by name, on the CPU.
         beside: Names of what the file holds beside the network's tensors.
         metadata: Metadata of a safetensors file; else empty.
+        files: Other files that hold the tensors, where they are not all in one.
     """
 
     tensors: dict[str, torch.Tensor]
     beside: tuple[str, ...] = ()
     metadata: Mapping[str, str] | None = None
+    files: tuple[Path, ...] = ()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -64,6 +70,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return _load_safetensors(path)
     if start[:1] == b"\x80":
         return _named_tensors(path, _load_pickle(path))
+    if start.lstrip().startswith(b"{"):
+        tensors, files = read_tfjs(path)
+        return Checkpoint(tensors, files=files)
     what = "is empty" if not start else "is text" if _is_text(start) else "is of an unknown format"
     raise WeightsError(f"{path} {what}: {_EXPECTED}")
 
