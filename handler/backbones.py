@@ -29,11 +29,12 @@ class BackboneRuntime(Protocol):
         """Compiled trunk of a part of the archive.
 
         Args:
-            part: ``"global"`` for Global-Net, ``"objects"`` for the grid object source.
+            part: ``"global"`` for Global-Net, ``"objects"`` for the grid or light object source.
 
         Returns:
-            Module that maps uint8 RGB images, Bx3xHxW, to feature maps, float, BxFxhxw; None where
-            the trunk is built with timm and filled with the archive's weights.
+            Module that maps uint8 RGB images, Bx3xHxW, to feature maps, float, BxFxhxw (for the
+            light object source to cells, BxFxM); None where the trunk is built with torch and
+            filled with the archive's weights.
         """
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 PIXELS, FEATURES = "pixels", "features"
-"""Names of a graph's input, uint8, Bx3xHxW, and of its output, float32, BxFxhxw."""
+"""Names of a graph's input, uint8, Bx3xHxW, and of its output, float32, BxFxhxw (or BxFxM)."""
 
 
 class OnnxTrunk(nn.Module):
@@ -43,7 +43,7 @@ class OnnxTrunk(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images, uint8, Bx3xHxW, on the CPU, to feature maps, float32, BxFxhxw."""
+        """Images, uint8, Bx3xHxW, on the CPU, to features, float32, BxFxhxw (or BxFxM)."""
         pixels = images.contiguous().numpy()
         (features,) = self._session.run([FEATURES], {PIXELS: pixels})
         return torch.from_numpy(features)

@@ -21,6 +21,7 @@ RECIPE_PARTS = (
 )
 OBJECT_SOURCES = (
     ("grid", "handler.stimuli.objects.grid.GridObjects"),
+    ("light", "handler.stimuli.objects.light.LightObjects"),
     ("coco", "handler.stimuli.objects.coco.CocoObjects"),
     ("visual_genome", "handler.stimuli.objects.visual_genome.VisualGenomeObjects"),
 )

@@ -5,8 +5,8 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     config.json            name, version, network and selector settings
     weights.safetensors    ``network.*`` and ``objects.*`` tensors
     face_landmarks.dat     dlib's 5-point landmark predictor
-    global_backbone.onnx   compiled form of Global-Net's backbone, and of the grid object source's,
-    object_backbone.onnx   only where the settings say ``compiled``
+    global_backbone.onnx   compiled form of Global-Net's backbone, and of the network of the grid or
+    object_backbone.onnx   light object source, only where the settings say ``compiled``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     model_card.json        what it was trained on, how well it does, what it may be used for
     contents.json          SHA-256 of each file; the hash of this file is the archive's digest
@@ -51,7 +51,8 @@ def compiled_files(config: ArchiveConfig) -> dict[str, str]:
     if config.compiled is None:
         return {}
     network, objects = config.network, config.selector.objects
-    there = {"global": network.global_backbone, "objects": objects.get("source") == "grid"}
+    compilable = objects.get("source") in ("grid", "light")
+    there = {"global": network.global_backbone, "objects": compilable}
     return {part: file for part, file in _COMPILED.items() if there[part]}
 
 

@@ -22,6 +22,7 @@ from handler.archive.files import (
 )
 from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
+from handler.stimuli.objects.nanodet import NanoDet
 from handler.stimuli.selector import StimuliSelector
 from handler.values.configs import NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError, VeaError
@@ -143,7 +144,7 @@ def _fill(weights: Path, **parts: torch.nn.Module) -> None:
 def _compiled_trunks(prefix: str, part: torch.nn.Module) -> Iterator[str]:
     """How the names of weights begin that a compiled trunk has within itself."""
     for name, module in part.named_modules():
-        if isinstance(module, Backbone) and module.is_compiled:
+        if isinstance(module, Backbone | NanoDet) and module.is_compiled:
             yield f"{prefix}.{name}.trunk."
 
 

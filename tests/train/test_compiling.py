@@ -136,5 +136,5 @@ def test_a_model_without_backbones_to_compile_is_refused(tiny_model: Path) -> No
     archive = load_archive(tiny_model)
     archive.network.global_net = None
     archive.selector.objects = None
-    with pytest.raises(CompileError, match="neither Global-Net nor grid objects"):
+    with pytest.raises(CompileError, match="neither Global-Net nor grid or light objects"):
         backbones_of(archive)

@@ -16,6 +16,7 @@ from handler.archive import files
 from handler.archive.loading import LoadedArchive, load_archive
 from handler.images import ImageRefused, decode
 from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.selector import fit_colour
 from handler.values.configs import ArchiveConfig
 from handler.values.runtimes import FLOAT32, INT8, ONNX
@@ -114,7 +115,7 @@ def _prepare(
     for image in _decoded(calibration.photos):
         if "global" in prepared:
             prepared["global"].append(fit_colour(image, archive.config.selector).numpy())
-        if isinstance(archive.selector.objects, GridObjects):
+        if isinstance(archive.selector.objects, GridObjects | LightObjects):
             prepared["objects"].append(archive.selector.objects.resize([image])[0].numpy())
     if not all(prepared.values()):
         raise CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")

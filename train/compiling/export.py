@@ -19,6 +19,8 @@ from handler.backbones import Backbone
 from handler.folding import fold_batch_norms
 from handler.onnx_runtime import FEATURES, PIXELS
 from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.objects.light import LightObjects
+from handler.stimuli.objects.nanodet import NanoDet
 from handler.values.errors import VeaError
 
 _OPSET = 17
@@ -28,8 +30,8 @@ class CompileError(VeaError):
     """The backbones cannot be compiled. The message is one line for the user."""
 
 
-def backbones_of(archive: LoadedArchive) -> dict[str, tuple[Backbone, int]]:
-    """The backbones that have a compiled form, each with the side in pixels of its square input.
+def backbones_of(archive: LoadedArchive) -> dict[str, tuple[Backbone | NanoDet, int]]:
+    """The networks that have a compiled form, each with the side in pixels of its square input.
 
     Args:
         archive: Archive, loaded with the runtime torch.
@@ -37,22 +39,26 @@ def backbones_of(archive: LoadedArchive) -> dict[str, tuple[Backbone, int]]:
     Raises:
         CompileError: The archive has no such backbone.
     """
-    found: dict[str, tuple[Backbone, int]] = {}
+    found: dict[str, tuple[Backbone | NanoDet, int]] = {}
     if archive.network.global_net is not None:
         found["global"] = archive.network.global_net.backbone, archive.config.selector.size
     objects = archive.selector.objects
     if isinstance(objects, GridObjects):
         found["objects"] = objects.backbone, objects.size
+    if isinstance(objects, LightObjects):
+        found["objects"] = objects.detector, objects.size
     if not found:
-        raise CompileError("nothing to compile: the model has neither Global-Net nor grid objects")
+        raise CompileError(
+            "nothing to compile: the model has neither Global-Net nor grid or light objects"
+        )
     return found
 
 
-def export_backbone(backbone: Backbone, side: int, file: Path) -> None:
-    """Write a backbone as an ONNX graph; its batch norms are folded in place.
+def export_backbone(backbone: Backbone | NanoDet, side: int, file: Path) -> None:
+    """Write a backbone, or a detector, as an ONNX graph; its batch norms are folded in place.
 
     Args:
-        backbone: Backbone in evaluation mode, on the CPU.
+        backbone: Backbone or detector in evaluation mode, on the CPU.
         side: Side in pixels of its square input.
         file: Path of the graph to write.
     """
@@ -75,7 +81,7 @@ def export_backbone(backbone: Backbone, side: int, file: Path) -> None:
         )
 
 
-def _make_padding_constant(backbone: Backbone, images: torch.Tensor) -> None:
+def _make_padding_constant(backbone: nn.Module, images: torch.Tensor) -> None:
     """Replace convolutions whose padding follows from the image's size at every call."""
     paddings: dict[nn.Module, tuple[int, int, int, int]] = {}
 

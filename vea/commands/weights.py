@@ -25,6 +25,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace other weights of t
 _PARTS = {
     "visual_genome": "objects",
     "coco": "objects",
+    "light": "objects",
     "backbone": "global",
     "face_resnet": "expression",
 }
@@ -124,9 +125,9 @@ def import_weights(
     """Convert a published file of weights, so that recipes can start from it.
 
     Supported files: the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
-    torchvision's fasterrcnn_resnet50_fpn_v2 and ResNet-18, -50 and -101, and the FER2013
-    ResNet-18 (PrivateTest_model_resnet18.t7). A file is recognised by its content; no code in it is
-    executed.
+    torchvision's fasterrcnn_resnet50_fpn_v2 and ResNet-18, -50 and -101, the FER2013 ResNet-18
+    (PrivateTest_model_resnet18.t7), and NanoDet-g (nanodet.json, with nanodet.bin beside it). A
+    file is recognised by its content; no code in it is executed.
 
         vea import-weights faster_rcnn_from_caffe_attr.pkl
 

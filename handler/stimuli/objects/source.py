@@ -54,8 +54,8 @@ def build_object_source(
 
     Args:
         config: Name and settings of the source.
-        runtime: Runtime of the backbone of grid objects; detectors always run with torch,
-            which is also the default.
+        runtime: Runtime of the backbone of grid objects and of the light detector; the other
+            detectors always run with torch, which is also the default.
 
     Raises:
         ValueError: There is no such source.
@@ -69,6 +69,10 @@ def build_object_source(
         from handler.stimuli.objects.grid import GridObjects
 
         return GridObjects(**settings, compiled=(runtime or TorchRuntime()).trunk("objects"))
+    if source == "light":
+        from handler.stimuli.objects.light import LightObjects
+
+        return LightObjects(**settings, compiled=(runtime or TorchRuntime()).trunk("objects"))
     if source == "visual_genome":
         from handler.stimuli.objects.visual_genome import VisualGenomeObjects
 
@@ -78,5 +82,5 @@ def build_object_source(
 
         return CocoObjects(**settings)
     raise ValueError(
-        f"unknown object source '{source}': expected 'grid', 'visual_genome' or 'coco'"
+        f"unknown object source '{source}': expected 'grid', 'light', 'visual_genome' or 'coco'"
     )
