@@ -76,7 +76,7 @@ class NanoDetTrunk(nn.Module):
         """Normalised pixels to cells.
 
         Args:
-            pixels: float, Bx3xHxW, sides multiples of 32.
+            pixels: Normalised pixels, float, Bx3xHxW, sides multiples of 32.
 
         Returns:
             float, Bx252xM, for each cell of the three maps, one map after the other, row by row: a
@@ -133,7 +133,7 @@ def pool_features(
 
     Args:
         maps: The first 128 of what `NanoDetTrunk` yields of a square image, Bx128xM.
-        boxes: float, BxNx4, xyxy, in pixels of that image.
+        boxes: Boxes, float, BxNx4, xyxy, in pixels of that image.
         side: Side of the image in pixels.
         levels: Side of each map in cells, as `map_sides` yields it.
 

@@ -13,7 +13,7 @@ def distinct_boxes(boxes: torch.Tensor, threshold: float, count: int) -> list[in
     """Indices of boxes that do not overlap a better one that is kept.
 
     Args:
-        boxes: float, Rx4, xyxy, best first.
+        boxes: Boxes, float, Rx4, xyxy, best first.
         threshold: Overlap (intersection over union) above which the less good of two is dropped.
         count: Maximum number of boxes.
     """
