@@ -45,6 +45,8 @@ class Response:
         log_probabilities: Logarithm of p_emo, BxC.
         attention: Weight of each object in the last step, BxN; None without Semantic-Net.
         feature_map: F_g, Bxd1xhxw; None without Global-Net.
+        features: v_g, v_s, v_e, as far as there are such branches, each Bxd; side by side, they are
+            the fused feature v_emo of Eq. 12.
         alone: In training, for each branch, log p_emo of that branch without the others, BxC, and
             the images that have its stimulus, bool, B; otherwise empty.
     """
@@ -52,6 +54,7 @@ class Response:
     log_probabilities: torch.Tensor
     attention: torch.Tensor | None
     feature_map: torch.Tensor | None
+    features: list[torch.Tensor] = field(default_factory=list)
     alone: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
@@ -108,7 +111,9 @@ class StimuliAwareNetwork(nn.Module):
         seen = self.perceive(stimuli)
         answers = self.response.each_alone(seen.features) if self.training else []
         alone = list(zip(answers, seen.present, strict=False))
-        return Response(self.response(seen.features), seen.attention, seen.feature_map, alone)
+        return Response(
+            self.response(seen.features), seen.attention, seen.feature_map, seen.features, alone
+        )
 
     def activation_map(self, response: Response, emotion: torch.Tensor) -> torch.Tensor | None:
         """Where Global-Net sees the given emotion (class activation map, Fig. 12).

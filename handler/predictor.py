@@ -18,6 +18,7 @@ import torch
 
 from handler.allocator import keep_freed_memory
 from handler.archive.loading import LoadedArchive, load_archive
+from handler.attention import attended_objects
 from handler.batch_metrics import BatchMetrics, stage
 from handler.folding import fold_batch_norms
 from handler.images import ImageRefused, decode
@@ -27,7 +28,7 @@ from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import StimuliSelector, colour_box
 from handler.stimuli.stimuli import Stimuli
 from handler.values.limits import ImageLimits
-from handler.values.prediction import AttendedObject, Face, Prediction, Refusal
+from handler.values.prediction import Face, Prediction, Refusal
 from handler.values.runtimes import AUTO
 
 
@@ -116,6 +117,7 @@ class Predictor:
         images: Sequence[bytes],
         *,
         explain: bool = False,
+        embeddings: bool = False,
         metrics: BatchMetrics | None = None,
     ) -> list[Prediction | Refusal]:
         """Score encoded images.
@@ -123,13 +125,16 @@ class Predictor:
         Args:
             images: Encoded images, any number.
             explain: Whether to fill `Prediction.activation` and `Face.crop`.
+            embeddings: Whether to fill `Prediction.embedding`; takes no second forward pass.
             metrics: Receives the duration of each stage.
 
         Returns:
             One answer for each image, in the same order.
         """
         decoded = self._decoded(images, metrics)
-        return self.predict_decoded(decoded, explain=explain, metrics=metrics)
+        return self.predict_decoded(
+            decoded, explain=explain, embeddings=embeddings, metrics=metrics
+        )
 
     def decode(self, data: bytes) -> torch.Tensor | Refusal:
         """The first half of `predict`; thread-safe.
@@ -150,6 +155,7 @@ class Predictor:
         images: Iterable[torch.Tensor | Refusal],
         *,
         explain: bool = False,
+        embeddings: bool = False,
         metrics: BatchMetrics | None = None,
     ) -> list[Prediction | Refusal]:
         """The second half of `predict`.
@@ -157,6 +163,7 @@ class Predictor:
         Args:
             images: Results of `decode`, any number; at most one batch of them is in memory.
             explain: Whether to fill `Prediction.activation` and `Face.crop`.
+            embeddings: Whether to fill `Prediction.embedding`.
             metrics: Receives the duration of each stage.
 
         Returns:
@@ -172,10 +179,10 @@ class Predictor:
             # bounded whatever clients send.
             pixels = sum(one.shape[-1] * one.shape[-2] for _, one in pending)
             if len(pending) == self.batch_size or pixels >= self.limits.max_pixels:
-                self._score(pending, answers, explain, metrics)
+                self._score(pending, answers, explain, embeddings, metrics)
                 pending.clear()
         if pending:
-            self._score(pending, answers, explain, metrics)
+            self._score(pending, answers, explain, embeddings, metrics)
         return [answer for answer in answers if answer is not None]
 
     def _decoded(
@@ -193,6 +200,7 @@ class Predictor:
         batch: Sequence[tuple[int, torch.Tensor]],
         answers: list[Prediction | Refusal | None],
         explain: bool,
+        embed: bool,
         metrics: BatchMetrics | None,
     ) -> None:
         images = [image for _, image in batch]
@@ -201,7 +209,7 @@ class Predictor:
                 stimuli = self.selector.select(images).to(self.device)
             with self._precision(), stage(metrics, "network"):
                 response = self.network(stimuli)
-            predictions = self._read(images, stimuli, response, explain)
+            predictions = self._read(images, stimuli, response, explain, embed)
         for (position, _), prediction in zip(batch, predictions, strict=True):
             answers[position] = prediction
 
@@ -211,7 +219,12 @@ class Predictor:
         return torch.autocast(self.device.type, dtype=torch.float16)
 
     def _read(
-        self, images: Sequence[torch.Tensor], stimuli: Stimuli, response: Response, explain: bool
+        self,
+        images: Sequence[torch.Tensor],
+        stimuli: Stimuli,
+        response: Response,
+        explain: bool,
+        embed: bool,
     ) -> list[Prediction]:
         """Tensors -> plain values."""
         log_p = response.log_probabilities.double()
@@ -219,7 +232,8 @@ class Predictor:
         top = log_p.argmax(dim=1)
         activation = self._activation(response, top) if explain else [None] * len(images)
         probabilities = log_p.exp().tolist()
-        objects = self._objects(stimuli, response)
+        objects = attended_objects(stimuli.objects, response.attention, self.selector.objects)
+        embeddings = _fused(response) if embed else [None] * len(images)
         faces = _faces(stimuli, crops=explain and self.network.expression_net is not None)
         counts = stimuli.faces.counts.tolist()
         boxes = [colour_box(image, self.selector.config) for image in images]
@@ -236,45 +250,10 @@ class Predictor:
                 width=images[i].shape[-1],
                 height=images[i].shape[-2],
                 activation_box=boxes[i] if activation[i] else None,
+                embedding=embeddings[i],
             )
             for i in range(len(images))
         ]
-
-    def _objects(self, stimuli: Stimuli, response: Response) -> list[tuple[AttendedObject, ...]]:
-        objects = stimuli.objects
-        attention = response.attention
-        weights = (attention if attention is not None else objects.scores * 0).tolist()
-        source = self.selector.objects
-        vocabulary, labels, scores = source.vocabulary, objects.labels, objects.scores
-        if objects.names is not None and objects.name_scores is not None:
-            vocabulary, labels, scores = source.names, objects.names, objects.name_scores
-        labels = labels.masked_fill(scores < source.name_threshold, -1)
-        attributes = torch.full_like(labels, -1)
-        if objects.attributes is not None:
-            attributes = objects.attributes.masked_fill(labels < 0, -1)
-        listed = []
-        for row, mask in enumerate(objects.mask.tolist()):
-            found = [
-                AttendedObject(
-                    label=vocabulary[label] if label >= 0 else None,
-                    score=score,
-                    box=tuple(box),
-                    attention=weight,
-                    attribute=source.attributes[attribute] if attribute >= 0 else None,
-                )
-                for label, attribute, score, box, weight, real in zip(
-                    labels[row].tolist(),
-                    attributes[row].tolist(),
-                    scores[row].tolist(),
-                    objects.boxes[row].tolist(),
-                    weights[row],
-                    mask,
-                    strict=True,
-                )
-                if real
-            ]
-            listed.append(tuple(sorted(found, key=lambda item: -item.attention)))
-        return listed
 
     def _activation(
         self, response: Response, emotion: torch.Tensor
@@ -286,6 +265,14 @@ class Predictor:
         span = (maps.amax(dim=(1, 2), keepdim=True) - low).clamp(min=1e-12)
         scaled = ((maps - low) / span).tolist()
         return [tuple(tuple(row) for row in grid) for grid in scaled]
+
+
+def _fused(response: Response) -> list[tuple[float, ...]]:
+    """v_emo of each image (Eq. 12), rounded to half precision."""
+    # A value beyond what half precision holds is its largest value rather than infinity.
+    most = torch.finfo(torch.float16).max
+    fused = torch.cat(response.features, dim=1).clamp(-most, most).to(torch.float16)
+    return [tuple(row) for row in fused.tolist()]
 
 
 def _faces(stimuli: Stimuli, *, crops: bool) -> list[Face | None]:

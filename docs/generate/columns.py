@@ -34,7 +34,7 @@ def page() -> str:
     schema = output_schema()
     meanings = _meanings(inspect.getdoc(schema) or "")
     rows = []
-    for column in schema(wheel().labels, extra=pa.schema([]), boxes=True):
+    for column in schema(wheel().labels, extra=pa.schema([]), boxes=True, embedding_size=1):
         words, null = meanings[_key(column.name, meanings)]
         rows.append(f"| `{column.name}` | {_type(column.type)} | {null} | {words} |\n")
     head = "| column | type | null | meaning |\n|---|---|---|---|\n"
@@ -63,4 +63,9 @@ def _key(column: str, meanings: dict[str, tuple[str, str]]) -> str:
 
 
 def _type(kind: pa.DataType) -> str:
-    return {"float": "float32", "list": "list of structs"}.get(str(kind).split("<")[0], str(kind))
+    words = {
+        "float": "float32",
+        "list": "list of structs",
+        "fixed_size_list": "fixed-size list of float16",
+    }
+    return words.get(str(kind).split("<")[0], str(kind))

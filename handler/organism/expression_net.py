@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from handler.values.configs import LAST_STAGE
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (He et al., CVPR 2016, Fig. 2).
@@ -80,7 +82,7 @@ class ExpressionNet(nn.Module):
     def __init__(self, *, width: int = 64) -> None:
         super().__init__()
         self.faces = FaceResNet(width)
-        self.feature_size = 8 * width
+        self.feature_size = LAST_STAGE * width
 
     def forward(self, crops: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Faces to expression features.

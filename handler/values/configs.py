@@ -19,6 +19,8 @@ NO_FACES = "none"
 FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 BACKENDS = ("hog", "cnn", NO_FACES)
+LAST_STAGE = 8
+"""Channels of Expression-Net's last stage, as a multiple of its width."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,16 @@ class NetworkConfig:
         if self.expression_width is not None:
             check_number("expression_width", self.expression_width, least=1, whole=True)
         check_number("dropout", self.dropout, least=0, below=1)
+
+    @property
+    def fused_size(self) -> int:
+        """Number of values of the fused feature v_emo: d1 + d2 + d3."""
+        backbone, semantic, width = self.global_backbone, self.semantic, self.expression_width
+        return (
+            (backbone_spec(backbone).feature_size if backbone else 0)
+            + (semantic.hidden if semantic else 0)
+            + (LAST_STAGE * width if width else 0)
+        )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:

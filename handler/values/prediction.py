@@ -111,6 +111,8 @@ class Prediction:
         height: Height of the image in pixels, after EXIF rotation.
         activation_box: Part of the image that ``activation`` covers, xyxy, pixels; None without an
             activation. It is the whole image, unless Global-Net sees a crop of its centre.
+        embedding: Fused feature v_emo (Eq. 12), the network's last layer before the classifier,
+            rounded to half precision; None if not requested.
     """
 
     emotion: str
@@ -124,6 +126,7 @@ class Prediction:
     width: int
     height: int
     activation_box: Box | None = None
+    embedding: tuple[float, ...] | None = None
 
     def words_for(self, item: AttendedObject) -> str:
         """What to call one of the ``objects``: its name, or its place in the image."""
@@ -168,6 +171,8 @@ class Prediction:
         }
         if self.face_count is None:
             del answer["face"]
+        if self.embedding is not None:
+            answer["embedding"] = list(self.embedding)
         if explain:
             answer["objects"] = [
                 {

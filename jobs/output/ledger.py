@@ -106,7 +106,8 @@ class Ledger:
         inside = self._folder.list(RUN)
         if IDENTITY not in inside:
             self._refuse_foreign(names)
-            refuse_varying(where, self._identity.keep)
+            embedding = ("embedding",) if self._identity.embeddings else ()
+            refuse_varying(where, (*self._identity.keep, *embedding))
         mine = _json({"run_id": self._identity.run_id, **self._identity.to_dict()})
         if IDENTITY in inside or not self._folder.create(IDENTITY, mine):
             # Also if another attempt was faster.

@@ -47,7 +47,12 @@ class ColumnError(VeaError):
 
 
 def schema(
-    emotions: Sequence[str], *, extra: pa.Schema, boxes: bool, faces: bool = True
+    emotions: Sequence[str],
+    *,
+    extra: pa.Schema,
+    boxes: bool,
+    faces: bool = True,
+    embedding_size: int | None = None,
 ) -> pa.Schema:
     """The columns of the result.
 
@@ -73,6 +78,8 @@ def schema(
     | `boxes` | list of struct | `x1`, `y1`, `x2`, `y2` (float32, pixels), `label` (null where no \
 name is likely right), `score` (confidence of the label) and `attention` (of the network) of each object; there only if \
 asked for | if failed |
+    | `embedding` | fixed-size list of float16 | the network's fused feature, of one length for all rows \
+of a model; there only if asked for (`--embeddings`) | if failed |
 
     After them come the columns that pass through from the list, with the list's types.
 
@@ -81,6 +88,7 @@ asked for | if failed |
         extra: Columns that pass through; any value may be null.
         boxes: Whether there is a column of the objects' boxes.
         faces: Whether there are columns of faces.
+        embedding_size: Length of the model's fused feature; None for no such column.
 
     Raises:
         ColumnError: A column of ``extra`` has the name of an output column or of another one.
@@ -109,11 +117,13 @@ asked for | if failed |
         pa.field("objects", pa.int32()),
         pa.field("boxes", pa.list_(_BOX)),
     ]
+    if embedding_size is not None:
+        ours.append(pa.field("embedding", pa.list_(pa.float16(), embedding_size)))
     if not faces:
         ours = [item for item in ours if item.name not in ("faces", *FACE_BOX)]
     _refuse_collisions([item.name for item in ours], extra.names)
     if not boxes:
-        ours.pop()
+        ours = [item for item in ours if item.name != "boxes"]
     return pa.schema([*ours, *(_passed_through(item) for item in extra)])
 
 
@@ -143,7 +153,7 @@ def _passed_through(item: pa.Field) -> pa.Field:
 def writer_options(columns: pa.Schema) -> dict[str, Any]:
     """How parquet files with these columns are written, for `pyarrow.parquet`."""
     # No dictionaries for floats, split into streams of bytes: a third smaller, written in a third
-    # of the time.
+    # of the time. Not those of half precision: DuckDB does not read them split.
     floats = [f.name for f in columns if f.type in (pa.float32(), pa.float64())]
     if "boxes" in columns.names:
         floats += [f"boxes.list.element.{f.name}" for f in _BOX if f.type == pa.float32()]

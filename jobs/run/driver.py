@@ -77,6 +77,7 @@ def score_list(
     shard = shard_of(job.shard)
     source = source_of(job, load)
     model, emotions = source.identify()
+    embedding_size = source.embedding_size() if job.embeddings else None
     stop = StopRequest(grace)
     with closing(stop), stop.listen(), closing(S3(threads=16, retry=job.retry)) as s3:
         counter = ProgressCounter(job.max_error_rate, on_progress)
@@ -93,7 +94,11 @@ def score_list(
             with open_declared(job, location, s3, warn or (lambda line: None)) as images:
                 # Refuses columns with names of the result before the folder is claimed.
                 columns = parquet.schema(
-                    emotions.labels, extra=images.extra, boxes=job.boxes, faces=model.faces
+                    emotions.labels,
+                    extra=images.extra,
+                    boxes=job.boxes,
+                    faces=model.faces,
+                    embedding_size=embedding_size,
                 )
                 if accept:
                     accept(columns, images)
@@ -111,6 +116,7 @@ def score_list(
                     images.extra,
                     source.portable(model),
                     tuple(resolve(image, images.folder) for image in images.sample if image),
+                    embedding_size,
                 )
                 run = RunAttempt(
                     job,
@@ -144,4 +150,5 @@ def _identify(job: ScoreJob, images: ImageList, model: ModelIdentity) -> RunIden
         hosts=tuple(sorted(set(job.hosts))),
         runtime=model.runtime,
         faces=model.faces,
+        embeddings=job.embeddings,
     )

@@ -38,6 +38,14 @@ class ModelChanged(VeaError):
     """The endpoint serves another model than the run's; the message is one line for people."""
 
 
+def no_embeddings(url: str) -> VeaError:
+    """The error for a service that is asked for the network's fused feature."""
+    return VeaError(
+        f"{url} gives no embeddings: score with --model instead of --endpoint, or without "
+        "--embeddings"
+    )
+
+
 class Endpoint:
     """A service that is asked for the predictions of a job.
 
@@ -47,6 +55,7 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
+        self.url = settings.url
 
     def identify(self) -> tuple[ModelIdentity, Wheel]:
         """Ask which model answers.
@@ -183,13 +192,15 @@ class EndpointScores:
         return PendingAnswer(data, self._pool.submit(self._ask, data))
 
     def predict_decoded(
-        self, images: Sequence[PendingAnswer | Refusal]
+        self, images: Sequence[PendingAnswer | Refusal], *, embeddings: bool = False
     ) -> list[Prediction | Refusal | Failure]:
         """One answer for each image, in order.
 
         Raises:
-            VeaError: The service is away, or its model is not the run's.
+            VeaError: The service is away, its model is not the run's, or embeddings are asked for.
         """
+        if embeddings:
+            raise no_embeddings(self._endpoint.url)
         return [image if isinstance(image, Refusal) else self._answer(image) for image in images]
 
     def _answer(self, pending: PendingAnswer) -> Prediction | Refusal | Failure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from handler.values.prediction import Prediction
 from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
 from jobs.values.tasks import Failure
@@ -38,6 +40,8 @@ def scored_row(answer: Prediction, *, boxes: bool) -> Row:
             }
             for item in answer.objects
         ]
+    if answer.embedding is not None:
+        row["embedding"] = np.array(answer.embedding, np.float16)
     return row
 
 

@@ -56,9 +56,9 @@ class Scores(Protocol[Picture]):
         """An encoded image made ready; called in several threads."""
 
     def predict_decoded(
-        self, images: Sequence[Picture | Refusal]
+        self, images: Sequence[Picture | Refusal], *, embeddings: bool = False
     ) -> Sequence[Prediction | Refusal | Failure]:
-        """One answer for each image, in order.
+        """One answer for each image, in order, with `Prediction.embedding` if asked for.
 
         Raises:
             VeaError: The job cannot be done.
@@ -100,6 +100,7 @@ class ChunkScorer:
         folder: Folder that relative images are relative to.
         extra: Names of the columns that pass through from the list.
         boxes: Whether rows have the objects' boxes.
+        embeddings: Whether rows have the network's fused feature.
         threads: Number of threads that fetch.
         decode_threads: Number of threads that decode.
         bytes_per_image: Bytes of decoded pictures in a batch for each image of the batch size. A
@@ -115,6 +116,7 @@ class ChunkScorer:
         folder: str,
         extra: Sequence[str] = (),
         boxes: bool = False,
+        embeddings: bool = False,
         threads: int,
         decode_threads: int = 1,
         bytes_per_image: int = DEFAULT_BYTES_PER_IMAGE,
@@ -122,6 +124,8 @@ class ChunkScorer:
         self._predictor = predictor
         self._extra = extra
         self._boxes = boxes
+        # A model that gives no embeddings needs no such argument.
+        self._wanted = {"embeddings": True} if embeddings else {}
         self._batch_bytes = predictor.batch_size * bytes_per_image
         self._batches_ahead = math.ceil(threads / predictor.batch_size)
         self._prefetcher = Prefetcher(
@@ -231,7 +235,7 @@ class ChunkScorer:
         began = time.monotonic()
         images = [image for _, image in pieces]
         try:
-            answers = [self._row(answer) for answer in self._predictor.predict_decoded(images)]
+            answers = [self._row(answer) for answer in self._answers(images)]
         except VeaError:
             raise  # not caused by an image
         except Exception as error:
@@ -248,9 +252,14 @@ class ChunkScorer:
 
     def _predict_alone(self, image: ReadyImage | Refusal) -> Row:
         try:
-            return self._row(self._predictor.predict_decoded([image])[0])
+            return self._row(self._answers([image])[0])
         except Exception as error:
             return failed_row(Failure.of("predict", error))
+
+    def _answers(
+        self, images: Sequence[ReadyImage | Refusal]
+    ) -> Sequence[Prediction | Refusal | Failure]:
+        return self._predictor.predict_decoded(images, **self._wanted)
 
     def _row(self, answer: Prediction | Refusal | Failure) -> Row:
         if isinstance(answer, Failure):

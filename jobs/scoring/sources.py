@@ -67,6 +67,13 @@ class ModelSource(Protocol):
             VeaError: There is no such model.
         """
 
+    def embedding_size(self) -> int:
+        """Length of the model's fused feature.
+
+        Raises:
+            VeaError: There is no such model, or it does not give its fused feature.
+        """
+
     def portable(self, model: ModelIdentity) -> ModelSource:
         """The same source for workers, which may run in another folder than the user.
 
@@ -106,6 +113,10 @@ class ArchiveSource:
         model = ModelIdentity(config.name, config.version, digest, runtime, faces)
         return model, wheel(config.network.wheel)
 
+    def embedding_size(self) -> int:
+        """As `ModelSource.embedding_size`."""
+        return read_card(self.path)[0].network.fused_size
+
     def portable(self, model: ModelIdentity) -> ArchiveSource:
         """As `ModelSource.portable`: the path is made absolute, and the runtime is chosen."""
         load = self.load
@@ -135,6 +146,12 @@ class EndpointSource:
         from jobs.scoring.endpoint import Endpoint
 
         return Endpoint(self.settings).identify()
+
+    def embedding_size(self) -> int:
+        """As `ModelSource.embedding_size`: services give none."""
+        from jobs.scoring.endpoint import no_embeddings
+
+        raise no_embeddings(self.settings.url)
 
     def portable(self, model: ModelIdentity) -> EndpointSource:
         """As `ModelSource.portable`: answers of any other model end the job."""

@@ -39,6 +39,7 @@ class Worker:
         extra: Columns that pass through from the list.
         source: Model that scores, as `ModelSource.portable` gives it.
         controls: Locations of images that are spread evenly over the list.
+        embedding_size: Length of the model's fused feature, if rows hold it.
     """
 
     job: ScoreJob
@@ -47,6 +48,7 @@ class Worker:
     extra: pa.Schema
     source: ModelSource
     controls: tuple[str, ...] = ()
+    embedding_size: int | None = None
 
     @contextmanager
     def start(self, on_images: OnImages | None = None) -> Iterator[PartMaker]:
@@ -59,6 +61,7 @@ class Worker:
                 extra=self.extra,
                 boxes=job.boxes,
                 faces=predictor.model.faces,
+                embedding_size=self.embedding_size,
             )
             s3 = S3(threads=job.fetch_threads, retry=job.retry)
             fetcher = Fetcher(
@@ -75,6 +78,7 @@ class Worker:
                 folder=self.list_folder,
                 extra=self.extra.names,
                 boxes=job.boxes,
+                embeddings=job.embeddings,
                 threads=job.fetch_threads,
                 decode_threads=job.threads,
             )

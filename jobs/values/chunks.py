@@ -87,6 +87,7 @@ SETTINGS_IN_WORDS = {
     "max_bytes": "the limit of bytes",
     "max_pixels": "the limit of pixels",
     "boxes": "--boxes",
+    "embeddings": "--embeddings",
     "hosts": "--allow-host",
     "format": "the format of the parts",
 }
@@ -114,6 +115,7 @@ class RunIdentity:
         hosts: Hosts that images may be fetched from over HTTPS.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         faces: Whether faces are looked for.
+        embeddings: Whether rows hold the network's fused feature.
         types: Types of these columns where they were declared and the list alone has others.
         format: Version of the parts' format; grows when their columns change.
     """
@@ -131,6 +133,7 @@ class RunIdentity:
     format: int = 2
     runtime: str = TORCH
     faces: bool = True
+    embeddings: bool = False
     types: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,6 +143,8 @@ class RunIdentity:
             del values["runtime"]
         if self.faces:
             del values["faces"]
+        if not self.embeddings:
+            del values["embeddings"]
         if self.types is None:
             del values["types"]
         # JSON has no tuples; as lists the values equal those that are read back.

@@ -82,6 +82,7 @@ class ScoreJob:
         fetch_threads: Number of images that a worker fetches at a time.
         threads: Number of threads that a worker computes with.
         boxes: Whether the result has the boxes of all objects.
+        embeddings: Whether the result has the network's fused feature of each image.
         hosts: Hosts that images may be fetched from over HTTPS.
         fetcher: Library that fetches images from S3.
         retry: Retry settings of requests.
@@ -104,6 +105,7 @@ class ScoreJob:
     fetch_threads: int = 16
     threads: int = 1
     boxes: bool = False
+    embeddings: bool = False
     hosts: tuple[str, ...] = ()
     fetcher: Literal["boto3", "obstore"] = "obstore"
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -42,6 +42,14 @@ def predict(
         Path | None,
         typer.Option(help="Draw the reasons for each photo into this folder, as PNG."),
     ] = None,
+    embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--embeddings",
+            help="With --json: the network's fused feature of each photo, for search and "
+            "clustering.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="Where the networks run, e.g. cuda:0.")] = "cpu",
     runtime: Runtime = RuntimeChoice.AUTO,
     faces: Faces = FacesChoice.ON,
@@ -58,6 +66,8 @@ def predict(
     from handler.values.prediction import Refusal
     from vea.store import newest_archive
 
+    if embeddings and not as_json:
+        raise typer.BadParameter("the table has no room for them: give --json too")
     files = find_photos(images)
     predictor = Predictor.load(
         model or newest_archive(), device=device, runtime=runtime.value, faces=faces.on
@@ -66,7 +76,7 @@ def predict(
         explain.mkdir(parents=True, exist_ok=True)
     answers: dict[Path, Prediction | Refusal] = {}
     with progress_bars() as on_progress:
-        for file, answer in _predict_all(predictor, files, explain):
+        for file, answer in _predict_all(predictor, files, explain, embeddings):
             answers[file] = answer
             on_progress("photos", len(answers), len(files))
     if as_json:
@@ -89,7 +99,7 @@ def _name(file: Path, files: list[Path]) -> str:
 
 
 def _predict_all(
-    predictor: Predictor, files: list[Path], drawings: Path | None
+    predictor: Predictor, files: list[Path], drawings: Path | None, embeddings: bool
 ) -> Iterator[tuple[Path, Prediction | Refusal]]:
     from vea.photo_files import output_names
 
@@ -98,7 +108,7 @@ def _predict_all(
     for start in range(0, len(files), _WINDOW):
         window = files[start : start + _WINDOW]
         data = [file.read_bytes() for file in window]
-        answers = predictor.predict(data, explain=drawings is not None)
+        answers = predictor.predict(data, explain=drawings is not None, embeddings=embeddings)
         for file, encoded, answer in zip(window, data, answers, strict=True):
             name = next(names)
             if drawings:

@@ -47,6 +47,7 @@ def score(
     keep: options.Keep = None,
     schema: options.Schema = None,
     boxes: options.Boxes = False,
+    embeddings: options.Embeddings = False,
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
     max_error_rate: options.MaxErrorRate = None,
@@ -120,6 +121,8 @@ def score(
             raise typer.BadParameter(
                 "the service decides: start it with --faces off", param_hint="--faces"
             )
+        if embeddings:
+            raise typer.BadParameter("the service gives none: use --model", param_hint="--embeddings")
         # One process is enough to wait.
         workers = 0 if workers is None and ray is None else workers
     engine = _engine(ray, workers, threads, gpus_per_worker)
@@ -136,6 +139,7 @@ def score(
         fetch_threads=fetch_threads,
         threads=threads,
         boxes=boxes,
+        embeddings=embeddings,
         hosts=tuple(allow_host or ()),
         fetcher=fetcher,
         shard=(index, of),
