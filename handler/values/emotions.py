@@ -106,7 +106,8 @@ POLARITY = Wheel(name="polarity-2", labels=("positive", "negative"), positives=1
 # emotion, and neutral has no polarity.
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-_WHEELS = {wheel.name: wheel for wheel in (MIKELS, EKMAN, POLARITY)}
+WHEELS = (MIKELS, EKMAN, POLARITY)
+_WHEELS = {wheel.name: wheel for wheel in WHEELS}
 
 
 def wheel(name: str) -> Wheel:

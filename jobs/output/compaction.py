@@ -94,6 +94,7 @@ def compact(
     parts: Sequence[str],
     *,
     run_id: str | None = None,
+    columns: Sequence[str] | None = None,
     leave_out: Iterable[str] = (),
     rows_per_file: int = ROWS_PER_FILE,
     rows_per_group: int = ROW_GROUP,
@@ -108,6 +109,7 @@ def compact(
         folder: Folder of the parts and the files.
         parts: Names of the parts, in order; at least one.
         run_id: Identifier of the run that the rows must be of; not checked if None.
+        columns: Columns of the files, in their order; all columns of the parts if None.
         leave_out: Columns that the files do not get.
         rows_per_file: Maximum number of rows in a file.
         rows_per_group: Maximum number of rows in a row group of a file.
@@ -121,8 +123,8 @@ def compact(
     files = _Files(folder, rows_per_file, rows_per_group, bytes_per_file)
     dropped = {name.casefold() for name in leave_out}
     for table in _read(folder, parts, counts, run_id):
-        names = [name for name in table.column_names if name.casefold() in dropped]
-        files.add(table.drop_columns(names))
+        names = table.column_names if columns is None else columns
+        files.add(table.select([name for name in names if name.casefold() not in dropped]))
     return files.close(), counts
 
 

@@ -121,7 +121,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
     unread: list[VeaError] = []
     for _ in range(_ATTEMPTS):
         try:
-            reader = _rows(folder, manifest, constants, unread, _columns_of(table, s3), table)
+            reader = _rows(folder, manifest, partition, unread, _columns_of(table, s3), table)
             deltalake.DeltaTable.create(
                 table,
                 reader.schema,
@@ -199,6 +199,8 @@ def _rows(
     def complete(table: pa.Table) -> pa.Table:
         table = convert(table, types)
         for column, value in constants.items():
+            if column in table.column_names:
+                continue
             filled = pa.array([value] * table.num_rows, pa.string())
             table = table.append_column(pa.field(column, pa.string()), filled)
         return table

@@ -187,6 +187,7 @@ class Ledger:
                 self._folder,
                 names,
                 run_id=self._identity.run_id,
+                columns=self._identity.columns,
                 leave_out=path_columns(self._folder.location),
                 rows_per_file=rows_per_file,
             )

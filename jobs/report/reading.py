@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from handler.values.emotions import WHEELS
 from jobs.output.parquet import OK, ROW_GROUP
 from jobs.report.finished_run import Example, FinishedRun, ReportError, date_in
 from jobs.storage.folders import Folder, ObjectMissing, open_folder
@@ -72,7 +73,8 @@ def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
 
 
 def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> FinishedRun:
-    folder, found = open_folder(location, s3), _Found(examples)
+    settings = manifest.get("settings", {})
+    folder, found = open_folder(location, s3), _Found(examples, settings.get("columns"))
     for file in manifest["files"]:
         before = found.rows
         for batch in _batches(folder, file["name"], found):
@@ -100,6 +102,7 @@ class _Found:
     """What was read so far."""
 
     examples: int
+    chosen: list[str] | None = None
     labels: list[str] = field(default_factory=list)
     rows: int = 0
     ok: int = 0
@@ -179,12 +182,34 @@ def _batches(folder: Folder, name: str, found: _Found) -> Iterator[pa.RecordBatc
     """A file's rows, of the columns that are needed."""
     try:
         with pq.ParquetFile(pa.BufferReader(folder.read(name))) as file:
-            found.labels = _labels(file.schema_arrow)
             found.has_faces = "faces" in file.schema_arrow.names
+            if found.chosen is None:
+                found.labels = _labels(file.schema_arrow)
+            else:
+                found.labels = _labels_of_chosen(found.chosen)
+                _require(found, file.schema_arrow, folder.location)
             yield from file.iter_batches(ROW_GROUP, columns=found.columns)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
         raise ReportError(f"{name} in {folder.location} is damaged: {line}") from None
+
+
+def _require(found: _Found, columns: pa.Schema, where: str) -> None:
+    missing = [name for name in found.columns if name not in columns.names]
+    if missing or not found.labels:
+        what = ", ".join(missing) or "the probabilities of all emotions"
+        raise ReportError(
+            f"a report needs columns that the run in {where} was told to leave out with --columns: "
+            f"{what}"
+        )
+
+
+def _labels_of_chosen(columns: Sequence[str]) -> list[str]:
+    """The emotions of the wheel whose probabilities are all among the columns, in any order."""
+    for wheel in WHEELS:
+        if all(f"p_{label}" in columns for label in wheel.labels):
+            return list(wheel.labels)
+    return []
 
 
 def _labels(columns: pa.Schema) -> list[str]:

@@ -25,6 +25,7 @@ from jobs.lists.prefix import snapshot_prefix
 from jobs.monitoring.counter import Progress, ProgressCounter, Stopped
 from jobs.monitoring.summary import Summary
 from jobs.output import parquet
+from jobs.output.chosen_columns import choose_columns, chosen_schema
 from jobs.output.ledger import Ledger
 from jobs.run.attempt import DEFAULT_REFRESH, RunAttempt
 from jobs.run.declared_list import open_declared
@@ -100,9 +101,10 @@ def score_list(
                     faces=model.faces,
                     embedding_size=embedding_size,
                 )
+                chosen = choose_columns(columns, job.columns, extra=images.extra.names)
                 if accept:
-                    accept(columns, images)
-                identity = _identify(job, images, model)
+                    accept(chosen_schema(columns, chosen), images)
+                identity = _identify(job, images, model, chosen)
                 ledger = Ledger(folder, identity, warn=warn)
                 if job.replace_failed:
                     discard_failed(folder, job.max_error_rate, keep=identity.run_id)
@@ -134,7 +136,9 @@ def score_list(
             raise Stopped(stop.signal, counter.recorded, counter.progress.total) from None
 
 
-def _identify(job: ScoreJob, images: ImageList, model: ModelIdentity) -> RunIdentity:
+def _identify(
+    job: ScoreJob, images: ImageList, model: ModelIdentity, columns: tuple[str, ...] | None
+) -> RunIdentity:
     limits = ImageLimits()
     return RunIdentity(
         list_sha256=images.sha256,
@@ -151,4 +155,5 @@ def _identify(job: ScoreJob, images: ImageList, model: ModelIdentity) -> RunIden
         runtime=model.runtime,
         faces=model.faces,
         embeddings=job.embeddings,
+        columns=columns,
     )

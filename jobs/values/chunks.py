@@ -88,6 +88,7 @@ SETTINGS_IN_WORDS = {
     "max_pixels": "the limit of pixels",
     "boxes": "--boxes",
     "embeddings": "--embeddings",
+    "columns": "--columns",
     "hosts": "--allow-host",
     "format": "the format of the parts",
 }
@@ -116,6 +117,7 @@ class RunIdentity:
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         faces: Whether faces are looked for.
         embeddings: Whether rows hold the network's fused feature.
+        columns: Columns of the files and their order; None for the usual ones.
         types: Types of these columns where they were declared and the list alone has others.
         format: Version of the parts' format; grows when their columns change.
     """
@@ -134,6 +136,7 @@ class RunIdentity:
     runtime: str = TORCH
     faces: bool = True
     embeddings: bool = False
+    columns: tuple[str, ...] | None = None
     types: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,6 +148,8 @@ class RunIdentity:
             del values["faces"]
         if not self.embeddings:
             del values["embeddings"]
+        if self.columns is None:
+            del values["columns"]
         if self.types is None:
             del values["types"]
         # JSON has no tuples; as lists the values equal those that are read back.

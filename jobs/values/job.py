@@ -82,6 +82,8 @@ class ScoreJob:
         fetch_threads: Number of images that a worker fetches at a time.
         threads: Number of threads that a worker computes with.
         boxes: Whether the result has the boxes of all objects.
+        columns: Columns that the result has beside the indispensable ones, in this order; None for
+            all.
         embeddings: Whether the result has the network's fused feature of each image.
         hosts: Hosts that images may be fetched from over HTTPS.
         fetcher: Library that fetches images from S3.
@@ -106,6 +108,7 @@ class ScoreJob:
     threads: int = 1
     boxes: bool = False
     embeddings: bool = False
+    columns: Sequence[str] | None = None
     hosts: tuple[str, ...] = ()
     fetcher: Literal["boto3", "obstore"] = "obstore"
     retry: RetrySettings = field(default_factory=RetrySettings)

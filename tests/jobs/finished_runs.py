@@ -49,10 +49,20 @@ def failed(stage, kind, image=None):
 
 
 def write_run(
-    location, rows, *, model=MODEL, facts=FACTS, columns=COLUMNS, list_folder="/photos", **options
+    location,
+    rows,
+    *,
+    model=MODEL,
+    facts=FACTS,
+    columns=COLUMNS,
+    chosen=None,
+    list_folder="/photos",
+    **options,
 ):
-    """Write a finished run of rows; returns its manifest."""
-    identity = replace(IDENTITY, model_digest=model.digest, list_folder=list_folder)
+    """Write a finished run of rows, whose files have the chosen columns; returns its manifest."""
+    identity = replace(
+        IDENTITY, model_digest=model.digest, list_folder=list_folder, columns=chosen
+    )
     with closing(S3()) as s3:
         folder = open_folder(str(location), s3)
         ledger = Ledger(folder, identity)

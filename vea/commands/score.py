@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vea.commands import row_options
 from vea.commands import score_options as options
 from vea.commands.runtime import RuntimeChoice
 from vea.commands.score_table import columns_check, commit
@@ -47,7 +48,8 @@ def score(
     keep: options.Keep = None,
     schema: options.Schema = None,
     boxes: options.Boxes = False,
-    embeddings: options.Embeddings = False,
+    embeddings: row_options.Embeddings = False,
+    columns: row_options.Columns = None,
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
     max_error_rate: options.MaxErrorRate = None,
@@ -140,6 +142,7 @@ def score(
         threads=threads,
         boxes=boxes,
         embeddings=embeddings,
+        columns=row_options.names(columns),
         hosts=tuple(allow_host or ()),
         fetcher=fetcher,
         shard=(index, of),

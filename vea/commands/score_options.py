@@ -69,15 +69,6 @@ Boxes = Annotated[
         rich_help_panel=_IMAGES,
     ),
 ]
-Embeddings = Annotated[
-    bool,
-    typer.Option(
-        "--embeddings",
-        help="A further column with the network's fused feature, a list of 16-bit floats, from the "
-        "same pass; for search and clustering. Not with --endpoint.",
-        rich_help_panel=_IMAGES,
-    ),
-]
 AllowHost = Annotated[
     list[str] | None,
     typer.Option(
