@@ -58,5 +58,10 @@ def choose_columns(
 
 
 def chosen_schema(columns: pa.Schema, chosen: Sequence[str] | None) -> pa.Schema:
-    """The columns of a run's files, from all columns and what `choose_columns` returned."""
-    return columns if chosen is None else pa.schema([columns.field(name) for name in chosen])
+    """The columns of a run's files in their usual order, those from the list last.
+
+    Args:
+        columns: All columns that the run could have.
+        chosen: Names that `choose_columns` returned.
+    """
+    return pa.schema([item for item in columns if chosen is None or item.name in chosen])

@@ -23,13 +23,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from handler.values.errors import VeaError
 from handler.values.prediction import ModelIdentity
 from jobs.output import compaction, parquet
 from jobs.output.partitions import path_columns, refuse_varying
+from jobs.output.run_state import RunState
 from jobs.storage.folders import Folder, ObjectMissing
 from jobs.values.chunks import SETTINGS_IN_WORDS, Chunk, RunIdentity
 from jobs.values.layout import (
@@ -49,21 +50,6 @@ _OLD_IDENTITY = "_run.json"
 
 class LedgerError(VeaError):
     """The output folder does not fit this run; the message is one line for people."""
-
-
-@dataclass(frozen=True)
-class RunState:
-    """State of a run.
-
-    Attributes:
-        manifest: Content of ``_manifest.json``, if the run is finished.
-        parts: Names of the finished parts, with their sizes in bytes.
-        poison: Positions of images that must not be touched again, by index of their chunk.
-    """
-
-    manifest: dict[str, Any] | None = None
-    parts: dict[str, int] = field(default_factory=dict)
-    poison: dict[int, frozenset[int]] = field(default_factory=dict)
 
 
 class Ledger:
@@ -91,6 +77,24 @@ class Ledger:
         """Claim the folder for this run, unless it is this run's already, and read the run's state.
 
         Raises:
+            LedgerError: As of `look`, or another run was faster.
+            PathColumnError: The folder's path would hide a column of the result.
+        """
+        state = self.look()
+        if state.manifest is not None:
+            self._tidy()
+            return state
+        mine = _json({"run_id": self._identity.run_id, **self._identity.to_dict()})
+        if not (state.claimed or self._folder.create(IDENTITY, mine)):
+            self._compare(self._folder.read(IDENTITY), IDENTITY)
+        self._folder.sweep()
+        self._poison = dict(state.poison)
+        return replace(state, claimed=True)
+
+    def look(self) -> RunState:
+        """Read the run's state, without writing or deleting anything.
+
+        Raises:
             LedgerError: The folder belongs to another run, or has parquet files that belong to
                 none.
             PathColumnError: The folder's path would hide a column of the result.
@@ -101,21 +105,18 @@ class Ledger:
                 f"{where} holds a run of an earlier version of `vea score`, which laid it out "
                 "differently: choose another --out"
             )
-        if manifest := self._finished(names):
-            return RunState(manifest)
+        if SUCCESS in names and MANIFEST in names:
+            return RunState(self._compare(self._folder.read(MANIFEST), MANIFEST))
         inside = self._folder.list(RUN)
         if IDENTITY not in inside:
             self._refuse_foreign(names)
             embedding = ("embedding",) if self._identity.embeddings else ()
             refuse_varying(where, (*self._identity.keep, *embedding))
-        mine = _json({"run_id": self._identity.run_id, **self._identity.to_dict()})
-        if IDENTITY in inside or not self._folder.create(IDENTITY, mine):
-            # Also if another attempt was faster.
+        else:
             self._compare(self._folder.read(IDENTITY), IDENTITY)
-        self._folder.sweep()
-        self._poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(POISON)}
+        poison = {_index(n): self._read_poison(n) for n in inside if n.startswith(POISON)}
         parts = {name: size for name, size in inside.items() if name.startswith(PART)}
-        return RunState(None, parts, dict(self._poison))
+        return RunState(None, IDENTITY in inside, parts, poison)
 
     def load_part_stats(self, names: Sequence[str]) -> list[PartReport]:
         """Count the rows of parts that are done; the reports are in the order of the names.

@@ -40,13 +40,14 @@ class RootSchema:
     Args:
         root: Location of the root.
         s3: S3 client.
+        create: Whether a local root is made if it does not exist.
 
     Attributes:
         location: Location of the file.
     """
 
-    def __init__(self, root: str, s3: S3) -> None:
-        self._folder: Folder = open_folder(root, s3)
+    def __init__(self, root: str, s3: S3, *, create: bool = True) -> None:
+        self._folder: Folder = open_folder(root, s3, create=create)
         self.location = f"{self._folder.location}/{NAME}"
 
     def read(self) -> dict[str, str] | None:

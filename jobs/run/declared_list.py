@@ -17,7 +17,7 @@ from jobs.values.job import ScoreJob
 
 @contextmanager
 def open_declared(
-    job: ScoreJob, location: str, s3: S3, warn: Callable[[str], None]
+    job: ScoreJob, location: str, s3: S3, warn: Callable[[str], None], *, keep: bool = True
 ) -> Iterator[ImageList]:
     """Open the list of a job; its columns are kept in the root of the output for later nights.
 
@@ -26,12 +26,13 @@ def open_declared(
         location: Location of the list.
         s3: S3 client.
         warn: Function that is told, in one line, which columns are left out.
+        keep: Whether the columns are kept.
 
     Raises:
         VeaError: The list cannot be read, or a column of it has not the declared type.
     """
     declared = read_schema(job.schema, s3) if job.schema else None
-    root, known = _known(job.out, s3, warn)
+    root, known = _known(job.out, s3, warn, create=keep)
     types = merged(declared, known, where=root.location if root else "")
     source = root.location if root and known else f"--schema {job.schema}"
     if root and types is None:
@@ -40,7 +41,7 @@ def open_declared(
     with open_list(
         location, column=job.column, keep=job.keep, types=types or None, source=source, s3=s3
     ) as images:
-        if root and types:
+        if root and types and keep:
             _keep(root, types, known, warn)
         if images.undeclared:
             warn(
@@ -51,13 +52,13 @@ def open_declared(
 
 
 def _known(
-    out: str, s3: S3, warn: Callable[[str], None]
+    out: str, s3: S3, warn: Callable[[str], None], *, create: bool
 ) -> tuple[RootSchema | None, dict[str, str] | None]:
     place = root_of(out)
     if place is None:
         return None, None
     try:
-        root = RootSchema(place, s3)
+        root = RootSchema(place, s3, create=create)
         return root, root.read()
     except (StorageError, FolderError) as error:
         warn(f"the columns of the nights before are not known: {error}")

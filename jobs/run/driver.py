@@ -104,7 +104,7 @@ def score_list(
                 chosen = choose_columns(columns, job.columns, extra=images.extra.names)
                 if accept:
                     accept(chosen_schema(columns, chosen), images)
-                identity = _identify(job, images, model, chosen)
+                identity = identify_run(job, images, model, chosen)
                 ledger = Ledger(folder, identity, warn=warn)
                 if job.replace_failed:
                     discard_failed(folder, job.max_error_rate, keep=identity.run_id)
@@ -136,9 +136,17 @@ def score_list(
             raise Stopped(stop.signal, counter.recorded, counter.progress.total) from None
 
 
-def _identify(
+def identify_run(
     job: ScoreJob, images: ImageList, model: ModelIdentity, columns: tuple[str, ...] | None
 ) -> RunIdentity:
+    """The identity of the run of a job.
+
+    Args:
+        job: Job to do.
+        images: List of the job.
+        model: Identity of the model that scores.
+        columns: Columns that `jobs.output.chosen_columns.choose_columns` returned.
+    """
     limits = ImageLimits()
     return RunIdentity(
         list_sha256=images.sha256,

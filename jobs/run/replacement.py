@@ -33,14 +33,12 @@ def discard_failed(folder: Folder, max_error_rate: float | None, *, keep: str | 
     Returns:
         Whether there was such a run.
     """
+    if not would_discard(folder, max_error_rate, keep=keep):
+        return False
     names, inside = folder.list(), folder.list(RUN)
     if SUCCESS in names and MANIFEST in names:
-        found = _read(folder, MANIFEST)
-        if not _has_failed(found, max_error_rate):
-            return False
-        folder.write(FAILED_RUN, json.dumps({"run_id": found.get("run_id")}).encode())
-    elif not is_marked(folder, inside) or _read(folder, IDENTITY).get("run_id") == keep:
-        return False
+        run_id = _read(folder, MANIFEST).get("run_id")
+        folder.write(FAILED_RUN, json.dumps({"run_id": run_id}).encode())
     for some in (
         [SUCCESS],
         [MANIFEST, *(name for name in names if name.startswith(PREFIX) and name.endswith(SUFFIX))],
@@ -50,6 +48,14 @@ def discard_failed(folder: Folder, max_error_rate: float | None, *, keep: str | 
     ):
         folder.delete([name for name in some if name in names or name.startswith(RUN)])
     return True
+
+
+def would_discard(folder: Folder, max_error_rate: float | None, *, keep: str | None) -> bool:
+    """Whether `discard_failed` would delete the run in a folder."""
+    names, inside = folder.list(), folder.list(RUN)
+    if SUCCESS in names and MANIFEST in names:
+        return _has_failed(_read(folder, MANIFEST), max_error_rate)
+    return is_marked(folder, inside) and _read(folder, IDENTITY).get("run_id") != keep
 
 
 def retry_failed(folder: Folder, ledger: Ledger) -> None:

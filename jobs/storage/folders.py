@@ -67,23 +67,32 @@ class Folder(Protocol):
         """Remove what writers left that were killed at least ``older_than`` seconds ago."""
 
 
-def open_folder(location: str, s3: S3) -> Folder:
-    """The folder at a local path or at ``s3://bucket/prefix``; local ones are made.
+def open_folder(location: str, s3: S3, *, create: bool = True) -> Folder:
+    """The folder at a local path or at ``s3://bucket/prefix``.
+
+    Args:
+        location: Local path, or ``s3://bucket/prefix``.
+        s3: S3 client, used if the folder is on S3.
+        create: Whether a local folder is made; otherwise one that does not exist is empty.
 
     Raises:
         FolderError: There cannot be a folder at ``location``.
     """
-    return S3Folder(location, s3) if is_on_s3(location) else LocalFolder(location)
+    if is_on_s3(location):
+        return S3Folder(location, s3)
+    return LocalFolder(location, create=create)
 
 
 class LocalFolder:
     """A folder of this machine, or of a file system that it mounts."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, *, create: bool = True) -> None:
         self.location = location
         self._path = Path(location)
+        self._created = create
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
+            if create:
+                self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._error(f"use the folder {self.location}", error) from None
 
@@ -100,7 +109,7 @@ class LocalFolder:
                             if entry.is_file():
                                 found[name] = entry.stat().st_size
         except FileNotFoundError:
-            if self._path.is_dir():
+            if self._path.is_dir() or not self._created:
                 return {}  # nothing has been written into the subfolder yet
             raise FolderError(f"the folder {self.location} no longer exists") from None
         except OSError as error:

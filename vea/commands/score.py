@@ -12,7 +12,9 @@ import typer
 
 from vea.commands import row_options
 from vea.commands import score_options as options
+from vea.commands import score_plan as plan
 from vea.commands.runtime import RuntimeChoice
+from vea.commands.score_engine import engine_of, read_shard
 from vea.commands.score_table import columns_check, commit
 from vea.face_option import FacesChoice
 from vea.tables import summary_table
@@ -70,6 +72,8 @@ def score(
     grace: options.Grace = 20.0,
     metrics_file: options.MetricsFile = None,
     push_gateway: options.PushGateway = None,
+    dry_run: plan.DryRun = False,
+    price_per_hour: plan.PricePerHour = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Score a list of images, on S3 or on this machine, into parquet.
@@ -105,6 +109,7 @@ def score(
     from jobs.scoring.sources import OnDevice, source_of
     from jobs.values.job import ScoreJob, shard_of
 
+    price = plan.price_of(price_per_hour, dry_run=dry_run)
     if delta is not None:
         from jobs.output.delta import require_delta
 
@@ -127,8 +132,8 @@ def score(
             raise typer.BadParameter("the service gives none: use --model", param_hint="--embeddings")
         # One process is enough to wait.
         workers = 0 if workers is None and ray is None else workers
-    engine = _engine(ray, workers, threads, gpus_per_worker)
-    index, of = shard_of(_shard(shard or old_shard))
+    engine = engine_of(ray, workers, threads, gpus_per_worker)
+    index, of = shard_of(read_shard(shard or old_shard))
     job = ScoreJob(
         image_list=image_list,
         out=out,
@@ -157,6 +162,10 @@ def score(
         out=_fill(out, date, identity),
         endpoint=service and replace(service, expected=identity),
     )
+    if dry_run:
+        table = delta and _fill(delta, date, identity)
+        plan.show(job, on, delta=table, price=price, as_json=as_json)
+        return
     seen: list[Progress] = []
     metrics = _metrics(identity, metrics_file, push_gateway, f"{index}/{of}" if of > 1 else None)
     try:
@@ -230,36 +239,6 @@ def _endpoint(
     # Not an option: a command line is seen by everybody on the machine.
     key = os.environ.get("VEA_ENDPOINT_KEY")
     return EndpointSettings(url, model, version, key, key_file, concurrency)
-
-
-def _engine(ray: str | None, workers: int | None, threads: int, gpus: float) -> Engine:
-    """Who works."""
-    from jobs.engines.base import InThisProcess
-    from jobs.engines.processes import Processes
-    from jobs.engines.ray import OnRay
-
-    if ray is not None:
-        if workers == 0:
-            raise typer.BadParameter("0 with --ray: expected at least 1", param_hint="--workers")
-        return OnRay(ray, workers=workers, gpus_per_worker=gpus)
-    if gpus:
-        raise typer.BadParameter("only with --ray; see --device", param_hint="--gpus-per-worker")
-    if workers == 0:
-        return InThisProcess()
-    # A container or `taskset` may leave fewer processors than there are.
-    return Processes(workers or max(1, len(os.sched_getaffinity(0)) // threads))
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    """``3/8`` as numbers."""
-    if text is None:
-        return None
-    index, slash, of = text.partition("/")
-    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
-        raise typer.BadParameter(
-            f"'{text}': expected I/N with I from 0 to N-1, such as 0/8", param_hint="--shard"
-        )
-    return int(index), int(of)
 
 
 def _fill(text: str, date: str | None, model: ModelIdentity) -> str:
