@@ -60,9 +60,7 @@ def write_run(
     **options,
 ):
     """Write a finished run of rows, whose files have the chosen columns; returns its manifest."""
-    identity = replace(
-        IDENTITY, model_digest=model.digest, list_folder=list_folder, columns=chosen
-    )
+    identity = replace(IDENTITY, model_digest=model.digest, list_folder=list_folder, columns=chosen)
     with closing(S3()) as s3:
         folder = open_folder(str(location), s3)
         ledger = Ledger(folder, identity)

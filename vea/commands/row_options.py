@@ -18,9 +18,9 @@ Embeddings = Annotated[
 Columns = Annotated[
     list[str] | None,
     typer.Option(
-        help="Columns of the result, in this order: a name, or several with commas; again for more, "
-        "'' for none. position, image, status, stage, reason_kind and emotion are always there, "
-        "and columns of the list by --keep. [default: all]",
+        help="Columns of the result, in this order: a name, or several with commas, such as "
+        "p_awe,etag; again for more, '' for none. position, image, status, stage, reason_kind and "
+        "emotion are always there, and columns of the list by --keep. [default: all]",
         metavar="NAME",
         rich_help_panel=_IMAGES,
     ),

@@ -129,7 +129,9 @@ def score(
                 "the service decides: start it with --faces off", param_hint="--faces"
             )
         if embeddings:
-            raise typer.BadParameter("the service gives none: use --model", param_hint="--embeddings")
+            raise typer.BadParameter(
+                "the service gives none: use --model", param_hint="--embeddings"
+            )
         # One process is enough to wait.
         workers = 0 if workers is None and ray is None else workers
     engine = engine_of(ray, workers, threads, gpus_per_worker)
