@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from part_rows import IDENTITY
@@ -19,10 +21,14 @@ from handler.archive.files import read_card
 from handler.predictor import Predictor
 from handler.values.emotions import MIKELS
 from jobs.output import parquet
-from jobs.output.delta_types import delta_columns
+from jobs.output.delta import commit_run
+from jobs.output.erasure import erase
 from jobs.output.partitions import PathColumnError
+from jobs.output.selection import Selection
 from jobs.run.driver import score_list
 from jobs.scoring.sources import EndpointSource, OnDevice
+from jobs.storage.folders import LocalFolder
+from jobs.storage.s3 import S3
 from jobs.values.job import EndpointSettings, ScoreJob
 from tests.program import vea
 
@@ -132,10 +138,23 @@ def test_a_part_without_any_scored_image_has_the_column_too() -> None:
     assert parquet.read_part(parquet.encode([row], columns)).schema.equals(columns)
 
 
-def test_a_delta_table_gets_lists_of_floats() -> None:
-    columns = parquet.schema(MIKELS.labels, extra=pa.schema([]), boxes=False, embedding_size=5)
-    found = delta_columns(columns, None, where="table")
-    assert found["embedding"] == pa.list_(pa.float32())
+def test_a_delta_table_gets_lists_of_floats(run, expected, tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    runtime, out = run
+    assert commit_run(str(out), str(tmp_path), S3())
+    table = deltalake.DeltaTable(tmp_path).to_pyarrow_table().sort_by("position")
+    assert table.schema.field("embedding").type.value_type == pa.float32()
+    found = table["embedding"].to_pylist()
+    assert found == [*(array.tolist() for array in expected[runtime]), None]
+
+
+def test_rows_are_removed_from_a_run_with_embeddings(run, expected, tmp_path: Path) -> None:
+    runtime, out = run
+    shutil.copytree(out, tmp_path / "run")
+    folder = LocalFolder(str(tmp_path / "run"))
+    assert erase(folder, Selection.parse([], ["1.png"])) == 1
+    left, before = pq.read_table(tmp_path / "run"), pq.read_table(out)
+    assert left.equals(before.filter(pc.not_equal(before["image"], "1.png")))
 
 
 def test_the_path_must_not_name_the_column(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
