@@ -148,8 +148,8 @@ def test_a_delta_table_gets_lists_of_floats(run, expected, tmp_path: Path) -> No
     assert found == [*(array.tolist() for array in expected[runtime]), None]
 
 
-def test_rows_are_removed_from_a_run_with_embeddings(run, expected, tmp_path: Path) -> None:
-    runtime, out = run
+def test_rows_are_removed_from_a_run_with_embeddings(run, tmp_path: Path) -> None:
+    _, out = run
     shutil.copytree(out, tmp_path / "run")
     folder = LocalFolder(str(tmp_path / "run"))
     assert erase(folder, Selection.parse([], ["1.png"])) == 1
