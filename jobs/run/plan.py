@@ -59,7 +59,7 @@ class RunPlan:
         chunks_done: Number of these chunks that are done.
         images: Number of images that this attempt would fetch and score.
         files: Number of files that the rows would be in.
-        rate: What an earlier run of the same model measured; None if there is none.
+        rate: Rate of an earlier run of the same model; None if there is none.
     """
 
     image_list: str

@@ -78,7 +78,7 @@ class Worker:
                 folder=self.list_folder,
                 extra=self.extra.names,
                 boxes=job.boxes,
-                embeddings=job.embeddings,
+                embeddings=self.embedding_size is not None,
                 threads=job.fetch_threads,
                 decode_threads=job.threads,
             )
