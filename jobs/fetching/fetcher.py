@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
+from jobs.fetching.contained import ContainedImages
 from jobs.fetching.https import HttpsImages
 from jobs.fetching.verdict import Controls, Streak
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
+from jobs.values.inside import Inside, InTable, InTar, Unusable
 from jobs.values.job import RetrySettings
 from jobs.values.locations import S3Location, is_s3, is_web
+
+Result = TypeVar("Result")
 
 _IN_SUCCESSION = 20
 _STOP = "stop"  # an error that does not concern the image alone
@@ -88,6 +92,7 @@ class Fetcher:
     ) -> None:
         self._objects = _objects(s3, client)
         self._web = HttpsImages(s3.retries, hosts, insecure_origins=insecure_origins)
+        self._contained = ContainedImages(s3, max_bytes=max_bytes)
         self._max_bytes = max_bytes
         once = S3(threads=1, retry=RetrySettings(attempts=1))
         self._objects_once = once
@@ -101,21 +106,40 @@ class Fetcher:
             from_the_start=True,
         )
 
-    def fetch(self, location: str) -> Fetched:
+    def fetch(self, location: str, inside: Inside | None = None) -> Fetched:
         """The encoded image at ``location``: a path, ``s3://bucket/key`` or ``https://...``.
+
+        Args:
+            location: Location of the image.
+            inside: Place of the image inside a file with others, which is read instead; images of
+                one file are read fastest in their order.
 
         Raises:
             ObjectUnavailable: This image cannot be fetched.
             StorageError: No image can be fetched.
         """
+        if isinstance(inside, Unusable):
+            raise ObjectUnavailable(inside.kind, inside.reason)
+        if inside is not None:
+            return Fetched(self._get_inside(inside), None)
         if not location:
             raise ObjectUnavailable("bad-location", "this row of the list names no image")
         if not is_s3(location) and not is_web(location):
             return Fetched(_read(location, self._max_bytes), None)
         if not _is_text(location):
             raise ObjectUnavailable("bad-location", "the location is not valid Unicode text")
+        data, etag = self._watched(location, lambda: self._get(location))
+        return Fetched(data, etag)
+
+    def _get_inside(self, inside: InTar | InTable) -> bytes:
+        if is_s3(inside.file):
+            return self._watched(inside.file, lambda: self._contained.fetch(inside))
+        return self._contained.fetch(inside)
+
+    def _watched(self, location: str, get: Callable[[], Result]) -> Result:
+        """What ``get`` gives, unless no image can be fetched."""
         try:
-            data, etag = self._get(location)
+            found = get()
         except ObjectUnavailable as refused:
             self._watch(location, refused)
             raise
@@ -126,7 +150,7 @@ class Fetcher:
             raise
         self._outage.is_too_long(None)
         self._denial.is_too_long(None)
-        return Fetched(data, etag)
+        return found
 
     def _get(self, location: str) -> tuple[bytes, str | None]:
         if is_web(location):

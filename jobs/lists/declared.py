@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -121,7 +122,7 @@ class DeclaredList:
     def entries(self) -> Iterator[Entry]:
         """One for each row, with its values in the declared types."""
         for number, entry in enumerate(self._rows.entries(), 1):
-            yield Entry(entry.image, tuple(self._values(number, entry.extra)))
+            yield replace(entry, extra=tuple(self._values(number, entry.extra)))
 
     def _values(self, number: int, extra: Sequence[Any]) -> Iterator[Any]:
         for (name, place, convert), field in zip(self._columns, self.extra, strict=True):

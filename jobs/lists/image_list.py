@@ -3,12 +3,13 @@
 A list is a text file, a table (CSV, TSV, JSON lines) that may be compressed with gzip or zstd, or a
 parquet file, local or on S3. One column of a table names the image, the others pass through into
 the result. Images are ``s3://bucket/key``, ``https://host/path`` or paths, relative ones to the
-folder that the list is in. An image that is listed twice is scored twice.
+folder that the list is in. An image that is listed twice is scored twice. Files that hold the
+pictures themselves (see `jobs.lists.containers`) are lists, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from jobs.lists.bucket_key import with_buckets
 from jobs.lists.columns import ListError
+from jobs.lists.containers import open_containers
 from jobs.lists.declared import DeclaredList, Types
 from jobs.lists.delimited import DelimitedList
 from jobs.lists.jsonl import JsonList
@@ -87,9 +89,12 @@ class ImageList:
         rows: Number of images in the list.
         has_relative: Whether any image is relative to ``folder``.
         extra: Names and types of the columns that pass through.
-        sample: Images that are spread evenly over the list, all of a short one.
+        sample: Images that are spread evenly over the list, all of a short one; the files that hold
+            the images, where files do.
         types: Types of the columns where they were declared and the list alone has others.
         undeclared: Names of the list's columns that are not declared, and so left out.
+        left_out: Number of members of archives left out for each reason of `handler.photo_folders`.
+        unread_texts: Number of texts in archives that are null since they cannot be read.
     """
 
     location: str
@@ -103,6 +108,8 @@ class ImageList:
     types: tuple[str, ...] | None
     undeclared: tuple[str, ...]
     _entries: Callable[[], Iterator[Entry]] = field(repr=False, compare=False)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    unread_texts: int = 0
 
     def __iter__(self) -> Iterator[Entry]:
         """The rows in the list's order; iterations are independent of each other."""
@@ -123,10 +130,12 @@ def open_list(
 
     Args:
         location: Path or ``s3://bucket/key`` whose name ends in .txt, .csv, .tsv, .jsonl, .ndjson
-            (with or without .gz or .zst after it) or .parquet; or a folder or pattern of these.
-        column: Column that names the image; None for the first of
-            `jobs.lists.columns.IMAGE_COLUMNS` that the list has.
-        keep: Columns that pass through, in this order; None for all.
+            (with or without .gz or .zst after it), .parquet or .tar (.tar.gz, .tgz, .tar.zst); or a
+            folder or pattern of these.
+        column: Column that names or holds the image; None for the first of
+            `jobs.lists.columns.IMAGE_COLUMNS` that the list has. Of archives, the ending of the
+            pictures that count; None for all.
+        keep: Columns that pass through, in this order; None for all but those of pictures.
         types: Declared columns; None for those of the list.
         source: Name of what declares the columns, for messages.
         s3: S3 client, used if the list is on S3; created if None.
@@ -137,13 +146,21 @@ def open_list(
     """
     s3 = s3 or S3(threads=1)
     with ExitStack() as stack:
-        copies = [stack.enter_context(snapshot_list(file, s3)) for file in files_of(location, s3)]
-        found = [_read(copy, column, keep, types or {}) for copy in copies]
+        files = files_of(location, s3)
+        held = stack.enter_context(open_containers(location, files, s3, column=column, keep=keep))
+        if held is not None:
+            found: Sequence[_ListFormat] = held.formats
+            files, sha256 = held.files, held.digest
+        else:
+            copies = [stack.enter_context(snapshot_list(file, s3)) for file in files]
+            found = [_read(copy, column, keep, types or {}) for copy in copies]
+            sha256 = digest([copy.sha256 for copy in copies])
         own, undeclared = found[0].extra, dict[str, None]()
         if types is not None:
+            places = files if len(found) == len(files) else [location]
             declared = [
-                DeclaredList(file, types, location=copy.location, source=source)
-                for file, copy in zip(found, copies, strict=True)
+                DeclaredList(file, types, location=place, source=source)
+                for file, place in zip(found, places, strict=True)
             ]
             undeclared = dict.fromkeys(name for file in declared for name in file.left_out)
             found = list(declared)
@@ -154,11 +171,14 @@ def open_list(
         for entry in columns.entries():
             rows += 1
             relative = relative or is_relative(entry.image)
-            sample.add(entry.image)
+            if held is None:
+                sample.add(entry.image)
+        for file in held.files if held else ():
+            sample.add(file)
         yield ImageList(
             location=location,
-            sha256=digest([copy.sha256 for copy in copies]),
-            folder=folder_of(copies[0].location),
+            sha256=sha256,
+            folder=folder_of(files[0]),
             column=columns.column,
             rows=rows,
             has_relative=relative,
@@ -169,6 +189,8 @@ def open_list(
             else None,
             undeclared=tuple(undeclared),
             _entries=columns.entries,
+            left_out=held.left_out if held else {},
+            unread_texts=held.unread_texts if held else 0,
         )
 
 
@@ -182,7 +204,7 @@ def _suffix(location: str) -> str:
         return suffix
     raise ListError(
         f"'{location}' is not a list of images: expected a name that ends in {', '.join(known)} "
-        "(or one of these and .gz or .zst) or .parquet, or a folder that ends in '/'"
+        "(or one of these and .gz or .zst), .parquet or .tar, or a folder that ends in '/'"
     )
 
 

@@ -1,4 +1,4 @@
-"""Lists that are several files: what Spark leaves in a folder, or what a pattern names.
+"""Lists that are several files: what Spark leaves in a folder, archives, or what a pattern names.
 
 The files are one list in the order of their names. Each has the same columns.
 """
@@ -15,9 +15,10 @@ from typing import Protocol
 import pyarrow as pa
 
 from jobs.lists.columns import ListError
+from jobs.lists.container_folders import containers_in
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.values.locations import S3Location, is_on_s3, is_prefix
 
 # Spark, Hive, Athena and their like name their files so.
 _PART = re.compile(
@@ -42,25 +43,27 @@ class OneFile(Protocol):
 
 
 def is_folder_of_parts(location: str, s3: S3) -> bool:
-    """Whether a folder holds the files of a list, rather than images."""
-    return bool(_parts(location.rstrip("/"), s3))
+    """Whether a folder holds the files of a list, or archives of images, rather than images."""
+    place = location.rstrip("/")
+    return bool(_parts(place, s3) or containers_in(place, s3))
 
 
 def files_of(location: str, s3: S3) -> list[str]:
     """The files of a list, in the order of their names.
 
     Args:
-        location: Location of a list, of a folder of Spark's files, or a pattern such as
-            ``s3://lists/2026-11-23/*.parquet``.
+        location: Location of a list, of a folder of Spark's files or of archives, or a pattern such
+            as ``s3://lists/2026-11-23/*.parquet``.
         s3: S3 client.
 
     Raises:
         ListError: A pattern fits no file.
     """
     folder, slash, name = location.rpartition("/")
-    if not name or (not is_on_s3(location) and os.path.isdir(location)):
+    if is_prefix(location):
         place = location.rstrip("/")
-        return [f"{place}/{part}" for part in _parts(place, s3)] or [location]
+        found = _parts(place, s3) or containers_in(place, s3)
+        return [f"{place}/{part}" for part in found] or [location]
     wild = _PATTERN.search(name)
     if not wild or (not is_on_s3(location) and os.path.exists(location)):
         return [location]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.lists.columns import ListError, image_column, kept_columns
+from jobs.lists.picture_columns import columns_of_pictures, plain_type
 from jobs.lists.snapshot import ListSnapshot
 from jobs.values.chunks import Entry
 
@@ -23,7 +24,7 @@ class ParquetList:
     Args:
         copy: Local copy of the list.
         column: Column of the images, of type text; None for the first usual one.
-        keep: Columns that pass through; None for all.
+        keep: Columns that pass through; None for all but those that hold pictures.
 
     Raises:
         ListError: The file is not a parquet file, or does not have these columns.
@@ -35,29 +36,30 @@ class ParquetList:
         self._copy = copy
         with self._opened() as file:
             columns = file.schema_arrow
+            pictures = columns_of_pictures(file) if keep is None else set[str]()
         self.column = image_column(copy.location, columns.names, column)
-        kind = _plain(columns.field(self.column).type)
+        kind = plain_type(columns.field(self.column).type)
         if not _is_text(kind):
             raise ListError(
                 f"the column '{self.column}' of the list {copy.location} holds {kind}: expected "
-                "text; name another one with --column"
+                "names of images as text, or one picture in each row, as binary or as a struct of "
+                "bytes and path; name another column with --column"
             )
-        kept = kept_columns(copy.location, columns.names, self.column, keep)
-        self.extra = pa.schema([pa.field(name, _plain(columns.field(name).type)) for name in kept])
+        names = [n for n in columns.names if n == self.column or n not in pictures]
+        kept = kept_columns(copy.location, names, self.column, keep)
+        self.extra = pa.schema(
+            [pa.field(name, plain_type(columns.field(name).type)) for name in kept]
+        )
 
     def entries(self) -> Iterator[Entry]:
-        """One for each row, in the list's order.
-
-        Timestamps and durations come as integers of the column's unit: Python's own types have no
-        nanoseconds, and need a database of time zones. Arrow converts the integers back.
-        """
+        """One for each row, in the list's order."""
         wanted = list(dict.fromkeys([self.column, *self.extra.names]))
         with self._opened() as file:
             for index, batch in enumerate(
                 file.iter_batches(_BATCH, columns=wanted, use_threads=False)
             ):
                 images = self._images(batch.column(self.column), index * _BATCH)
-                kept = [_values(batch.column(item.name), item.type) for item in self.extra]
+                kept = [column_values(batch.column(item.name), item.type) for item in self.extra]
                 extras = zip(*kept, strict=True) if kept else (() for _ in images)
                 for image, extra in zip(images, extras, strict=True):
                     yield Entry((image or "").strip(), extra)
@@ -90,15 +92,6 @@ class ParquetList:
             ) from None
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, without the way in which they are stored."""
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if isinstance(kind, pa.BaseExtensionType):
-        return _plain(kind.storage_type)
-    return kind
-
-
 def _is_name(value: pa.Scalar) -> bool:
     try:
         value.cast(pa.string()).validate(full=True)
@@ -120,7 +113,16 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _values(column: pa.Array, kind: pa.DataType) -> list[Any]:
+def column_values(column: pa.Array, kind: pa.DataType) -> list[Any]:
+    """Values of a column that passes through, as `pyarrow.Table.from_pylist` takes them.
+
+    Timestamps and durations come as integers of the column's unit: Python's own types have no
+    nanoseconds, and need a database of time zones. Arrow converts the integers back.
+
+    Args:
+        column: Values.
+        kind: Plain type of the values.
+    """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time64(kind):

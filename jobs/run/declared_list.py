@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from handler.values.errors import VeaError
 from jobs.lists.declared import read_schema
@@ -35,18 +35,30 @@ def open_declared(
     root, known = _known(job.out, s3, warn, create=keep)
     types = merged(declared, known, where=root.location if root else "")
     source = root.location if root and known else f"--schema {job.schema}"
-    if root and types is None:
-        with open_list(location, column=job.column, keep=job.keep, s3=s3) as images:
+    with ExitStack() as stack:
+        images = stack.enter_context(
+            open_list(
+                location,
+                column=job.column,
+                keep=job.keep,
+                types=types or None,
+                source=source,
+                s3=s3,
+            )
+        )
+        if root and types is None:
             types, source = types_of(images.extra), "the list itself"
-    with open_list(
-        location, column=job.column, keep=job.keep, types=types or None, source=source, s3=s3
-    ) as images:
         if root and types and keep:
             _keep(root, types, known, warn)
         if images.undeclared:
             warn(
                 f"left out of the result: {', '.join(images.undeclared)}, which {source} does not "
                 "have; add what is wanted there, or with --schema"
+            )
+        if images.unread_texts:
+            warn(
+                f"{images.unread_texts} texts beside pictures of {location} are null in the "
+                "result: they are longer than 1 MiB, no UTF-8, no regular files, or there twice"
             )
         yield images
 

@@ -102,6 +102,10 @@ def score_list(
                     embedding_size=embedding_size,
                 )
                 chosen = choose_columns(columns, job.columns, extra=images.extra.names)
+                if images.left_out:
+                    left_out = dict(images.left_out)
+                    if warn:
+                        warn(f"{job.image_list}: {describe(left_out)}")
                 if accept:
                     accept(chosen_schema(columns, chosen), images)
                 identity = identify_run(job, images, model, chosen)

@@ -26,6 +26,7 @@ from handler.values.prediction import ModelIdentity, Prediction, Refusal
 from jobs.fetching.prefetch import ImageFetcher, Pending, Prefetcher, ReadyImage
 from jobs.output.parquet import FAILED, Row
 from jobs.scoring.rows import failed_row, scored_row
+from jobs.values.chunks import Entry
 from jobs.values.tasks import Failure, OnImages
 
 if TYPE_CHECKING:
@@ -194,7 +195,14 @@ class ChunkScorer:
     def _begin(self, task: Task, position: int) -> Pending | None:
         if position in task.skip:
             return None
-        return self._prefetcher.submit(task.chunk.entries[position - task.chunk.start].image)
+        entry = task.chunk.entries[position - task.chunk.start]
+        keep = self._kept_picture(entry) is not None
+        return self._prefetcher.submit(entry.image, entry.inside, keep=keep)
+
+    def _kept_picture(self, entry: Entry) -> str | None:
+        """The column that passes the encoded image itself through, if there is one."""
+        field = getattr(entry.inside, "field", None)
+        return field if field in self._extra else None
 
     def _score(self, batch: _Batch) -> tuple[list[Row], float]:
         """The rows of a batch, and the time of the model in seconds."""
@@ -214,6 +222,8 @@ class ChunkScorer:
                 continue
             arrived = self._prefetcher.get(coming)
             row["etag"] = arrived.etag
+            if field := self._kept_picture(entry):
+                row[field] = arrived.data
             if isinstance(arrived.image, Failure):
                 row.update(failed_row(arrived.image))
                 continue

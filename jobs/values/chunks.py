@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from handler.values.runtimes import TORCH
+from jobs.values.inside import Inside
 
 DEFAULT_SIZE = 1_000
 _PREFIX = "part-"
@@ -28,10 +29,13 @@ class Entry:
     Attributes:
         image: Image as the list spells it; ``""`` if the row names none.
         extra: Values of the columns that pass through, in the list's order of them.
+        inside: Where the picture lies, if it is inside a file with others; None if ``image`` is
+            the location of an object or a file of its own.
     """
 
     image: str
     extra: tuple[Any, ...] = ()
+    inside: Inside | None = None
 
 
 @dataclass(frozen=True)
