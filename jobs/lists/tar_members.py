@@ -105,7 +105,7 @@ def _pax(data: bytes, position: int) -> dict[str, str]:
             space = data.index(b" ", start)
             end = start + int(data[start:space])
             name, equals, value = data[space + 1 : end - 1].partition(b"=")
-            if not start < space < end <= len(data) or not equals:
+            if not start < space < end <= len(data) or not equals or data[end - 1] != ord("\n"):
                 raise ValueError
             found[name.decode(_ENCODING, _ERRORS)] = value.decode(_ENCODING, _ERRORS)
             start = end

@@ -20,6 +20,7 @@ from jobs.report.finished_run import Example, FinishedRun, ReportError
 from jobs.report.page import Shown
 from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.s3 import S3
+from jobs.values.inside import is_inside
 from jobs.values.locations import resolve
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class Gallery:
             fetched = self._fetcher.fetch(resolve(example.image, self._folder))
             image = decode(fetched.data, self._limits)
         except (ObjectUnavailable, ImageRefused) as refused:
-            remark = f"no picture: {refused.reason}"
+            inside = refused.kind == "missing" and is_inside(example.image)
+            remark = f"no picture: {'it is inside a larger file' if inside else refused.reason}"
             if isinstance(refused, ObjectUnavailable) and refused.kind == "unreachable":
                 self._given_up = remark
             return Shown(example, remark=remark)

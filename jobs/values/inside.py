@@ -6,7 +6,10 @@ that was listed, so that a place never means another picture.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_INSIDE = re.compile(r"\.(tar|tgz|tzst|tar\.gz|tar\.zstd?|parquet)#", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,8 @@ class Unusable:
 
 
 Inside = InTar | InTable | Unusable
+
+
+def is_inside(location: str) -> bool:
+    """Whether a location, such as ``s3://photos/0001.tar#000012.jpg``, looks like one in a file."""
+    return bool(_INSIDE.search(location))

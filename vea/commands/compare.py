@@ -111,6 +111,8 @@ def _listed(images: Path) -> list[str]:
     from jobs.values.locations import resolve
 
     with open_list(str(images)) as listed:
+        if any(entry.inside for entry in listed):
+            raise VeaError(f"{images} holds the photos itself; only photos in files are compared")
         paths = [resolve(entry.image, listed.folder) for entry in listed if entry.image]
     elsewhere = next((path for path in paths if "://" in path), None)
     if elsewhere:
