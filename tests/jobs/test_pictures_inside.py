@@ -1,0 +1,167 @@
+"""Whole jobs on files that hold their pictures, with the shipped model, in this process."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from containers import forms_of, parquet_of, tar_of
+
+from jobs.output.ledger import LedgerError
+from jobs.run.driver import score_list
+from jobs.values.job import ScoreJob
+
+FORMS = ["bytes.parquet", "hugging-face.parquet", "photos.tar", "photos.tar.gz", "photos.tar.zst"]
+OURS = ["image", "run_id", "image_path", "json", "txt"]
+
+
+@pytest.fixture
+def photos(jpeg):
+    """Encoded images, of which one is none."""
+    made = [jpeg(seed) for seed in range(11)]
+    made[4] = b"not a photo"
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
+    """The photos as a list of files, and in every file that holds them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, photo in enumerate(photos):
+        (folder / f"{number}.jpg").write_bytes(photo)
+    (folder / "list.txt").write_text("".join(f"{n}.jpg\n" for n in range(len(photos))))
+    for name, data in forms_of(photos).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def job(folder, archive, tmp_path):
+    def job(name, **options):
+        out = str(tmp_path / "out" / name)
+        return ScoreJob(str(folder / name), out, archive, chunk_size=4, **options)
+
+    return job
+
+
+@pytest.fixture
+def score(predictor):
+    def run(job, **options):
+        return score_list(job, load=predictor.load, **options)
+
+    return run
+
+
+def rows_of(job):
+    return pandas.read_parquet(job.out)
+
+
+def files_of(job):
+    return {
+        str(path.relative_to(job.out)): path.read_bytes()
+        for path in Path(job.out).rglob("*")
+        if path.is_file() and path.name != "_manifest.json"
+    }
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_rows_are_those_of_a_list_but_for_the_location(job, score, folder, name):
+    listed, held = job("list.txt"), job(name)
+    score(listed)
+    summary = score(held)
+    expected, found = rows_of(listed), rows_of(held)
+    assert (summary.rows, summary.reasons) == (11, {"decode/not-an-image": 1})
+    pandas.testing.assert_frame_equal(
+        found.drop(columns=[c for c in OURS if c in found]), expected.drop(columns=["image", "run_id"])
+    )
+    place = f"{folder}/{name}#"
+    ends = [f"{n:06d}.jpg" if ".tar" in name else f"row={n}" for n in range(11)]
+    assert found["image"].tolist() == [place + end for end in ends]
+    if ".tar" in name:
+        assert found["txt"].tolist() == [f"photo no. {n}" for n in range(11)]
+        assert json.loads(found["json"][7])["n"] == 7
+    if name.startswith("hugging"):
+        assert found["image_path"].tolist() == [f"{n}.jpg" for n in range(11)]
+    assert not any(pa.types.is_binary(field.type) for field in pyarrow.parquet.read_schema(
+        Path(held.out, "images-00000.parquet")
+    ))
+
+
+class Broken(Exception):
+    """Stands in for a crash."""
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("done", [3, 7])
+def test_an_interrupted_run_continues_after_its_last_part(job, score, predictor, name, done):
+    whole = replace(job(name), out=job(name).out + "-whole")
+    score(whole)
+
+    def break_after(now):
+        if now.done >= done:
+            raise Broken
+
+    with pytest.raises(Broken):
+        score(job(name), on_progress=break_after)
+    parts = len(list(Path(job(name).out, "_run").glob("part-*")))
+    before = predictor.scored
+    summary = score(job(name))
+    assert summary.parts_skipped == parts
+    assert predictor.scored - before == 11 - 4 * parts
+    assert files_of(job(name)) == files_of(whole)
+
+
+def test_another_version_of_an_archive_is_another_run(job, score, folder):
+    with pytest.raises(Broken):
+        score(job("photos.tar", keep=[]), on_progress=_break)
+    (folder / "photos.tar").write_bytes(tar_of({"a.jpg": b"a"}))
+    with pytest.raises(LedgerError, match="the list of images differs"):
+        score(job("photos.tar", keep=[]))
+
+
+def _break(now):
+    if now.done:
+        raise Broken
+
+
+def test_encoded_pictures_pass_through_if_they_are_asked_for(job, score, folder, photos):
+    score(job("photos.tar", keep=["txt", "jpg"]))
+    found = rows_of(job("photos.tar"))
+    assert found["jpg"].tolist() == photos
+    assert found["txt"][3] == "photo no. 3"
+    table = pa.table({"jpg": pa.array(photos), "id": list(range(11))})
+    (folder / "more.parquet").write_bytes(parquet_of(table))
+    score(job("more.parquet", keep=["jpg"]))
+    assert rows_of(job("more.parquet"))["jpg"].tolist() == photos
+
+
+def test_what_is_left_out_of_archives_is_told(job, score, folder, photos):
+    (folder / "more.tar").write_bytes(
+        tar_of([("a.jpg", photos[0]), ("a.txt", b"\xff"), ("a.npy", b""), (".hidden.jpg", b"")])
+    )
+    said = []
+    summary = score(job("more.tar"), warn=said.append)
+    assert summary.left_out == {"hidden": 1, "not-an-image": 1}
+    assert any("1 texts beside pictures" in line for line in said)
+    assert any("2 files left out" in line for line in said)
+    facts = json.loads(Path(job("more.tar").out, "_manifest.json").read_text())["facts"]
+    assert facts["left_out"] == {"hidden": 1, "not-an-image": 1}
+
+
+def test_nights_of_archives_are_one_table(job, score, folder, photos, tmp_path):
+    """The first night's columns hold for a night that lacks one and has another."""
+    (folder / "1.tar").write_bytes(tar_of({"a.jpg": photos[0], "a.txt": b"words", "a.cls": b"1"}))
+    (folder / "2.tar").write_bytes(tar_of({"a.jpg": photos[0], "a.json": b"{}", "a.cls": b"2"}))
+    said = []
+    for night in ("1", "2"):
+        out = str(tmp_path / "out" / f"dt=2026-11-2{night}")
+        score(replace(job(f"{night}.tar"), out=out), warn=said.append)
+    found = pandas.read_parquet(tmp_path / "out")
+    assert found["txt"].tolist() == ["words", None]
+    assert found["cls"].tolist() == ["1", "2"]
+    assert "json" not in found
+    assert any(line.startswith("left out of the result: json") for line in said)
