@@ -12,6 +12,7 @@ from handler.values.errors import VeaError
 from jobs.engines.dispatch import WorkerFailed
 from jobs.engines.ray import OnRay
 from jobs.run.driver import score_list
+from tests.jobs.containers import forms_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.usefixtures("only_ray")]
 
@@ -89,3 +90,11 @@ def test_without_a_cluster_at_the_address_there_is_one_line(listing, tmp_path): 
             load=stub_model.load,
         )
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["photos.tar.gz", "bytes.parquet"])
+def test_pictures_inside_files_give_the_same_bytes(cluster, tmp_path, name):
+    (tmp_path / name).write_bytes(forms_of([f"{n}".encode() for n in range(24)])[name])
+    expected = undisturbed(tmp_path / name, tmp_path / "calm")
+    score(cluster, tmp_path / name, tmp_path / "out")
+    assert files_of(tmp_path / "out") == expected

@@ -58,7 +58,9 @@ def test_each_row_of_a_binary_column_is_a_picture(write, kind):
     assert [entry.extra for entry in entries] == [(n,) for n in IDS]
     assert fetched(entries) == PHOTOS
     assert fetched(reversed(entries)) == PHOTOS[::-1]
-    assert fetched([entries[n] for n in (3, 12, 4, 19, 0)]) == [PHOTOS[n] for n in (3, 12, 4, 19, 0)]
+    assert fetched([entries[n] for n in (3, 12, 4, 19, 0)]) == [
+        PHOTOS[n] for n in (3, 12, 4, 19, 0)
+    ]
 
 
 def test_a_data_set_of_hugging_face_gives_its_paths_too(write):

@@ -76,7 +76,8 @@ def test_rows_are_those_of_a_list_but_for_the_location(job, score, folder, name)
     expected, found = rows_of(listed), rows_of(held)
     assert (summary.rows, summary.reasons) == (11, {"decode/not-an-image": 1})
     pandas.testing.assert_frame_equal(
-        found.drop(columns=[c for c in OURS if c in found]), expected.drop(columns=["image", "run_id"])
+        found.drop(columns=[c for c in OURS if c in found]),
+        expected.drop(columns=["image", "run_id"]),
     )
     place = f"{folder}/{name}#"
     ends = [f"{n:06d}.jpg" if ".tar" in name else f"row={n}" for n in range(11)]
@@ -86,9 +87,10 @@ def test_rows_are_those_of_a_list_but_for_the_location(job, score, folder, name)
         assert json.loads(found["json"][7])["n"] == 7
     if name.startswith("hugging"):
         assert found["image_path"].tolist() == [f"{n}.jpg" for n in range(11)]
-    assert not any(pa.types.is_binary(field.type) for field in pyarrow.parquet.read_schema(
-        Path(held.out, "images-00000.parquet")
-    ))
+    assert not any(
+        pa.types.is_binary(field.type)
+        for field in pyarrow.parquet.read_schema(Path(held.out, "images-00000.parquet"))
+    )
 
 
 class Broken(Exception):

@@ -112,7 +112,10 @@ def test_several_archives_are_one_list_with_the_columns_of_all(write, tmp_path):
     write(gzip.compress(tar_of({"x.jpg": b"y", "x.txt": b"words"})), "a.tar.gz")
     for place in (f"{tmp_path}/*.tar*", f"{tmp_path}/", str(tmp_path)):
         images, entries = read(place)
-        assert [e.image for e in entries] == [f"{tmp_path}/a.tar.gz#x.jpg", f"{tmp_path}/b.tar#x.jpg"]
+        assert [e.image for e in entries] == [
+            f"{tmp_path}/a.tar.gz#x.jpg",
+            f"{tmp_path}/b.tar#x.jpg",
+        ]
         assert images.extra.names == ["txt", "cls"]
         assert [entry.extra for entry in entries] == [("words", None), (None, "1")]
 
@@ -176,7 +179,12 @@ def test_links_and_devices_are_rows_that_say_so(write, fetcher):
 
 
 def test_names_that_lead_out_of_the_archive_are_rows_that_say_so(write, fetcher):
-    members = [("../../etc/x.jpg", b"1"), ("a/../../x.jpg", b"2"), ("./ok.jpg", b"3"), ("/b.jpg", b"4")]
+    members = [
+        ("../../etc/x.jpg", b"1"),
+        ("a/../../x.jpg", b"2"),
+        ("./ok.jpg", b"3"),
+        ("/b.jpg", b"4"),
+    ]
     _, entries = read(write(tar_of(members)))
     assert names(entries) == ["../../etc/x.jpg", "a/../../x.jpg", "ok.jpg", "/b.jpg"]
     got = [fetched(fetcher, entry) for entry in entries]
@@ -304,7 +312,9 @@ def test_a_name_of_gigabytes_is_refused_before_it_is_read(write, kind):
     assert "have 2147483648 bytes" in refusal(write(member.tobuf(tarfile.GNU_FORMAT)))
 
 
-@pytest.mark.parametrize("data", [b"8 path=a\n", b"99 path=a\n", b"x path=a\n", b"-1 path=a\n", b"0 path=a\n"])
+@pytest.mark.parametrize(
+    "data", [b"8 path=a\n", b"99 path=a\n", b"x path=a\n", b"-1 path=a\n", b"0 path=a\n"]
+)
 def test_attributes_that_lie_about_their_length_are_refused(write, data):
     member = tarfile.TarInfo("name")
     member.size, member.type = len(data), tarfile.XHDTYPE

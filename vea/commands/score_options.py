@@ -18,7 +18,8 @@ ImageList = Annotated[
         metavar="LIST",
         help="The list of images: .txt, .csv, .tsv, .jsonl or .parquet (the first four also .gz "
         "and .zst), a path or s3://…; or a folder or prefix that ends in '/', for all images "
-        "under it.",
+        "under it. Also files that hold the pictures: .tar, .tar.gz, .tar.zst, .parquet, one, a "
+        "folder of them, or a pattern in quotes such as 's3://photos/*.tar'.",
     ),
 ]
 Out = Annotated[str, typer.Option(help="Folder of the result: a path or s3://bucket/prefix.")]
@@ -37,16 +38,17 @@ Date = Annotated[
 Column = Annotated[
     str | None,
     typer.Option(
-        help="Column that names the image. [default: the first of image, image_url, url, uri, "
-        "path, key, s3_key and file]",
+        help="Column that names or holds the image; in archives the ending of the pictures to "
+        "score, such as jpg. [default: the first of image, image_url, url, uri, path, key, s3_key "
+        "and file, or the only one that holds pictures; in archives all pictures]",
         rich_help_panel=_IMAGES,
     ),
 ]
 Keep = Annotated[
     list[str] | None,
     typer.Option(
-        help="Column of the list to take over into the result; again for more, '' for none. "
-        "[default: all]",
+        help="Column of the list to take over into the result, such as txt; again for more, '' "
+        "for none. [default: all but those that hold pictures]",
         metavar="NAME",
         rich_help_panel=_IMAGES,
     ),
