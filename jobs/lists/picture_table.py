@@ -7,7 +7,9 @@ that pass through are read, so that a list of a terabyte costs what its texts do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +31,7 @@ from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
 from jobs.values.inside import InTable
 
+_AT_A_TIME = 8
 _BATCH = 4_096
 _BUFFER = 1024 * 1024
 
@@ -164,4 +167,9 @@ def tables_of_pictures(
         known = columns_of_pictures(file) if pictures and keep is None else set()
     if pictures is None:
         return None
-    return [PictureTable(file, s3, pictures, known=known, keep=keep) for file in files]
+    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="vea-index") as pool:
+        try:
+            made = partial(PictureTable, s3=s3, pictures=pictures, known=known, keep=keep)
+            return list(pool.map(made, files))
+        finally:
+            pool.shutdown(cancel_futures=True)

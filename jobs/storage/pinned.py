@@ -22,6 +22,7 @@ from jobs.storage.retry import TransientError
 from jobs.storage.s3 import S3, bare_etag
 from jobs.values.locations import S3Location, is_on_s3
 
+_HEAD = 64 * 1024  # bytes of the first request
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 
 ReadAt = Callable[[int, int], bytes]
@@ -204,6 +205,8 @@ def _on_s3(place: S3Location, s3: S3, version: str | None, block: int) -> Pinned
                     )
                 if etag is None:
                     raise StorageError(f"{place} has no ETag, which tells its versions apart")
+                if pinned not in (None, etag):  # by a server that passes over the condition
+                    raise _changed(str(place))
                 data: bytes = body.read()
             finally:
                 body.close()
@@ -214,7 +217,7 @@ def _on_s3(place: S3Location, s3: S3, version: str | None, block: int) -> Pinned
 
         return s3.run(attempt, place, paced=True)
 
-    first, size, etag = get(0, block, version)
+    first, size, etag = get(0, min(block, _HEAD), version)
     return PinnedFile(
         str(place),
         etag,
