@@ -59,7 +59,7 @@ def schema(
     | column | type | what it says | null |
     |---|---|---|---|
     | `position` | int64 | place in the list, from 0 | never |
-    | `image` | string | as the list spells it; empty if the row of the list names none | never |
+    | `image` | string | as the list spells it, or `FILE#NAME` inside a file; empty if the row of the list names none | never |
     | `status` | string | `ok` or `failed` | never |
     | `stage` | string | where it failed: `fetch`, `decode` or `predict` | if ok |
     | `reason_kind` | string | why, in a word: `missing`, `forbidden`, `damaged`, `killed`, ... | if ok |
