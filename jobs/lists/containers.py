@@ -82,7 +82,10 @@ def open_containers(
     tables = None
     if all(file.lower().endswith(".parquet") for file in whole):
         tables = tables_of_pictures(whole, s3, column=column, keep=keep)
-    yield tables and Containers(tables, whole, _digest(whole, [t.version for t in tables]))
+    if tables is None:
+        yield None
+    else:
+        yield Containers(tables, whole, _digest(whole, [table.version for table in tables]))
 
 
 def _digest(files: Sequence[str], versions: Sequence[str]) -> str:

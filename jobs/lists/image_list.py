@@ -146,7 +146,7 @@ def open_list(
     """
     s3 = s3 or S3(threads=1)
     with ExitStack() as stack:
-        files = files_of(location, s3)
+        files: Sequence[str] = files_of(location, s3)
         held = stack.enter_context(open_containers(location, files, s3, column=column, keep=keep))
         if held is not None:
             found: Sequence[_ListFormat] = held.formats

@@ -59,15 +59,16 @@ def chosen_pictures(
     Raises:
         ListError: There are several columns of pictures, and none is asked for.
     """
-    schema = file.schema_arrow
-    names = schema.names
+    names = file.schema_arrow.names
     if column is not None:
-        found = _named(names, column)
-        return None if found is None else _pictures(file, found)
+        asked = _named(names, column)
+        return None if asked is None else _pictures(file, asked)
     for wanted in (*_PREFERRED, *IMAGE_COLUMNS):
-        found = _named(names, wanted)
-        if found is not None and (wanted not in _PREFERRED[1:] or _pictures(file, found)):
-            return _pictures(file, found)
+        name = _named(names, wanted)
+        found = None if name is None else _pictures(file, name)
+        # A text column that is named like one of names of images holds these.
+        if found or (name is not None and wanted in IMAGE_COLUMNS):
+            return found
     several = [found for name in names if (found := _pictures(file, name))]
     if len(several) > 1:
         raise ListError(

@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pyarrow as pa
 
@@ -111,8 +112,8 @@ class TarList:
         pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="vea-index")
         try:
             for number, file in enumerate(self._files):
-                options = {"number": number, "column": self.column, "keep": keep}
-                coming.append(pool.submit(index_tar, file, s3, **options))
+                read = partial(index_tar, number=number, column=self.column, keep=keep)
+                coming.append(pool.submit(read, file, s3))
                 if len(coming) >= _AT_A_TIME:
                     yield coming.popleft().result()
             while coming:

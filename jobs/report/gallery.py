@@ -90,9 +90,11 @@ class Gallery:
             fetched = self._fetcher.fetch(resolve(example.image, self._folder))
             image = decode(fetched.data, self._limits)
         except (ObjectUnavailable, ImageRefused) as refused:
-            inside = refused.kind == "missing" and is_inside(example.image)
-            remark = f"no picture: {'it is inside a larger file' if inside else refused.reason}"
-            if isinstance(refused, ObjectUnavailable) and refused.kind == "unreachable":
+            remark = f"no picture: {refused.reason}"
+            kind = refused.kind if isinstance(refused, ObjectUnavailable) else None
+            if kind == "missing" and is_inside(example.image):
+                remark = "no picture: it is inside a file, which a report does not open"
+            if kind == "unreachable":
                 self._given_up = remark
             return Shown(example, remark=remark)
         except VeaError as error:

@@ -92,7 +92,7 @@ def test_without_a_cluster_at_the_address_there_is_one_line(listing, tmp_path): 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["photos.tar.gz", "bytes.parquet"])
+@pytest.mark.parametrize("name", ["photos.tar.gz", "hugging-face.parquet"])
 def test_pictures_inside_files_give_the_same_bytes(cluster, tmp_path, name):
     (tmp_path / name).write_bytes(forms_of([f"{n}".encode() for n in range(24)])[name])
     expected = undisturbed(tmp_path / name, tmp_path / "calm")

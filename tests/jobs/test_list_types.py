@@ -207,8 +207,8 @@ def test_a_parquet_list_of_many_row_groups_keeps_its_order(write_parquet):
         assert list(images) == [Entry(name, (i, name)) for i, name in enumerate(names)]
 
 
-def test_a_parquet_column_of_pictures_is_not_one_of_their_names(write_parquet):
-    pictures = pa.array([{"bytes": b"x", "path": "a.jpg"}])
+def test_a_parquet_column_of_structs_is_not_one_of_names(write_parquet):
+    pictures = pa.array([{"link": "x", "path": "a.jpg"}])
     with (
         pytest.raises(ListError, match=r"the column 'image' of .* holds struct.*--column"),
         open_list(write_parquet(image=pictures)),

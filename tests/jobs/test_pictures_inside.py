@@ -163,7 +163,7 @@ def test_nights_of_archives_are_one_table(job, score, folder, photos, tmp_path):
         out = str(tmp_path / "out" / f"dt=2026-11-2{night}")
         score(replace(job(f"{night}.tar"), out=out), warn=said.append)
     found = pandas.read_parquet(tmp_path / "out")
-    assert found["txt"].tolist() == ["words", None]
+    assert found["txt"].fillna("none").tolist() == ["words", "none"]
     assert found["cls"].tolist() == ["1", "2"]
     assert "json" not in found
     assert any(line.startswith("left out of the result: json") for line in said)
