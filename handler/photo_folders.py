@@ -60,7 +60,7 @@ def photos_below(folder: str, left_out: Counter[str]) -> Iterator[str]:
             left_out[LINK] += 1
         elif not is_file:
             left_out[NOT_A_FILE] += 1
-        elif is_named_like_a_photo(name) or _starts_like_a_photo(path):
+        elif is_named_like_a_photo(name) or starts_like_a_photo(_head_of(path)):
             yield path
         else:
             left_out[NOT_AN_IMAGE] += 1
@@ -85,6 +85,19 @@ def is_named_like_a_photo(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
+def starts_like_a_photo(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a JPEG, PNG, GIF, WebP, AVIF or HEIC file.
+
+    Args:
+        head: First 32 bytes of the file, or more.
+    """
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in _BRANDS
+    return head.startswith(_SIGNATURES)
+
+
 def describe(left_out: Mapping[str, int]) -> str:
     """The counts in words, such as ``3 files left out (no image: 2, link to a folder: 1)``."""
     total = sum(left_out.values())
@@ -102,14 +115,9 @@ def _files_in(folder: str) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def _starts_like_a_photo(path: str) -> bool:
+def _head_of(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            head = file.read(_HEAD)
+            return file.read(_HEAD)
     except OSError:
-        return False
-    if head.startswith(b"RIFF"):
-        return head[8:12] == b"WEBP"
-    if head[4:8] == b"ftyp":
-        return head[8:12] in _BRANDS
-    return head.startswith(_SIGNATURES)
+        return b""

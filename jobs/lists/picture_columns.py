@@ -2,7 +2,7 @@
 
 A picture is a binary value, or a struct of ``bytes`` and ``path`` as data sets of Hugging Face have
 it. A binary column may also hold names, since some programs do not mark text as text; its first
-value decides.
+value decides. Where no name suggests a column of pictures, that value must begin like a photo.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from handler.photo_folders import starts_like_a_photo
 from jobs.lists.columns import IMAGE_COLUMNS, ListError
 
 # As img2dataset names its column of pictures, by their format.
@@ -69,7 +70,7 @@ def chosen_pictures(
         # A text column that is named like one of names of images holds these.
         if found or (name is not None and wanted in IMAGE_COLUMNS):
             return found
-    several = [found for name in names if (found := _pictures(file, name))]
+    several = [found for name in names if (found := _surely_pictures(file, name))]
     if len(several) > 1:
         raise ListError(
             f"the list {location} has more than one column of pictures: "
@@ -79,8 +80,8 @@ def chosen_pictures(
 
 
 def columns_of_pictures(file: pq.ParquetFile) -> set[str]:
-    """Names of all columns of pictures."""
-    return {name for name in file.schema_arrow.names if _pictures(file, name)}
+    """Names of all columns that hold photos; bytes of another kind, such as digests, are none."""
+    return {name for name in file.schema_arrow.names if _surely_pictures(file, name)}
 
 
 def typed_pictures(schema: pa.Schema, name: str) -> PictureColumn | None:
@@ -106,15 +107,24 @@ def _pictures(file: pq.ParquetFile, name: str) -> PictureColumn | None:
     found = typed_pictures(file.schema_arrow, name)
     if found is None or found.is_struct or name.casefold() in _BY_FORMAT:
         return found
-    return found if _first_is_no_text(file, name) else None
+    first = _first(file, name)
+    return None if first is None or _reads_as_text(first) else found
 
 
-def _first_is_no_text(file: pq.ParquetFile, name: str) -> bool:
+def _surely_pictures(file: pq.ParquetFile, name: str) -> PictureColumn | None:
+    found = typed_pictures(file.schema_arrow, name)
+    if found is None or found.is_struct:
+        return found
+    return found if starts_like_a_photo(_first(file, name) or b"") else None
+
+
+def _first(file: pq.ParquetFile, name: str) -> bytes | None:
+    """The first value that is not empty; None if there is none."""
     for batch in file.iter_batches(_FEW, columns=[name], use_threads=False):
         for value in batch.column(0):
             if value.is_valid and (data := value.as_py()):
-                return not _reads_as_text(data)
-    return False
+                return bytes(data)
+    return None
 
 
 def _reads_as_text(data: bytes) -> bool:

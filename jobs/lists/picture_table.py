@@ -164,7 +164,7 @@ def tables_of_pictures(
     """
     with opened(files[0], s3) as (_, file):
         pictures = chosen_pictures(files[0], file, column)
-        known = columns_of_pictures(file) if pictures and keep is None else set()
+        known = columns_of_pictures(file) if pictures and keep is None else set[str]()
     if pictures is None:
         return None
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="vea-index") as pool:

@@ -103,7 +103,9 @@ def test_pictures_pass_through_only_if_they_are_asked_for(write, kept):
 
 
 def test_a_text_column_named_image_stays_a_list_of_names(write):
-    table = pa.table({"image": ["a.jpg"], "thumbnail": pa.array([PHOTOS[1]]), "hash": [b"abc"]})
+    table = pa.table(
+        {"image": ["a.jpg"], "thumbnail": pa.array([PHOTOS[1]]), "hash": [b"\x00\xff"]}
+    )
     images, entries = read(write(table))
     assert images.column == "image"
     # Bytes that are no picture pass through as before.
