@@ -48,8 +48,8 @@ def opened(
         version: Version that it must have; None for the present one.
 
     Raises:
-        ListError: It is missing, or no parquet file; also raised inside the context.
-        StorageError: It has changed, or nothing can be read.
+        ListError: The file is missing, or no parquet file; also raised inside the context.
+        StorageError: The file has changed, or nothing can be read.
     """
     try:
         with (
@@ -82,7 +82,7 @@ class PictureTable:
 
     Raises:
         ListError: The file is no parquet file, or does not have these columns.
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
 
     def __init__(

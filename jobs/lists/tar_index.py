@@ -75,7 +75,7 @@ def index_tar(
 
     Raises:
         ListError: The archive is damaged or missing.
-        StorageError: It cannot be read.
+        StorageError: The archive cannot be read.
     """
     try:
         with open_pinned(location, s3, block=_REQUEST) as file:

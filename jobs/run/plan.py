@@ -168,7 +168,7 @@ def plan_run(
             state=REPLACED if replaces else _state(state),
             rows=images.rows,
             sources=_sources(images),
-            left_out=left_out,
+            left_out={**left_out, **images.left_out},
             columns={
                 name: str(columns.field(name).type)
                 for name in chosen or columns.names

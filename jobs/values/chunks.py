@@ -29,8 +29,8 @@ class Entry:
     Attributes:
         image: Image as the list spells it; ``""`` if the row names none.
         extra: Values of the columns that pass through, in the list's order of them.
-        inside: Where the picture lies, if it is inside a file with others; None if ``image`` is
-            the location of an object or a file of its own.
+        inside: Place of the picture inside a file with others; None if ``image`` is the location of
+            an object or a file of its own.
     """
 
     image: str
