@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,16 @@ import torch
 
 from handler.allocator import keep_freed_memory
 from handler.archive.loading import LoadedArchive, load_archive
-from handler.attention import attended_objects
 from handler.batch_metrics import BatchMetrics, stage
 from handler.folding import fold_batch_norms
 from handler.images import ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
-from handler.response import polarity_log_probabilities
+from handler.reading import read_predictions
 from handler.stimuli.objects.grid import GridObjects
-from handler.stimuli.selector import StimuliSelector, colour_box
-from handler.stimuli.stimuli import Stimuli
+from handler.stimuli.selector import StimuliSelector
+from handler.stimuli.stimuli import Stimuli, take
 from handler.values.limits import ImageLimits
-from handler.values.prediction import Face, Prediction, Refusal
+from handler.values.prediction import Prediction, Refusal
 from handler.values.runtimes import AUTO
 
 
@@ -42,6 +42,10 @@ class Predictor:
             object source.
         limits: Limits on the size of an image.
         half: Whether the networks compute in half precision on a GPU.
+
+    Attributes:
+        rechecked: Number of images so far that the float32 form decided, since the 8-bit form of
+            the archive was unsure; 0 where the archive has only one form.
     """
 
     def __init__(
@@ -57,7 +61,11 @@ class Predictor:
         self.card = archive.card
         self.device = torch.device(device)
         self.limits = limits or ImageLimits()
+        self.precise = archive.precise
+        self.rechecked = 0
         fold_batch_norms(archive.network)
+        if archive.precise is not None:
+            fold_batch_norms(archive.precise.network)
         if isinstance(archive.selector.objects, GridObjects):
             fold_batch_norms(archive.selector.objects)
         self.network: StimuliAwareNetwork = archive.network.to(self.device)
@@ -210,8 +218,32 @@ class Predictor:
             with self._precision(), stage(metrics, "network"):
                 response = self.network(stimuli)
             predictions = self._read(images, stimuli, response, explain, embed)
+            unsure = self._unsure(response)
+            if unsure:
+                with stage(metrics, "recheck"):
+                    some = [images[row] for row in unsure]
+                    again = self._recheck(some, take(stimuli, unsure))
+                    rechecked = self._read(some, *again, explain, embed)
+                for row, prediction in zip(unsure, rechecked, strict=True):
+                    predictions[row] = prediction
         for (position, _), prediction in zip(batch, predictions, strict=True):
             answers[position] = prediction
+
+    def _unsure(self, response: Response) -> list[int]:
+        """The images whose two most probable emotions are too close for the 8-bit form."""
+        if self.precise is None:
+            return []
+        best = response.log_probabilities.double().exp().topk(2, dim=1).values
+        return (best[:, 0] - best[:, 1] < self.precise.margin).nonzero().flatten().tolist()
+
+    def _recheck(
+        self, images: Sequence[torch.Tensor], stimuli: Stimuli
+    ) -> tuple[Stimuli, Response]:
+        """Objects and response anew, in float32; colour and faces are no backbone's work."""
+        assert self.precise is not None
+        self.rechecked += len(images)
+        stimuli = replace(stimuli, objects=self.precise.objects.select(images))
+        return stimuli, self.precise.network(stimuli)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.half:
@@ -226,62 +258,12 @@ class Predictor:
         explain: bool,
         embed: bool,
     ) -> list[Prediction]:
-        """Tensors -> plain values."""
-        log_p = response.log_probabilities.double()
-        positive = polarity_log_probabilities(log_p, self.wheel)[:, 0].exp().tolist()
-        top = log_p.argmax(dim=1)
-        activation = self._activation(response, top) if explain else [None] * len(images)
-        probabilities = log_p.exp().tolist()
-        objects = attended_objects(stimuli.objects, response.attention, self.selector.objects)
-        embeddings = _fused(response) if embed else [None] * len(images)
-        faces = _faces(stimuli, crops=explain and self.network.expression_net is not None)
-        counts = stimuli.faces.counts.tolist()
-        boxes = [colour_box(image, self.selector.config) for image in images]
-        return [
-            Prediction(
-                emotion=self.wheel.labels[int(top[i])],
-                probabilities=dict(zip(self.wheel.labels, probabilities[i], strict=True)),
-                p_positive=positive[i],
-                polarity="positive" if positive[i] >= 0.5 else "negative",
-                face_count=counts[i] if self.model.faces else None,
-                face=faces[i],
-                objects=objects[i],
-                activation=activation[i],
-                width=images[i].shape[-1],
-                height=images[i].shape[-2],
-                activation_box=boxes[i] if activation[i] else None,
-                embedding=embeddings[i],
-            )
-            for i in range(len(images))
-        ]
-
-    def _activation(
-        self, response: Response, emotion: torch.Tensor
-    ) -> list[tuple[tuple[float, ...], ...] | None]:
-        maps = self.network.activation_map(response, emotion)
-        if maps is None:
-            return [None] * len(emotion)
-        low = maps.amin(dim=(1, 2), keepdim=True)
-        span = (maps.amax(dim=(1, 2), keepdim=True) - low).clamp(min=1e-12)
-        scaled = ((maps - low) / span).tolist()
-        return [tuple(tuple(row) for row in grid) for grid in scaled]
-
-
-def _fused(response: Response) -> list[tuple[float, ...]]:
-    """v_emo of each image (Eq. 12), rounded to half precision."""
-    # A value beyond what half precision holds is its largest value rather than infinity.
-    most = torch.finfo(torch.float16).max
-    fused = torch.cat(response.features, dim=1).clamp(-most, most).to(torch.float16)
-    return [tuple(row) for row in fused.tolist()]
-
-
-def _faces(stimuli: Stimuli, *, crops: bool) -> list[Face | None]:
-    found = stimuli.faces
-    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.mask.tolist(), strict=True)
-    pixels = found.crops.cpu().numpy() if crops else None
-    return [
-        Face(tuple(box), score, None if pixels is None else pixels[row].tobytes())
-        if there
-        else None
-        for row, (box, score, there) in enumerate(rows)
-    ]
+        return read_predictions(
+            images,
+            stimuli,
+            response,
+            network=self.network,
+            selector=self.selector,
+            explain=explain,
+            embed=embed,
+        )

@@ -86,7 +86,8 @@ def package(
         shutil.copy(target_code / "serving" / "service.py", staging / "service.py")
         detector = [archive.FACE_DETECTOR] if archive.needs_face_detector(config) else []
         compiled = archive.compiled_files(config).values()
-        for file in (archive.WEIGHTS, archive.LANDMARKS, *detector, *compiled):
+        precise = archive.precise_files(config).values()
+        for file in (archive.WEIGHTS, archive.LANDMARKS, *detector, *compiled, *precise):
             shutil.copy(folder / file, staging / file)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))

@@ -7,6 +7,8 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     face_landmarks.dat     dlib's 5-point landmark predictor
     global_backbone.onnx   compiled form of Global-Net's backbone, and of the network of the grid or
     object_backbone.onnx   light object source, only where the settings say ``compiled``
+    *_float32.onnx         the same in float32, for photos that the 8-bit form is unsure of; only
+                           where the settings say ``recheck_margin``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     model_card.json        what it was trained on, how well it does, what it may be used for
     contents.json          SHA-256 of each file; the hash of this file is the archive's digest
@@ -35,6 +37,7 @@ CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmar
 FACE_DETECTOR = "face_detector.dat"
 CARD, CONTENTS = "model_card.json", "contents.json"
 _COMPILED = {"global": "global_backbone.onnx", "objects": "object_backbone.onnx"}
+_PRECISE = {"global": "global_backbone_float32.onnx", "objects": "object_backbone_float32.onnx"}
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
 _CHUNK = 1 << 20  # bytes unpacked at a time
 # RuntimeError: the zip file is encrypted, or packed by a method that Python does not know.
@@ -48,12 +51,22 @@ def needs_face_detector(config: ArchiveConfig) -> bool:
 
 def compiled_files(config: ArchiveConfig) -> dict[str, str]:
     """Name of the file of each compiled backbone; empty for an archive without a compiled form."""
-    if config.compiled is None:
-        return {}
+    return {} if config.compiled is None else _of_parts(_COMPILED, config)
+
+
+def precise_files(config: ArchiveConfig) -> dict[str, str]:
+    """Name of the float32 file of each backbone whose compiled form has 8 bits.
+
+    Empty for an archive without a ``recheck_margin``.
+    """
+    return {} if config.recheck_margin is None else _of_parts(_PRECISE, config)
+
+
+def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
     network, objects = config.network, config.selector.objects
     compilable = objects.get("source") in ("grid", "light")
     there = {"global": network.global_backbone, "objects": compilable}
-    return {part: file for part, file in _COMPILED.items() if there[part]}
+    return {part: file for part, file in files.items() if there[part]}
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
@@ -96,7 +109,8 @@ def model_folder(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as packed:
                 inside = set(packed.namelist())
-                optional = [n for n in (FACE_DETECTOR, *_COMPILED.values()) if n in inside]
+                possible = (FACE_DETECTOR, *_COMPILED.values(), *_PRECISE.values())
+                optional = [name for name in possible if name in inside]
                 for name in (*_MODEL_FILES, CONTENTS, *optional):
                     with packed.open(name) as source, Path(scratch, name).open("wb") as target:
                         shutil.copyfileobj(source, target, _CHUNK)
@@ -123,7 +137,7 @@ def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
     optional = [FACE_DETECTOR] if needs_face_detector(config) else []
-    _verify(folder, [*optional, *compiled_files(config).values()])
+    _verify(folder, [*optional, *compiled_files(config).values(), *precise_files(config).values()])
     try:
         card = json.loads(_text(folder / CARD))
     except ValueError as error:

@@ -18,16 +18,34 @@ from handler.archive.files import (
     compiled_files,
     model_folder,
     needs_face_detector,
+    precise_files,
     read_settings,
 )
 from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.objects.nanodet import NanoDet
+from handler.stimuli.objects.source import ObjectSource, build_object_source
 from handler.stimuli.selector import StimuliSelector
 from handler.values.configs import NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError, VeaError
 from handler.values.prediction import ModelIdentity
 from handler.values.runtimes import ONNX, TORCH, choose_runtime
+
+
+@dataclass(frozen=True)
+class PreciseForm:
+    """What decides where an 8-bit form is unsure.
+
+    Attributes:
+        network: Network whose backbone computes in float32; all else it shares with the other one.
+        objects: Object source whose backbone computes in float32.
+        margin: Difference between the probabilities of the two most probable emotions, 0 to 1,
+            below which this form decides.
+    """
+
+    network: StimuliAwareNetwork
+    objects: ObjectSource
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class LoadedArchive:
         network: Network in evaluation mode, on the CPU, float32.
         selector: Selector in evaluation mode, on the CPU, float32.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
+        precise: What decides where the 8-bit form is unsure; None where nothing does.
     """
 
     config: ArchiveConfig
@@ -49,6 +68,7 @@ class LoadedArchive:
     network: StimuliAwareNetwork
     selector: StimuliSelector
     runtime: str = TORCH
+    precise: PreciseForm | None = None
 
     @property
     def identity(self) -> ModelIdentity:
@@ -87,9 +107,10 @@ def load_archive(
             config = without_faces(config)
         chosen = choose_runtime(runtime, compiled=config.compiled, device=device)
         compiled = compiled_files(config) if chosen == ONNX else {}
+        exact = precise_files(config) if chosen == ONNX else {}
         files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
         try:
-            backbones = _runtime({part: folder / file for part, file in compiled.items()})
+            backbones = _runtime(folder, compiled)
             network = StimuliAwareNetwork(config.network, runtime=backbones)
             selector = StimuliSelector(
                 config.selector,
@@ -98,23 +119,38 @@ def load_archive(
                 face_threads=face_threads,
                 runtime=backbones,
             )
+            precise = _build_precise(config, _runtime(folder, exact)) if exact else None
         except VeaError:  # it says itself what to do, and the archive is not to blame
             raise
         except Exception as error:  # torch, timm and dlib raise various types for wrong settings
-            sources = " and ".join([CONFIG, *files, *compiled.values()])
+            sources = " and ".join([CONFIG, *files, *compiled.values(), *exact.values()])
             raise ArchiveError(f"no model can be built from {sources}: {_line(error)}") from None
         _fill(folder / WEIGHTS, network=network, objects=selector.objects)
     network.eval().requires_grad_(False)
-    return LoadedArchive(config, digest, card, network, selector, chosen)
+    if precise is not None:
+        # Two forms of the backbones, one set of all other weights in memory.
+        precise.network.load_state_dict(network.state_dict(), assign=True)
+        precise.network.eval().requires_grad_(False)
+        precise.objects.load_state_dict(selector.objects.state_dict(), assign=True)
+    return LoadedArchive(config, digest, card, network, selector, chosen, precise)
 
 
-def _runtime(files: Mapping[str, Path]) -> BackboneRuntime:
+def _runtime(folder: Path, files: Mapping[str, str]) -> BackboneRuntime:
     if not files:
         return TorchRuntime()
     # Imported on demand: whoever uses torch need not have it.
     from handler.onnx_runtime import OnnxRuntime  # noqa: PLC0415
 
-    return OnnxRuntime(files)
+    return OnnxRuntime({part: folder / file for part, file in files.items()})
+
+
+def _build_precise(config: ArchiveConfig, runtime: BackboneRuntime) -> PreciseForm:
+    assert config.recheck_margin is not None
+    return PreciseForm(
+        StimuliAwareNetwork(config.network, runtime=runtime),
+        build_object_source(config.selector.objects, runtime),
+        config.recheck_margin,
+    )
 
 
 def without_faces(config: ArchiveConfig) -> ArchiveConfig:

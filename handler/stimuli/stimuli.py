@@ -7,6 +7,7 @@ are no zero objects that a mean or an attention could mistake for real ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -83,6 +84,19 @@ class Stimuli:
         return Stimuli(
             self.colour.to(device), _move(self.objects, device), _move(self.faces, device)
         )
+
+
+def take(stimuli: Stimuli, rows: Sequence[int]) -> Stimuli:
+    """The stimuli of some of the images, by their positions."""
+    index = torch.tensor(rows, dtype=torch.long, device=stimuli.colour.device)
+    return Stimuli(
+        stimuli.colour[index], _take(stimuli.objects, index), _take(stimuli.faces, index)
+    )
+
+
+def _take(group: _Group, index: torch.Tensor) -> _Group:
+    parts = {f.name: getattr(group, f.name) for f in fields(group)}
+    return replace(group, **{name: part[index] for name, part in parts.items() if part is not None})
 
 
 def _move(group: _Group, device: torch.device | str) -> _Group:

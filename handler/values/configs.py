@@ -13,7 +13,7 @@ from handler.values import emotions
 from handler.values.backbones import backbone_spec
 from handler.values.checks import check_number
 from handler.values.errors import ArchiveError
-from handler.values.runtimes import PRECISIONS
+from handler.values.runtimes import INT8, PRECISIONS
 
 NO_FACES = "none"
 FACES_VARIABLE = "VEA_FACES"
@@ -182,6 +182,9 @@ class ArchiveConfig:
         selector: Settings of the stimuli.
         compiled: Precision of the compiled form of the backbones, ``"float32"`` or ``"int8"``; None
             without one.
+        recheck_margin: Difference between the probabilities of the two most probable emotions, 0 to
+            1, below which a float32 form decides instead of the 8-bit one; None without such a
+            form.
     """
 
     name: str
@@ -189,8 +192,13 @@ class ArchiveConfig:
     network: NetworkConfig
     selector: SelectorConfig
     compiled: str | None = None
+    recheck_margin: float | None = None
 
     def __post_init__(self) -> None:
+        if self.recheck_margin is not None:
+            check_number("recheck_margin", self.recheck_margin, least=0, below=1)
+            if self.compiled != INT8:
+                raise ValueError("recheck_margin is for a compiled form in int8")
         if self.compiled is not None and self.compiled not in PRECISIONS:
             raise ValueError(
                 f"compiled is '{self.compiled}': expected one of {', '.join(PRECISIONS)}"
@@ -207,6 +215,8 @@ class ArchiveConfig:
         }
         if self.compiled is not None:
             values["compiled"] = self.compiled
+        if self.recheck_margin is not None:
+            values["recheck_margin"] = self.recheck_margin
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -224,6 +234,7 @@ class ArchiveConfig:
                 network=NetworkConfig.from_dict(values["network"]),
                 selector=SelectorConfig.from_dict(values["selector"]),
                 compiled=values.get("compiled"),
+                recheck_margin=values.get("recheck_margin"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchiveError(f"config.json is not a model configuration: {error}") from None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from handler.archive.files import read_card
+from handler.archive.files import model_folder, read_card, seal
 from handler.archive.loading import load_archive
 from handler.predictor import Predictor
 from train.compiling.export import CompileError, backbones_of
@@ -44,16 +46,27 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, photo) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def eight_bits(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, dataset: Path) -> Path:
-    """The tiny model, packed with an 8-bit form."""
-    to = tmp_path_factory.mktemp("int8")
+def probabilities(predictor: Predictor, images: list[bytes]) -> np.ndarray:
+    """The probabilities of each image, BxC."""
+    return np.array([list(answer.probabilities.values()) for answer in predictor.predict(images)])
+
+
+def pack_eight_bits(model: Path, dataset: Path, to: Path, *options: str) -> Path:
+    """Pack a model with an 8-bit form."""
     done = packed(
-        *(tiny_model, "--name", "small", "--version", "1", "--to", to, "--runtime", "onnx"),
+        *(model, "--name", "small", "--version", "1", "--to", to, "--runtime", "onnx"),
         *("--precision", "int8", "--calibrate", dataset, "--calibration-photos", "10"),
+        *options,
     )
     assert done["code"] == 0, done
     return to / "small-1.mar"
+
+
+@pytest.fixture(scope="module")
+def eight_bits(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, dataset: Path) -> Path:
+    """The tiny model with an 8-bit form and nothing else."""
+    to = tmp_path_factory.mktemp("int8")
+    return pack_eight_bits(tiny_model, dataset, to, "--recheck-margin", "0")
 
 
 def test_the_archive_holds_the_compiled_form_and_is_whole(eight_bits: Path) -> None:
@@ -76,26 +89,52 @@ def test_the_card_says_how_well_both_forms_do(eight_bits: Path) -> None:
 
 def test_eight_bits_answer_nearly_as_the_weights_do(eight_bits: Path, photo, encode) -> None:
     images = [encode(photo(seed), "PNG") for seed in range(6)]
-    one, other = (
-        Predictor.load(eight_bits, runtime=name).predict(images) for name in ("torch", "onnx")
-    )
     floats, eights = (
-        np.array([list(answer.probabilities.values()) for answer in answers])
-        for answers in (one, other)
+        probabilities(Predictor.load(eight_bits, runtime=name), images)
+        for name in ("torch", "onnx")
     )
     assert not np.array_equal(floats, eights), "not the same numbers"
     # Random weights suffer more from rounding than trained ones.
     assert np.corrcoef(floats.ravel(), eights.ravel())[0, 1] > 0.7, "but close ones"
 
 
+def test_a_float_form_decides_where_eight_bits_are_unsure(
+    tiny_model: Path, dataset: Path, tmp_path: Path, photo, encode
+) -> None:
+    images = [encode(photo(seed), "PNG") for seed in range(6)]
+    archive = pack_eight_bits(tiny_model, dataset, tmp_path)
+    config, card, _ = read_card(archive)
+    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 0.15
+    with model_folder(archive) as unpacked:
+        folder = Path(shutil.copytree(unpacked, tmp_path / "model"))
+    floats = probabilities(Predictor.load(folder, runtime="torch"), images)
+    margins = np.sort(floats)[:, -1] - np.sort(floats)[:, -2]
+    answers, rechecked = [], []
+    for margin in (0.0, float(np.median(margins)), 0.999):
+        config = replace(read_card(folder)[0], recheck_margin=margin)
+        (folder / "config.json").write_text(config.to_json())
+        seal(folder)
+        predictor = Predictor.load(folder)
+        answers.append(probabilities(predictor, images))
+        rechecked.append(predictor.rechecked)
+    never, some, always = answers
+    assert rechecked[0] == 0
+    assert 0 < rechecked[1] < rechecked[2] == len(images)
+    np.testing.assert_allclose(always, floats, atol=1e-5)
+    exact = np.isclose(some, floats, atol=1e-5).all(axis=1)
+    assert exact.sum() == rechecked[1]
+    np.testing.assert_allclose(some[~exact], never[~exact], atol=1e-6)
+
+
+def test_a_margin_without_eight_bits_is_refused(compiled_model: Path) -> None:
+    with pytest.raises(ValueError, match="recheck_margin is for a compiled form in int8"):
+        replace(read_card(compiled_model)[0], recheck_margin=0.1)
+
+
 def test_the_same_calibration_gives_the_same_bytes(
     eight_bits: Path, tiny_model: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    done = packed(
-        *(tiny_model, "--name", "small", "--version", "1", "--to", tmp_path, "--runtime", "onnx"),
-        *("--precision", "int8", "--calibrate", dataset, "--calibration-photos", "10"),
-    )
-    assert done["code"] == 0, done
+    pack_eight_bits(tiny_model, dataset, tmp_path, "--recheck-margin", "0")
     with zipfile.ZipFile(eight_bits) as one, zipfile.ZipFile(tmp_path / "small-1.mar") as other:
         for name in GRAPHS:
             assert one.read(name) == other.read(name)

@@ -39,13 +39,20 @@ class Calibration:
     source: str
 
 
-def add_compiled_form(model: Path, target: Path, calibration: Calibration | None) -> None:
+def add_compiled_form(
+    model: Path,
+    target: Path,
+    calibration: Calibration | None,
+    *,
+    recheck_margin: float | None = None,
+) -> None:
     """Write a model folder: the files of a model, and the compiled form of its backbones.
 
     Args:
         model: Model folder or archive.
         target: Folder to write, which must not exist.
         calibration: Photos for a compiled form in 8 bits; without them it has float32.
+        recheck_margin: As `ArchiveConfig.recheck_margin`; only with ``calibration``.
 
     Raises:
         ArchiveError: ``model`` is neither a model folder nor an archive.
@@ -53,7 +60,7 @@ def add_compiled_form(model: Path, target: Path, calibration: Calibration | None
     """
     archive = load_archive(model)
     precision = FLOAT32 if calibration is None else INT8
-    config = replace(archive.config, compiled=precision)
+    config = replace(archive.config, compiled=precision, recheck_margin=recheck_margin)
     backbones = backbones_of(archive)
     photos = {} if calibration is None else _prepare(archive, calibration, tuple(backbones))
     with (
@@ -61,6 +68,7 @@ def add_compiled_form(model: Path, target: Path, calibration: Calibration | None
         tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch,
     ):
         _copy_weights(source, target, config)
+        precise = files.precise_files(config)
         for part, name in files.compiled_files(config).items():
             exported, fused = Path(scratch, f"{part}.onnx"), Path(scratch, f"{part}.fused.onnx")
             export_backbone(*backbones[part], exported)
@@ -69,12 +77,16 @@ def add_compiled_form(model: Path, target: Path, calibration: Calibration | None
                 shutil.copyfile(fused, target / name)
             else:
                 quantise(fused, target / name, photos[part])
+            if part in precise:
+                shutil.copyfile(fused, target / precise[part])
     described: dict[str, Any] = {"runtime": ONNX, "precision": precision}
     if calibration is not None:
         described["calibration"] = {
             "photos": len(calibration.photos),
             "source": calibration.source,
         }
+    if recheck_margin is not None:
+        described["recheck_margin"] = recheck_margin
     files.write_card(target, {**archive.card, "compiled": described})
 
 
@@ -90,7 +102,7 @@ def remove_compiled_form(model: Path, target: Path) -> None:
     """
     config, card, _ = files.read_card(model)
     with files.model_folder(model) as source:
-        _copy_weights(source, target, replace(config, compiled=None))
+        _copy_weights(source, target, replace(config, compiled=None, recheck_margin=None))
     files.write_card(target, {key: value for key, value in card.items() if key != "compiled"})
 
 

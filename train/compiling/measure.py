@@ -49,8 +49,8 @@ def measure_forms(
 
     Returns:
         What the card's ``compiled.evaluation`` says: accuracy, polarity accuracy, negative
-        log-likelihood and accuracy of each emotion, for either form, and the fraction of the photos
-        whose most probable emotion differs.
+        log-likelihood and accuracy of each emotion, for either form, the fraction of the photos
+        whose most probable emotion differs, and the fraction that the 8-bit form was unsure of.
 
     Raises:
         DatasetError: The data set or its validation split does not exist.
@@ -58,8 +58,9 @@ def measure_forms(
     forms: dict[str, Evaluation] = {}
     for runtime in (TORCH, ONNX):
         before = len(forms)
+        predictor = Predictor.load(folder, runtime=runtime)
         forms[runtime] = evaluate(
-            Predictor.load(folder, runtime=runtime),
+            predictor,
             dataset,
             split=_EVALUATION,
             on_progress=lambda done, total, before=before: on_progress(  # type: ignore[misc]
@@ -71,6 +72,7 @@ def measure_forms(
         "data": f"{dataset.name}, {_EVALUATION}",
         "photos": len(one),
         "changed_emotions": round(float((one != other).mean()), 5),
+        "rechecked": round(predictor.rechecked / max(len(one), 1), 5),
         **{runtime: _figures(result) for runtime, result in forms.items()},
     }
     _, card, _ = files.read_card(folder)

@@ -184,6 +184,15 @@ def package(
     photos: Annotated[
         int, typer.Option("--calibration-photos", min=1, help="Photos that calibrate int8.")
     ] = 256,
+    recheck_margin: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.99,
+            help="With int8: a float32 form decides where the two most probable emotions are "
+            "closer than this; 0 for never.",
+        ),
+    ] = 0.15,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
     force: Annotated[
         bool,
@@ -220,7 +229,9 @@ def package(
         name = read_card(model)[0].name if model.is_file() else "vea-lite"
     with tempfile.TemporaryDirectory(prefix="vea-compiled-") as scratch:
         if runtime is not RuntimeChoice.AUTO:
-            model = _with_form(model, Path(scratch, "model"), runtime, precision, calibrate, photos)
+            margin = recheck_margin or None if precision is PrecisionChoice.INT8 else None
+            target = Path(scratch, "model")
+            model = _with_form(model, target, runtime, precision, calibrate, photos, margin)
         target = pack(model, to, name=name, version=version, card=words, force=force)
     out().print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
@@ -232,6 +243,7 @@ def _with_form(
     precision: PrecisionChoice,
     dataset: Path | None,
     photos: int,
+    recheck_margin: float | None,
 ) -> Path:
     """The model with or without its compiled form, in a folder of its own."""
     from train.compiling.build import add_compiled_form, remove_compiled_form
@@ -243,7 +255,7 @@ def _with_form(
     calibration = None
     if dataset is not None and precision is PrecisionChoice.INT8:
         calibration = calibration_photos(model, dataset, photos)
-    add_compiled_form(model, target, calibration)
+    add_compiled_form(model, target, calibration, recheck_margin=recheck_margin)
     if dataset is not None:
         with progress_bars() as on_progress:
             measure_forms(
