@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from handler.archive.files import model_folder, read_card, seal
 from handler.archive.loading import load_archive
 from handler.predictor import Predictor
 from train.compiling.export import CompileError, backbones_of
+from train.compiling.rounding import round_to_grid
 from train.package import package
 from vea.main import build_app
 from vea.serving.verification import verify
@@ -51,12 +53,11 @@ def probabilities(predictor: Predictor, images: list[bytes]) -> np.ndarray:
     return np.array([list(answer.probabilities.values()) for answer in predictor.predict(images)])
 
 
-def pack_eight_bits(model: Path, dataset: Path, to: Path, *options: str) -> Path:
+def pack_eight_bits(model: Path, dataset: Path, to: Path) -> Path:
     """Pack a model with an 8-bit form."""
     done = packed(
         *(model, "--name", "small", "--version", "1", "--to", to, "--runtime", "onnx"),
         *("--precision", "int8", "--calibrate", dataset, "--calibration-photos", "10"),
-        *options,
     )
     assert done["code"] == 0, done
     return to / "small-1.mar"
@@ -64,9 +65,23 @@ def pack_eight_bits(model: Path, dataset: Path, to: Path, *options: str) -> Path
 
 @pytest.fixture(scope="module")
 def eight_bits(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, dataset: Path) -> Path:
-    """The tiny model with an 8-bit form and nothing else."""
-    to = tmp_path_factory.mktemp("int8")
-    return pack_eight_bits(tiny_model, dataset, to, "--recheck-margin", "0")
+    """The tiny model, packed with an 8-bit form."""
+    return pack_eight_bits(tiny_model, dataset, tmp_path_factory.mktemp("int8"))
+
+
+@pytest.fixture
+def with_margin(eight_bits: Path, tmp_path: Path) -> Callable[[float | None], Path]:
+    """A function that gives the model with another recheck margin."""
+
+    def change(margin: float | None) -> Path:
+        with model_folder(eight_bits) as unpacked:
+            folder = Path(shutil.copytree(unpacked, tmp_path / f"margin-{margin}"))
+        config = replace(read_card(folder)[0], recheck_margin=margin)
+        (folder / "config.json").write_text(config.to_json())
+        seal(folder)
+        return folder
+
+    return change
 
 
 def test_the_archive_holds_the_compiled_form_and_is_whole(eight_bits: Path) -> None:
@@ -87,11 +102,11 @@ def test_the_card_says_how_well_both_forms_do(eight_bits: Path) -> None:
         assert {"awe", "fear"} <= set(figures[form]["per_emotion"])
 
 
-def test_eight_bits_answer_nearly_as_the_weights_do(eight_bits: Path, photo, encode) -> None:
+def test_eight_bits_answer_nearly_as_the_weights_do(with_margin, photo, encode) -> None:
     images = [encode(photo(seed), "PNG") for seed in range(6)]
+    folder = with_margin(None)
     floats, eights = (
-        probabilities(Predictor.load(eight_bits, runtime=name), images)
-        for name in ("torch", "onnx")
+        probabilities(Predictor.load(folder, runtime=name), images) for name in ("torch", "onnx")
     )
     assert not np.array_equal(floats, eights), "not the same numbers"
     # Random weights suffer more from rounding than trained ones.
@@ -99,31 +114,25 @@ def test_eight_bits_answer_nearly_as_the_weights_do(eight_bits: Path, photo, enc
 
 
 def test_a_float_form_decides_where_eight_bits_are_unsure(
-    tiny_model: Path, dataset: Path, tmp_path: Path, photo, encode
+    eight_bits: Path, with_margin, photo, encode
 ) -> None:
+    config, card, _ = read_card(eight_bits)
+    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 0.08
     images = [encode(photo(seed), "PNG") for seed in range(6)]
-    archive = pack_eight_bits(tiny_model, dataset, tmp_path)
-    config, card, _ = read_card(archive)
-    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 0.15
-    with model_folder(archive) as unpacked:
-        folder = Path(shutil.copytree(unpacked, tmp_path / "model"))
-    floats = probabilities(Predictor.load(folder, runtime="torch"), images)
-    margins = np.sort(floats)[:, -1] - np.sort(floats)[:, -2]
-    answers, rechecked = [], []
-    for margin in (0.0, float(np.median(margins)), 0.999):
-        config = replace(read_card(folder)[0], recheck_margin=margin)
-        (folder / "config.json").write_text(config.to_json())
-        seal(folder)
-        predictor = Predictor.load(folder)
-        answers.append(probabilities(predictor, images))
-        rechecked.append(predictor.rechecked)
-    never, some, always = answers
-    assert rechecked[0] == 0
-    assert 0 < rechecked[1] < rechecked[2] == len(images)
-    np.testing.assert_allclose(always, floats, atol=1e-5)
-    exact = np.isclose(some, floats, atol=1e-5).all(axis=1)
-    assert exact.sum() == rechecked[1]
-    np.testing.assert_allclose(some[~exact], never[~exact], atol=1e-6)
+    floats = probabilities(Predictor.load(eight_bits, runtime="torch"), images)
+    eights = probabilities(Predictor.load(with_margin(None)), images)
+    margins = np.sort(eights)[:, -1] - np.sort(eights)[:, -2]
+    for margin, unsure in (
+        (0.0, 0),
+        (float(np.median(margins)), 3),
+        (0.999, len(images)),
+    ):
+        predictor = Predictor.load(with_margin(margin))
+        answers = probabilities(predictor, images)
+        assert predictor.rechecked == unsure
+        decided = margins < margin
+        np.testing.assert_allclose(answers[decided], floats[decided], atol=1e-5)
+        np.testing.assert_allclose(answers[~decided], eights[~decided], atol=1e-5)
 
 
 def test_a_margin_without_eight_bits_is_refused(compiled_model: Path) -> None:
@@ -131,10 +140,11 @@ def test_a_margin_without_eight_bits_is_refused(compiled_model: Path) -> None:
         replace(read_card(compiled_model)[0], recheck_margin=0.1)
 
 
+@pytest.mark.long
 def test_the_same_calibration_gives_the_same_bytes(
     eight_bits: Path, tiny_model: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    pack_eight_bits(tiny_model, dataset, tmp_path, "--recheck-margin", "0")
+    pack_eight_bits(tiny_model, dataset, tmp_path)
     with zipfile.ZipFile(eight_bits) as one, zipfile.ZipFile(tmp_path / "small-1.mar") as other:
         for name in GRAPHS:
             assert one.read(name) == other.read(name)
@@ -177,3 +187,28 @@ def test_a_model_without_backbones_to_compile_is_refused(tiny_model: Path) -> No
     archive.selector.objects = None
     with pytest.raises(CompileError, match="neither Global-Net nor grid or light objects"):
         backbones_of(archive)
+
+
+def test_rounding_with_the_inputs_in_mind_changes_the_outputs_less() -> None:
+    rng = np.random.default_rng(5)
+    groups, outputs, inputs, places = 3, 4, 12, 500
+    # Inputs that are alike, as those of a network are.
+    seen = rng.normal(size=(groups, 2, places)) + 1
+    seen = rng.normal(size=(groups, inputs, 2)) @ seen + 0.1 * rng.normal(size=(1, 1, places))
+    weights = rng.normal(size=(groups, outputs, inputs))
+    levels = 7
+    step = np.abs(weights).max(axis=2, keepdims=True) / levels
+    nearest = np.round(weights / step) * step
+    rounded = round_to_grid(weights, seen @ seen.transpose(0, 2, 1), levels)
+    steps = rounded / step
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
+    np.testing.assert_allclose(np.abs(steps).max(axis=2), levels, atol=1e-9)
+    errors = [float((((w - weights) @ seen) ** 2).mean()) for w in (rounded, nearest)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_an_input_that_is_always_zero_can_be_rounded() -> None:
+    seen = np.zeros((1, 3, 4))
+    seen[0, 0] = 1.0
+    rounded = round_to_grid(np.array([[[1.0, 0.26, -0.7]]]), seen @ seen.transpose(0, 2, 1), 4)
+    np.testing.assert_allclose(rounded[0, 0], [1.0, 0.25, -0.75])

@@ -1,7 +1,8 @@
 """Float32 graph -> 8-bit graph, after calibration on photos.
 
 Weights are quantised per channel to 7 bits: with 8, the multiplications of processors without VNNI
-(AVX2) saturate, and the same file would give other numbers there. Activations are quantised per
+(AVX2) saturate, and the same file would give other numbers there. They are rounded by
+`train.compiling.rounding`, with which 7 bits lose no more than 8. Activations are quantised per
 tensor to 8 bits, over the range that the calibration photos show.
 """
 
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -24,8 +24,10 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from handler.onnx_runtime import PIXELS
+from train.compiling.rounding import round_weights
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+_LEVELS = 64  # ONNX Runtime's range of weights of 7 bits is -64 to 64
 
 
 def fuse(graph: Path, target: Path) -> None:
@@ -47,9 +49,10 @@ def quantise(graph: Path, target: Path, photos: Sequence[Pixels]) -> None:
         photos: Calibration photos as the backbone sees them, uint8, each 3xHxW.
     """
     with tempfile.TemporaryDirectory(prefix="vea-quantise-") as scratch:
-        written = Path(scratch, "quantised.onnx")
+        rounded, written = Path(scratch, "rounded.onnx"), Path(scratch, "quantised.onnx")
+        round_weights(graph, rounded, photos, levels=_LEVELS)
         quantize_static(
-            str(graph),
+            str(rounded),
             str(written),
             _OneByOne(photos),
             quant_format=QuantFormat.QDQ,
@@ -58,16 +61,9 @@ def quantise(graph: Path, target: Path, photos: Sequence[Pixels]) -> None:
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_kept_in_float(graph),
             extra_options={"CalibStridedMinMax": 1},
         )
         target.write_bytes(written.read_bytes())
-
-
-def _kept_in_float(graph: Path) -> list[str]:
-    """The first and the last convolution: their errors weigh most, and they take little time."""
-    layers = [node.name for node in onnx.load(str(graph)).graph.node if node.op_type == "Conv"]
-    return [layers[0], layers[-1]]
 
 
 class _OneByOne(CalibrationDataReader):

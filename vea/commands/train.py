@@ -183,7 +183,7 @@ def package(
     ] = None,
     photos: Annotated[
         int, typer.Option("--calibration-photos", min=1, help="Photos that calibrate int8.")
-    ] = 256,
+    ] = 128,
     recheck_margin: Annotated[
         float,
         typer.Option(
@@ -192,7 +192,7 @@ def package(
             help="With int8: a float32 form decides where the two most probable emotions are "
             "closer than this; 0 for never.",
         ),
-    ] = 0.15,
+    ] = 0.08,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
     force: Annotated[
         bool,
