@@ -21,8 +21,8 @@ class BatchMetrics:
     """Metrics of one batch.
 
     Attributes:
-        seconds: Wall time of each stage: ``decode``, ``select``, ``network``, ``whole`` and, where the
-            8-bit form was unsure, ``recheck``.
+        seconds: Wall time of each stage: ``decode``, ``select``, ``network``, ``whole`` and, where
+            the 8-bit form was unsure, ``recheck``.
         images: Number of images in all requests of the batch.
         faces: Number of images in which a face was found.
         refusals: Number of refused images and requests, by reason.
