@@ -59,7 +59,7 @@ class LoadedArchive:
         network: Network in evaluation mode, on the CPU, float32.
         selector: Selector in evaluation mode, on the CPU, float32.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
-        precise: What decides where the 8-bit form is unsure; None where nothing does.
+        precise: Float32 form that decides where the 8-bit form is unsure; None without one.
     """
 
     config: ArchiveConfig
