@@ -85,7 +85,7 @@ def round_to_grid(weights: Array, moments: Array, levels: int) -> Array:
     """Weights on the grid that change a layer's outputs least, input after input.
 
     Args:
-        weights: float, GxRxC: R outputs of C inputs in each of G groups.
+        weights: Weights before rounding, float, GxRxC, for R outputs of C inputs in each group.
         moments: Sum of the products of each two inputs over the places of photos, float, GxCxC.
         levels: Number of steps between zero and the largest weight of an output.
 
