@@ -17,7 +17,7 @@ from torchvision.ops import box_iou, nms
 from handler.archive.writing import write_model_folder
 from handler.network import StimuliAwareNetwork
 from handler.predictor import Predictor
-from handler.stimuli.objects.coco_names import COCO_NAMES
+from handler.stimuli.objects.coco_names import COCO_NAMES, name_scores, offsets
 from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.objects.suppression import distinct_boxes, overlaps
@@ -186,6 +186,32 @@ def test_the_source_stays_frozen_whatever_mode_is_asked_for() -> None:
     source.train()
     assert not any(part.training for part in source.modules())
     assert not any(p.requires_grad for p in source.parameters())
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_persons_are_named_where_other_things_of_that_confidence_are_not() -> None:
+    cells = put(nothing(), 9, DOG, 0.9, (1, 1, 1, 1))
+    put(cells, 8 * 5 + 5, PERSON, 0.6, (2, 2, 2, 2))
+    put(cells, 8 * 7 + 1, CUP, 0.55, (1, 1, 0, 0))
+    objects = found(cells)
+    assert names(objects) == ["dog", "person", "cup"]
+    assert torch.equal(objects.names, objects.labels)
+    dog, person, cup = objects.name_scores[0, :3].tolist()
+    assert dog == 0, "animals are taken for each other at any confidence"
+    threshold = LightObjects(size=SIDE).name_threshold
+    assert person > threshold > cup > 0.5
+    assert (objects.name_scores[0, 3:] == 0).all()
+
+
+def test_the_score_of_a_name_grows_with_the_confidence_and_stays_a_probability() -> None:
+    confidence = torch.tensor([0.0, 0.3, 0.5, 0.7, 0.99, 1.0])
+    scores = name_scores(confidence, torch.full((6,), PERSON), offsets())
+    assert scores.diff().min() > 0
+    assert scores[0] < 0.01
+    assert 0.99 < scores[-1] <= 1
+    assert scores[2] == pytest.approx(0.886, abs=0.01), "see docs/research/detected-objects.md"
 
 
 # --- near copies ---------------------------------------------------------------------------------

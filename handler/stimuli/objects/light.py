@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from handler.resizing import resize
-from handler.stimuli.objects.coco_names import COCO_NAMES
+from handler.stimuli.objects.coco_names import COCO_NAMES, name_scores, offsets
 from handler.stimuli.objects.nanodet import (
     CHANNELS,
     CLASSES,
@@ -35,13 +35,14 @@ class LightObjects(ObjectSource):
     """Detected things as objects.
 
     Args:
-        size: Side in pixels of the square input image of the detector, a multiple of 32; the
-            published weights were trained at 416, and less is faster.
+        size: Side in pixels of the square input image of the detector, a multiple of 32. The
+            published weights were trained at 416; 320 takes 0.6 of the time.
         count: N, how many regions to keep.
         nms: Overlap (intersection over union) above which the less confident of two regions is
             dropped.
         least_score: Least confidence of a region, 0 to 1.
-        name_threshold: Least confidence of a name that is likely right, 0 to 1.
+        name_threshold: Least fraction of names of that kind and confidence that were right, 0 to
+            1; see `handler.stimuli.objects.coco_names`.
         compiled: Compiled trunk of the detector; by default it is built with torch.
 
     Raises:
@@ -50,15 +51,16 @@ class LightObjects(ObjectSource):
 
     feature_size: int = CHANNELS * len(STRIDES)
     vocabulary: Sequence[str] = COCO_NAMES
+    names: Sequence[str] = COCO_NAMES
 
     def __init__(
         self,
         *,
-        size: int = 416,
+        size: int = 320,
         count: int = 10,
         nms: float = 0.5,
         least_score: float = 0.3,
-        name_threshold: float = 0.5,
+        name_threshold: float = 0.85,
         compiled: nn.Module | None = None,
     ) -> None:
         check_number("size", size, least=64, whole=True)
@@ -71,8 +73,11 @@ class LightObjects(ObjectSource):
         self.least_score = least_score
         self.name_threshold = name_threshold
         self.detector = NanoDet(compiled=compiled)
+        self.register_buffer("offset", offsets(), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(False)
+
+    offset: torch.Tensor
 
     def train(self, mode: bool = True) -> LightObjects:
         """Stays in evaluation mode: the source is frozen."""
@@ -96,6 +101,8 @@ class LightObjects(ObjectSource):
             scores=scores,
             labels=labels,
             mask=mask,
+            names=labels,
+            name_scores=name_scores(scores, labels, self.offset) * mask,
         )
 
     def _regions(
@@ -103,7 +110,7 @@ class LightObjects(ObjectSource):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Boxes, scores, labels and mask of the N regions of one image, from R candidates.
 
-        The whole picture has the name and the score of the likeliest candidate, which is below
+        The whole picture has the label and the score of the likeliest candidate, which is below
         ``least_score``. What is missing is zeros, which have no feature either.
         """
         sure = (scores >= self.least_score) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
