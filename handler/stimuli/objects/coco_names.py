@@ -52,7 +52,7 @@ def name_scores(
     Args:
         confidence: Confidence of the detector, float, any shape, 0 to 1.
         labels: Indices of the names, int64, of the same shape.
-        offset: What `offsets` returns.
+        offset: Table of `offsets`, float32, 80.
 
     Returns:
         float, of the same shape, 0 to 1.
