@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from handler.values.runtimes import AUTO, RUNTIMES, TORCH, VARIABLE, choose_runt
 from model_store import shipped_archive
 from tests.bench import table
 from tests.bench.jobs import NAIVE_JOB, PLAIN, RAY, SCORE
+from tests.bench.machine import describe_machine
 from tests.bench.photos import BUNDLED
 from tests.bench.plan import FULL, NAIVE, PREDICTOR, QUICK, Archives
 from tests.bench.results import Measurement, Ratio, Report, ratio, ratios
@@ -46,7 +45,6 @@ _PAIRS = (
     ("jobs", SCORE, PREDICTOR),
     ("serving", TORCHSERVE, PREDICTOR),
 )
-_LIBRARIES = ("torch", "onnxruntime", "dlib-bin", "pillow", "pyarrow", "ray", "torchserve")
 
 
 def main(arguments: Sequence[str] | None = None) -> Report:
@@ -63,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> Report:
     given.output.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     about = {
-        **_machine(),
+        **describe_machine(),
         "note": given.note,
         "model": _model(archives.model, given.runtime),
         "baseline": _model(archives.baseline, TORCH),
@@ -143,42 +141,6 @@ def _compare(measurements: Sequence[Measurement]) -> list[Ratio]:
         floor = ratio(whole, replace(slowest, name=f"floor: {slowest.name} alone"))
         found += [floor] if floor else []
     return found
-
-
-def _machine() -> dict[str, Any]:
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except ImportError:
-            continue
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "instructions": _instructions(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
-
-
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _instructions() -> list[str]:
-    """Those extensions that decide how fast a network is."""
-    flags = _cpuinfo("flags").split()
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
-    return [name for name in wanted if name in flags]
 
 
 def _model(path: Path, runtime: str) -> dict[str, str]:

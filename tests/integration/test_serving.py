@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from torchserve_server import (
     REPOSITORY,
@@ -28,6 +29,9 @@ from torchserve_server import (
 from handler.predictor import Predictor
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction
+from jobs.run.driver import score_list
+from jobs.scoring.sources import OnDevice
+from jobs.values.job import ScoreJob
 from vea.serving.server import TorchServe
 
 pytestmark = pytest.mark.integration
@@ -116,6 +120,32 @@ def test_32_requests_at_once_agree_with_the_predictor_in_process(
     for (status, answer), expected in zip(answers, predictor.predict(images), strict=True):
         assert status == 200
         assert_same(answer, expected)
+
+
+def test_the_compiled_form_answers_alike_in_process_behind_torchserve_and_in_rows(
+    server: TorchServe, predictor: Predictor, archive: Path, tmp_path: Path
+) -> None:
+    images = drawn_images(9)  # more than a batch
+    for number, image in enumerate(images):
+        (tmp_path / f"{number}.img").write_bytes(image)
+    (tmp_path / "list.txt").write_text("".join(f"{n}.img\n" for n in range(len(images))))
+    out = tmp_path / "out"
+    score_list(ScoreJob(str(tmp_path / "list.txt"), str(out), model=archive), load=OnDevice())
+    manifest = json.loads((out / "_manifest.json").read_text())
+    by_torch = Predictor.load(archive, runtime="torch")
+    answers = all_at_once([partial(server.predict, image) for image in images])
+    rows = pq.read_table(out).sort_by("position").to_pylist()
+    for (_, answer), row, here, truth in zip(
+        answers, rows, predictor.predict(images), by_torch.predict(images), strict=True
+    ):
+        assert_same(answer, here)
+        assert_same(answer, truth)
+        for name, value in answer["probabilities"].items():
+            assert row[f"p_{name}"] == pytest.approx(value, abs=SAME)
+        assert row["emotion"] == answer["emotion"]
+        assert answer["model"] == predictor.model.to_dict()
+    assert (predictor.model.runtime, by_torch.model.runtime) == ("onnx", "torch")
+    assert manifest["model"]["runtime"] == "onnx"
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated"])

@@ -75,11 +75,13 @@ def test_a_detached_server_answers_the_printed_line_and_stops_whole(
     started = vea(
         *("serve", str(shipped_archive()), "--detach", "--state", str(state)),
         *("--port", str(ports.inference), "--management-port", str(ports.management)),
-        *("--metrics-port", str(ports.metrics), "--workers", "2"),
+        *("--metrics-port", str(ports.metrics), "--workers", "2", "--runtime", "torch"),
     )
     assert started.exit_code == 0, started.output
     server = TorchServe.attach(state)
     assert server is not None
+    # The archive has a compiled form, which is not used because the option says so.
+    assert server.predict(drawn_images(1)[0])[1]["model"]["runtime"] == "torch"
     # It answers when the first worker does; the second may be at its start yet.
     wait_until(lambda: server.client.workers() == ["READY", "READY"], seconds=60)
     members = left_over(state)

@@ -3,12 +3,13 @@
     python -m tests.trials.kills --photos 2000 --kills 50
     python -m tests.trials.kills --photos 1000 --kills 12 --ray
 
-Photos lie on a real S3 server, the model is the shipped one, every start is `vea score` as a user
-types it. One undisturbed run of two processes comes first; then the same job is started, killed and
-started again, into one folder after another, until there were enough kills. Each finished folder
-must hold the same bytes as the undisturbed one. With `--ray` the disturbed runs work on a Ray
-cluster of two nodes, and among what is killed is a whole node now and then. Prints the counts as
-JSON; exit code 1 if anything differs.
+Photos lie on a real S3 server, the model is the shipped one with the compiled form that it carries
+(`--runtime torch` takes its weights instead), every start is `vea score` as a user types it. One
+undisturbed run of two processes comes first; then the same job is started, killed and started
+again, into one folder after another, until there were enough kills. Each finished folder must hold
+the same bytes as the undisturbed one, and name the same runtime. With `--ray` the disturbed runs
+work on a Ray cluster of two nodes, and among what is killed is a whole node now and then. Prints
+the counts as JSON; exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
+from handler.values.runtimes import ONNX, TORCH
 from tests.shipped import ARCHIVE
 from tests.trials.many_photos import BUCKET, data_files, many_photos, upload
 from vea.demo.embedded_s3 import S3Server, embedded_s3
@@ -128,6 +131,13 @@ class RayNodes(Processes):
         self._cluster.shutdown()
 
 
+def runtime_of(client: Any, folder: str) -> str:
+    """The runtime that the manifest of a finished run names."""
+    found = client.get_object(Bucket=RESULTS, Key=f"{folder}/_manifest.json")
+    runtime: str = json.loads(found["Body"].read())["model"]["runtime"]
+    return runtime
+
+
 def rows_of(files: dict[str, bytes]) -> dict[str, Any]:
     """How many rows there are, and how many positions of the list they stand for."""
     positions: list[int] = []
@@ -137,11 +147,16 @@ def rows_of(files: dict[str, bytes]) -> dict[str, Any]:
 
 
 def trial(
-    server: S3Server, victims: Processes, chunk_size: int, *, photos: int, kills: int, seed: int
+    server: S3Server,
+    victims: Processes,
+    given: Sequence[str],
+    *,
+    photos: int,
+    kills: int,
+    seed: int,
 ) -> bool:
-    """All of it; prints what happened and says whether all was well."""
-    plain = ["--chunk-size", str(chunk_size), *Processes.options]
-    options = ["--chunk-size", str(chunk_size), *victims.options]
+    """All of it, with the given options; prints what happened and says whether all was well."""
+    plain, options = [*given, *Processes.options], [*given, *victims.options]
     dice = random.Random(seed)
     client = server.client()
     listed = upload(server, many_photos(photos))
@@ -151,6 +166,7 @@ def trial(
         return False
     alone = time.monotonic() - began
     expected = data_files(client, RESULTS, "undisturbed/")
+    runtime = runtime_of(client, "undisturbed")
     # On a slow machine a start takes longer, and the kills should fall into its work too.
     latest = max(victims.latest, alone / 5)
     killed, starts, finished, wrong = Counter[str](), 0, 0, []
@@ -174,10 +190,13 @@ def trial(
             finished += 1
             if data_files(client, RESULTS, f"{folder}/") != expected:
                 wrong.append(folder)
+            if runtime_of(client, folder) != runtime:
+                wrong.append(f"{folder}: another runtime")
         elif code != -signal.SIGKILL:
             wrong.append(f"{folder}: exit code {code}")
             break
     report = {
+        "runtime": runtime,
         "photos": photos,
         **rows_of(expected),
         "kills": dict(killed),
@@ -198,6 +217,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--chunk-size", type=int, default=50)
+    parser.add_argument("--runtime", choices=(ONNX, TORCH), default=ONNX)
     parser.add_argument("--ray", action="store_true", help="on two Ray nodes")
     given = parser.parse_args()
     with (
@@ -213,7 +233,7 @@ def main() -> int:
         well = trial(
             server,
             victims,
-            given.chunk_size,
+            ["--chunk-size", str(given.chunk_size), "--runtime", given.runtime],
             photos=given.photos,
             kills=given.kills,
             seed=given.seed,

@@ -59,6 +59,7 @@ class Load:
         seconds: that each answered request took.
         wall: from the first request to the last answer.
         cpu: seconds of the server's processes.
+        front_end: those of them that TorchServe's own process took, which is Java's.
         statuses: of all answers.
     """
 
@@ -66,6 +67,7 @@ class Load:
     seconds: list[float] = field(default_factory=list)
     wall: float = 0.0
     cpu: float = 0.0
+    front_end: float = 0.0
     statuses: list[int] = field(default_factory=list)
 
     @property
@@ -104,7 +106,8 @@ def put_load(server: TorchServe, photos: Sequence[bytes], *, clients: int, reque
                 load.statuses.append(response.status)
         connection.close()
 
-    before = cpu_seconds(server.processes())
+    front_end = [psutil.Process(server.pid)]
+    before = cpu_seconds(server.processes()), cpu_seconds(front_end)
     began = time.perf_counter()
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
@@ -112,7 +115,8 @@ def put_load(server: TorchServe, photos: Sequence[bytes], *, clients: int, reque
     for thread in threads:
         thread.join()
     load.wall = time.perf_counter() - began
-    load.cpu = cpu_seconds(server.processes()) - before
+    load.cpu = cpu_seconds(server.processes()) - before[0]
+    load.front_end = cpu_seconds(front_end) - before[1]
     return load
 
 

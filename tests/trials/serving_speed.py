@@ -4,7 +4,9 @@
 
 The same archive twice in one run: batches of 1 with one client at a time, and the settings of the
 package with 32 clients. Of a request's time, as its client sees it, the queue (by TorchServe's own
-count) and the handler (by the handler's) are told apart; what is left is TorchServe's own.
+count) and the handler (by the handler's) are told apart; what is left is TorchServe's own. Of the
+handler's time, what is neither decoding nor stimuli nor networks is its overhead: requests, answers
+and their JSON. Of the CPU time, the front end's is that of TorchServe's own process.
 """
 
 from __future__ import annotations
@@ -31,13 +33,18 @@ def measured(
     def gained(name: str) -> float:
         return after[name] - before[name]
 
+    def per_batch(stage: str) -> float:
+        gains = (gained(f"vea_{stage}_seconds_{kind}") for kind in ("sum", "count"))
+        return next(gains) / next(gains) * 1e3
+
     request = sum(load.seconds) / len(load.seconds) * 1e3
     queue = gained("ts_queue_latency_microseconds") / requests / 1e3
-    handler = gained("vea_whole_seconds_sum") / gained("vea_whole_seconds_count") * 1e3
+    handler = per_batch("whole")
     where = {
         "request": request,
         "queue": queue,
         "handler": handler,
+        "overhead": handler - sum(map(per_batch, ("decode", "select", "network"))),
         "rest": request - queue - handler,
         "batch": gained("vea_batch_size_sum") / gained("vea_batch_size_count"),
     }
@@ -67,12 +74,15 @@ def main() -> None:
             speeds[way] = load.per_second
             rows.append(
                 [
-                    *(way, f"{load.per_second:.1f}", f"{load.cpu / requests * 1e3:.0f}"),
+                    *(way, f"{load.per_second:.1f}", f"{load.cpu / requests * 1e3:.1f}"),
+                    f"{load.front_end / requests * 1e3:.1f} ({load.front_end / load.cpu:.1%})",
                     *(f"{where[part]:.1f}" for part in ("batch", "request", "queue", "handler")),
+                    f"{where['overhead']:.1f}",
                     f"{where['rest']:.1f} ({where['rest'] / where['request']:.1%})",
                 ]
             )
-    heads = ["", "req/s", "CPU ms/req", "batch", "request ms", "queue ms", "handler ms", "rest ms"]
+    heads = ["", "req/s", "CPU ms/req", "front end's CPU", "batch", "request ms", "queue ms"]
+    heads += ["handler ms", "overhead ms", "rest ms"]
     print(table(heads, rows))
     print(f"\ndynamic batches, 32 clients: {speeds['32 clients'] / speeds['one by one']:.2f} times")
 
