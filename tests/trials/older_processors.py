@@ -49,13 +49,8 @@ def compare(here: Answers, there: Answers) -> dict[str, Any]:
         "same_digits": sum(a == b for a, b in pairs),
         "largest_difference": max(moved, default=0.0),
         "mean_largest_difference": sum(moved) / max(len(moved), 1),
-        "instructions": there["instructions"],
+        "instructions": " ".join(there["instructions"]),
     }
-
-
-def has_avx512(instructions: Sequence[str]) -> bool:
-    """Whether any of the instructions that a process found is of AVX-512."""
-    return any(name.lower().startswith("avx512") for name in instructions)
 
 
 def answer(model: Path, folder: Path) -> Answers:
@@ -119,7 +114,7 @@ def trial(
         report = {
             "model": model.name,
             "runtime": here["runtime"],
-            "here": {"instructions": here["instructions"]},
+            "here": {"instructions": " ".join(here["instructions"])},
         }
         for processor in processors:
             print(f"{processor} ...", file=sys.stderr)
@@ -150,7 +145,7 @@ def main() -> int:
     print(json.dumps(report, indent=2))
     emulated = [report[name] for name in given.processors]
     same = all(one["same_emotion"] == one["photos"] for one in emulated)
-    return 0 if same and not any(has_avx512(one["instructions"]) for one in emulated) else 1
+    return 0 if same and not any("avx512" in one["instructions"] for one in emulated) else 1
 
 
 if __name__ == "__main__":
