@@ -8,7 +8,7 @@ SITE = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 # Two files at a time, with one thread each: more threads than cores wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast test-long bench check docs docs-check detectron2 clean
+.PHONY: demo test test-fast test-long bench bench-gpu check docs docs-check detectron2 clean
 demo: $(VENV)/installed
 	$(VENV)/bin/vea demo
 
@@ -24,6 +24,10 @@ test-long: detectron2
 # What a photo costs, in about half an hour; options in BENCH, such as BENCH="--only stages".
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m tests.bench $(BENCH)
+
+# Photos a second on a GPU, and how busy it is; it says so where there is none.
+bench-gpu: $(VENV)/installed
+	$(VENV)/bin/python -m tests.bench.gpu $(BENCH)
 
 # Style and types alone.
 check: $(VENV)/installed
