@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from handler.telemetry import Telemetry
 from vea.serving.server import TorchServe
 from vea.web.application import Limits, build
 from vea.web.keys import KeyRing
@@ -26,11 +27,13 @@ def gateway(
     *,
     keys: KeyRing | None = None,
     limits: Limits | None = None,
+    telemetry: Telemetry | None = None,
     **options: Any,
 ) -> Iterator[str]:
     """Its address, for the length of a block; before the TorchServe in a folder, or another."""
     upstream = TorchServeUpstream(lambda: TorchServe.attach(state)) if _is_folder(state) else state
-    running = server(build(upstream, keys=keys, limits=limits), **options)
+    app = build(upstream, keys=keys, limits=limits, telemetry=telemetry)
+    running = server(app, **options)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
         thread.start()

@@ -75,7 +75,8 @@ def torchserve(*answers: tuple[int, Any]) -> Iterator[Stub]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.daemon_threads = True
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        ports = SimpleNamespace(inference=running.server_port, management=running.server_port)
+        port = running.server_port
+        ports = SimpleNamespace(inference=port, management=port, metrics=port)
         client = SimpleNamespace(token=lambda service: f"the-{service}-key")
         server: Any = SimpleNamespace(ports=ports, client=client)
         stub.upstream = TorchServeUpstream(lambda: server)

@@ -27,6 +27,8 @@ class BaseClient(ABC, Generic[Http]):
         timeout: Seconds allowed for one try.
         concurrency: Number of requests that `predict_many` has in flight; the service batches them.
         policy: Limits on retries.
+        traceparent: W3C trace context that requests carry where the program has no OpenTelemetry
+            span around the call.
 
     Raises:
         EndpointError: ``url`` is not an address, or more than one source of keys is given.
@@ -44,6 +46,7 @@ class BaseClient(ABC, Generic[Http]):
         timeout: float = 60.0,
         concurrency: int = 16,
         policy: RetryPolicy | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self._exchange = Exchange(
             url,
@@ -52,6 +55,7 @@ class BaseClient(ABC, Generic[Http]):
             keys=keys_from(key, key_file, keys),
             timeout=timeout,
             policy=policy or RetryPolicy(),
+            traceparent=traceparent,
         )
         self.concurrency = concurrency
         # Some for other callers while `predict_many` runs.

@@ -15,6 +15,7 @@ from handler.client.errors import EndpointError, Refused, Unavailable
 from handler.client.flow import Flow, Reply, Request, Sleep, send
 from handler.client.keys import CredentialsUnavailable, Keys
 from handler.client.retry import RetryPolicy, retry_after
+from handler.telemetry.traceparent import current_traceparent, valid_traceparent
 
 Answer = dict[str, Any]
 
@@ -34,6 +35,7 @@ class Exchange:
         keys: Source of the access key.
         timeout: Seconds allowed for one try.
         policy: Limits on retries.
+        traceparent: Trace context of requests where no span surrounds the call.
         clock: Function that returns monotonic seconds.
 
     Raises:
@@ -49,6 +51,7 @@ class Exchange:
         keys: Keys,
         timeout: float,
         policy: RetryPolicy,
+        traceparent: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         parts = urlsplit(url)
@@ -67,6 +70,7 @@ class Exchange:
         self._keys = keys
         self._timeout = timeout
         self._policy = policy
+        self._traceparent = valid_traceparent(traceparent)
         self._clock = clock
 
     @property
@@ -104,6 +108,8 @@ class Exchange:
     def _once(self, url: str, image: bytes, timeout: float) -> Flow[tuple[Reply, int]]:
         """One try, with another key if the first is refused: the reply and the requests sent."""
         headers = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
+        if traceparent := current_traceparent() or self._traceparent:
+            headers["traceparent"] = traceparent
         sent = 0
         try:
             key = yield from self._keys.current()

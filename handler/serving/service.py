@@ -22,8 +22,10 @@ from handler.batch_metrics import BatchMetrics
 from handler.predictor import Predictor
 from handler.serving import torchserve_metrics
 from handler.serving.answers import Answer, Responder
+from handler.serving.log_lines import RequestIds, request_id
 from handler.serving.requests import InferenceRequest, parse_bool, read_request
 from handler.serving.warm_up import warm_up
+from handler.telemetry import SilentTelemetry, Telemetry, start_telemetry, valid_traceparent
 from handler.values.configs import FACES_VARIABLE
 from handler.values.prediction import Refusal
 from handler.values.runtimes import AUTO, VARIABLE
@@ -34,6 +36,8 @@ class VisualEmotionService:
 
     def __init__(self) -> None:
         self.responder: Responder | None = None
+        self.telemetry: Telemetry = SilentTelemetry()
+        self._ids = RequestIds()
 
     def initialize(self, context: Any) -> None:
         """Load the archive that TorchServe has unpacked, and warm it up."""
@@ -55,6 +59,8 @@ class VisualEmotionService:
         )
         warm_up(predictor, max_batch=int(properties.get("batch_size") or 1))
         self.responder = Responder(predictor)
+        self._ids.install()
+        self.telemetry = start_telemetry("vea-handler")
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.
@@ -71,14 +77,9 @@ class VisualEmotionService:
         batch = BatchMetrics()
         # BaseHandler reads the headers of the first request only; here each request has its own.
         headers = [context.get_all_request_header(i) for i in range(len(rows))]
-        described = ["describe" in _flags(one) for one in headers]
-        requests = [
-            _read(row, one)
-            for row, one, card in zip(rows, headers, described, strict=True)
-            if not card
-        ]
-        answered = iter(responder.answer(requests, batch))
-        answers = [self._card() if card else next(answered) for card in described]
+        ids = [request_id(one, context.get_request_id(i)) for i, one in enumerate(headers)]
+        with self._ids.answering(ids):
+            answers = self._answer(responder, rows, headers, batch)
         for i, answer in enumerate(answers):
             # TorchServe sets no default content type.
             context.set_response_content_type(i, "application/json")
@@ -86,7 +87,48 @@ class VisualEmotionService:
                 phrase = HTTPStatus(answer.status).phrase
                 context.set_response_status(code=answer.status, phrase=phrase, idx=i)
         torchserve_metrics.report(batch, requests=len(rows), store=context.metrics)
+        self._trace(batch, headers, ids, answers)
         return [answer.body for answer in answers]
+
+    def _answer(
+        self,
+        responder: Responder,
+        rows: list[dict[str, Any]],
+        headers: list[dict[str, Any]],
+        batch: BatchMetrics,
+    ) -> list[Answer]:
+        described = ["describe" in _flags(one) for one in headers]
+        requests = [
+            _read(row, one)
+            for row, one, card in zip(rows, headers, described, strict=True)
+            if not card
+        ]
+        answered = iter(responder.answer(requests, batch))
+        return [self._card() if card else next(answered) for card in described]
+
+    def _trace(
+        self,
+        batch: BatchMetrics,
+        headers: list[dict[str, Any]],
+        ids: list[str],
+        answers: list[Answer],
+    ) -> None:
+        """A span for each request; all requests of a batch are answered together."""
+        stages = {f"vea.{name}_seconds": round(took, 6) for name, took in batch.seconds.items()}
+        for one, own, answer in zip(headers, ids, answers, strict=True):
+            parent = next((v for k, v in one.items() if k.lower() == "traceparent"), None)
+            self.telemetry.record(
+                "vea.handle",
+                seconds=batch.seconds.get("whole", 0.0),
+                kind="server",
+                traceparent=valid_traceparent(parent),
+                attributes={
+                    "vea.request_id": own,
+                    "vea.batch_size": len(ids),
+                    "http.response.status_code": int(answer.status),
+                    **stages,
+                },
+            )
 
     def _card(self) -> Answer:
         return Answer(HTTPStatus.OK, json.dumps(self.describe_handle()).encode())

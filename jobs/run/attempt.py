@@ -9,12 +9,14 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from handler.telemetry import SilentTelemetry
 from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine
 from jobs.engines.signals import Interrupted, StopRequest
 from jobs.lists.image_list import ImageList
 from jobs.monitoring.counter import ProgressCounter, TooManyFailed, judge
 from jobs.monitoring.summary import Summary
+from jobs.monitoring.trace import RunTrace
 from jobs.output.ledger import Ledger
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import ObjectMissing
@@ -44,6 +46,7 @@ class RunAttempt:
         left_out: Number of files of a folder that are not scored, for each reason; empty for a
             list.
         refresh: Seconds between two looks at what other attempts of the run have done.
+        trace: Receives the phases and chunks.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class RunAttempt:
         left_out: Mapping[str, int],
         *,
         refresh: float = DEFAULT_REFRESH,
+        trace: RunTrace | None = None,
     ) -> None:
+        self._trace = trace or RunTrace(SilentTelemetry())
         self._job = job
         self._images = images
         self._ledger = ledger
@@ -98,7 +103,8 @@ class RunAttempt:
         self._counter.begin(total, rows=self._images.rows)
         self._count_parts(name for name in self._my_names() if name in self._done)
         lost = {name for name, report in self._reports.items() if _is_lost(report)}
-        self._work(self._missing(), engine, worker, stop)
+        with self._trace.phase("work"):
+            self._work(self._missing(), engine, worker, stop)
         # Done by other attempts during this one.
         self._count_parts(n for n in self._my_names() if n in self._done and n not in self._reports)
         self._retry_unreachable(engine, worker, stop, lost)
@@ -107,14 +113,12 @@ class RunAttempt:
             if manifest is None and not self._done.issuperset(self._names):
                 return self._summary(None)
         self._judge()
-        return self._summary(
-            self._ledger.finish(
-                self._names,
-                model=self._model,
-                list_location=self._job.image_list,
-                facts=self._facts(),
+        facts = self._facts()
+        with self._trace.phase("finish"):
+            manifest = self._ledger.finish(
+                self._names, model=self._model, list_location=self._job.image_list, facts=facts
             )
-        )
+        return self._summary(manifest)
 
     def _look(self) -> dict[str, Any] | None:
         """Read the state of the run; gives the manifest of a finished one."""
@@ -155,6 +159,7 @@ class RunAttempt:
                 self._reports[report.name] = report
                 self._scored.append(report)
                 self._counter.record(report)
+                self._trace.chunk(report)
         if stop.is_set():
             raise Interrupted
 
@@ -183,7 +188,8 @@ class RunAttempt:
             self._counter.revert(report)
         names = {report.name for report in again}
         todo = (self._task(chunk) for chunk in self._chunks() if part_name(chunk) in names)
-        self._work(todo, engine, worker, stop)
+        with self._trace.phase("retry"):
+            self._work(todo, engine, worker, stop)
 
     def _judge(self) -> None:
         """Judge the whole run, the chunks of other shards included, before it is finished."""

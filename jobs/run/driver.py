@@ -8,6 +8,7 @@ was interrupted.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from handler.photo_folders import describe
+from handler.telemetry import SilentTelemetry, Telemetry
 from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine, InThisProcess
@@ -24,6 +26,7 @@ from jobs.lists.many_files import is_folder_of_parts
 from jobs.lists.prefix import snapshot_prefix
 from jobs.monitoring.counter import Progress, ProgressCounter, Stopped
 from jobs.monitoring.summary import Summary
+from jobs.monitoring.trace import RunTrace
 from jobs.output import parquet
 from jobs.output.chosen_columns import choose_columns, chosen_schema
 from jobs.output.ledger import Ledger
@@ -49,6 +52,7 @@ def score_list(
     refresh: float = DEFAULT_REFRESH,
     warn: Callable[[str], None] | None = None,
     accept: Callable[[pa.Schema, ImageList], None] | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Summary:
     """Score every image of a list into parquet; what an earlier attempt has done is skipped.
 
@@ -64,8 +68,9 @@ def score_list(
         refresh: Seconds between two looks at what other attempts of the same run have done.
         warn: Function that is told, in one line, what was left out of a folder of images, and what
             could not be tidied up after the end.
-
         accept: Function that may refuse the result's columns before anything is claimed.
+        telemetry: Receives phases and chunks as spans; nobody by default. The variable
+            ``TRACEPARENT`` names the trace that they belong to.
 
     Raises:
         Stopped: A signal ended the run.
@@ -73,6 +78,36 @@ def score_list(
         VeaError: The job cannot be done; the message is one line that says why. In every case,
             parts that are written by then stay, and the next attempt continues from them.
     """
+    trace = RunTrace(telemetry or SilentTelemetry())
+    with trace.whole(job.image_list, job.out, traceparent=os.environ.get("TRACEPARENT")) as span:
+        if job.endpoint is not None:
+            job = replace(job, endpoint=replace(job.endpoint, traceparent=span.traceparent))
+        return _score(
+            job,
+            engine or InThisProcess(),
+            on_progress=on_progress,
+            load=load,
+            grace=grace,
+            refresh=refresh,
+            warn=warn,
+            accept=accept,
+            trace=trace,
+        )
+
+
+def _score(
+    job: ScoreJob,
+    engine: Engine,
+    *,
+    on_progress: Callable[[Progress], None] | None,
+    load: LoadPredictor | None,
+    grace: float,
+    refresh: float,
+    warn: Callable[[str], None] | None,
+    accept: Callable[[pa.Schema, ImageList], None] | None,
+    trace: RunTrace,
+) -> Summary:
+    began = time.monotonic()
     for place in (job.image_list, job.out):
         is_on_s3(place)  # an unsupported location is refused before any work
     shard = shard_of(job.shard)
@@ -124,6 +159,7 @@ def score_list(
                     tuple(resolve(image, images.folder) for image in images.sample if image),
                     embedding_size,
                 )
+                trace.listed(time.monotonic() - began, rows=images.rows, run_id=identity.run_id)
                 run = RunAttempt(
                     job,
                     images,
@@ -134,8 +170,9 @@ def score_list(
                     counter,
                     left_out,
                     refresh=refresh,
+                    trace=trace,
                 )
-                return run.execute(engine or InThisProcess(), worker, stop)
+                return run.execute(engine, worker, stop)
         except Interrupted:
             raise Stopped(stop.signal, counter.recorded, counter.progress.total) from None
 

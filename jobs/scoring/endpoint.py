@@ -128,6 +128,7 @@ class Endpoint:
             timeout=_TRY,
             concurrency=self._settings.concurrency,
             policy=policy,
+            traceparent=self._settings.traceparent,
         )
 
 

@@ -53,6 +53,7 @@ class EndpointSettings:
         concurrency: Number of images that are sent at a time.
         patience: Seconds that the service may be away.
         expected: Identity of the model that all answers must be of.
+        traceparent: Trace context that requests carry; None without a trace.
     """
 
     url: str
@@ -63,6 +64,7 @@ class EndpointSettings:
     concurrency: int = 16
     patience: float = 300.0
     expected: ModelIdentity | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

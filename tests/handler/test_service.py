@@ -26,6 +26,9 @@ class Context:
         self.statuses = [200] * len(headers)
         self.kinds: list[str | None] = [None] * len(headers)
 
+    def get_request_id(self, position: int) -> str:
+        return f"own-{position}"
+
     def get_all_request_header(self, position: int) -> dict[str, Any]:
         return self.headers[position]
 

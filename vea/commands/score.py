@@ -204,10 +204,11 @@ def _run(
     delta: str | None,
 ) -> Summary:
     """Score, with whoever wants to know kept informed; ``seen`` gets the latest progress."""
+    from handler.telemetry import start_telemetry
     from jobs.monitoring.progress import reporting
     from jobs.run.driver import score_list
 
-    summary = None
+    summary, telemetry = None, start_telemetry("vea-score")
     try:
         with reporting([metrics.running] if metrics else []) as show:
 
@@ -223,8 +224,10 @@ def _run(
                 grace=grace,
                 warn=complain,
                 accept=columns_check(job.out, delta) if delta else None,
+                telemetry=telemetry,
             )
     finally:
+        telemetry.close()
         if metrics:
             metrics.ended(summary)
     return summary

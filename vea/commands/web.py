@@ -167,6 +167,7 @@ def _ending_with(server: TorchServe) -> Iterator[None]:
 def _run(
     folder: Path, keys: KeyRing | None, host: str, port: int, max_waiting: int, seconds: float
 ) -> None:
+    from handler.telemetry import start_telemetry
     from vea.serving.errors import ServingError
     from vea.serving.server import TorchServe
     from vea.web.application import Limits, build
@@ -175,7 +176,8 @@ def _run(
 
     limits = Limits(body=_body_limit(folder), asking=max_waiting, answer=seconds)
     upstream = TorchServeUpstream(lambda: TorchServe.attach(folder), max_connections=max_waiting)
-    app = build(upstream, keys=keys, limits=limits)
+    telemetry = start_telemetry("vea-web")
+    app = build(upstream, keys=keys, limits=limits, telemetry=telemetry)
     try:
         listener = listen(host, port)
     except OSError as error:
@@ -186,7 +188,10 @@ def _run(
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}"
         typer.echo(_explanation(url, keyed=keys is not None))
-        serve(app, listener, log_config=_LOG)
+        try:
+            serve(app, listener, log_config=LOG)
+        finally:
+            telemetry.close()
 
 
 def _body_limit(folder: Path) -> int:
@@ -209,11 +214,16 @@ Open {url}/ in a browser, or ask about a photo:
 Models: {url}/models   Description: {url}/openapi.json   Stop: Ctrl-C"""
 
 
-_LOG: dict[str, Any] = {
+LOG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"}},
-    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request": {"()": "vea.web.request_context.RequestIdFilter"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)-7s %(name)s [%(request_id)s] %(message)s"}
+    },
+    "handlers": {
+        "out": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}
+    },
     "loggers": {
         "uvicorn": {"handlers": ["out"], "level": "WARNING", "propagate": False},
         "vea.web": {"handlers": ["out"], "level": "INFO", "propagate": False},

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from handler.telemetry import SilentTelemetry, Telemetry
 from vea.web.assets import Asset, Assets
 from vea.web.bodies import Memory, read_body, to_torchserve
 from vea.web.catalogue import Catalogue
@@ -25,10 +26,12 @@ from vea.web.description import NAME, describe
 from vea.web.errors import GatewayError, busy, json_response
 from vea.web.gateway_metrics import GatewayMetrics
 from vea.web.keys import KeyRing
+from vea.web.request_context import RequestContextMiddleware
 from vea.web.security import AccessControlMiddleware
 from vea.web.upstream import Upstream
 
 _NAME = re.compile(NAME)
+_METRICS_SECONDS = 5.0  # half of what Prometheus waits for
 _SEND = ["POST", "PUT"]  # curl -T puts, and TorchServe does not mind
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -53,7 +56,11 @@ class Limits:
 
 
 def build(
-    upstream: Upstream, *, keys: KeyRing | None = None, limits: Limits | None = None
+    upstream: Upstream,
+    *,
+    keys: KeyRing | None = None,
+    limits: Limits | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Starlette:
     """The application.
 
@@ -61,6 +68,7 @@ def build(
         upstream: Server of the models.
         keys: Accepted API keys; None accepts every request from this machine, and no other.
         limits: Limits on requests.
+        telemetry: Receives a span for each request; nobody by default.
     """
     limits = limits or Limits()
     metrics = GatewayMetrics()
@@ -75,7 +83,10 @@ def build(
 
     return Starlette(
         routes=gateway.routes(),
-        middleware=[Middleware(AccessControlMiddleware, keys=keys, metrics=metrics)],
+        middleware=[
+            Middleware(RequestContextMiddleware, telemetry=telemetry or SilentTelemetry()),
+            Middleware(AccessControlMiddleware, keys=keys, metrics=metrics),
+        ],
         exception_handlers={
             GatewayError: _refuse,
             HTTPException: _refuse_route,
@@ -138,7 +149,9 @@ class _Gateway:
         return json_response({"models": await self._catalogue.models()})
 
     async def _metrics(self, _: Request) -> Response:
-        return Response(self._counts.text(), media_type="text/plain; version=0.0.4")
+        # TorchServe's are on a port of the loopback interface that changes with each start.
+        text = self._counts.text() + await self._upstream.metrics(seconds=_METRICS_SECONDS)
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     async def _openapi(self, _: Request) -> Response:
         return Response(self._description, media_type="application/json")

@@ -1,9 +1,10 @@
 """The gateway's one way to TorchServe: it alone holds the keys.
 
-A request goes out with a content type, perhaps the wish to be explained, and the key; nothing that
-a client sent beside its image goes with it. What TorchServe's answers mean, and which requests are
-worth sending again, the gateway knows from the Python client (`handler.client`); what it does not
-share is where the server is, which it looks up anew when it is gone, and what it tells a client.
+A request goes out with a content type, perhaps the wish to be explained, its id and trace, and the
+key; nothing else that a client sent beside its image goes with it. What TorchServe's answers mean,
+and which requests are worth sending again, the gateway knows from the Python client
+(`handler.client`); what it does not share is where the server is, which it looks up anew when it is
+gone, and what it tells a client.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vea.serving.ports import HOST
 from vea.serving.server import TorchServe
 from vea.web.bodies import Body
 from vea.web.errors import GatewayError, busy
+from vea.web.request_context import forwarded_headers
 
 # An image on which three workers died will kill the fourth. The deadline is each request's own.
 _RETRIES = RetryPolicy(max_server_errors=3, max_delay=2.0)
@@ -70,6 +72,10 @@ class Upstream(Protocol):
         """
         ...
 
+    async def metrics(self, *, seconds: float) -> bytes:
+        """Its own metrics in Prometheus' text format; nothing if it gives none in time."""
+        ...
+
 
 class TorchServeUpstream:
     """The TorchServe that runs in a folder, and any that runs there later.
@@ -92,7 +98,9 @@ class TorchServeUpstream:
     async def predict(self, path: str, body: Body, *, explain: bool, seconds: float) -> Answer:
         """See `Upstream.predict`."""
         until = time.monotonic() + seconds
-        headers = {"Content-Type": body.content_type} | ({"X-Explain": "true"} if explain else {})
+        headers = {"Content-Type": body.content_type, **forwarded_headers()}
+        if explain:
+            headers["X-Explain"] = "true"
         tries = server_errors = 0
         while True:
             reply = await self._send("POST", path, "inference", until, headers, body.content)
@@ -119,6 +127,18 @@ class TorchServeUpstream:
         if document is None:
             raise _problem(reply) if reply.status == 0 else _nonsense(reply)
         return reply.status, document
+
+    async def metrics(self, *, seconds: float) -> bytes:
+        """See `Upstream.metrics`."""
+        try:
+            server = await self._running()
+            request = Request("GET", f"http://{HOST}:{server.ports.metrics}/metrics", seconds)
+            async with asyncio.timeout(seconds):
+                response = await self._http.request(**connections.request_kwargs(request))
+        except (TimeoutError, httpx2.TransportError, ServingError, OSError):
+            return b""
+        is_text = response.headers.get("content-type", "").startswith("text/plain")
+        return response.content if response.status_code == 200 and is_text else b""
 
     async def _send(
         self,
