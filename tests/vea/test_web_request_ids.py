@@ -39,7 +39,7 @@ def test_each_request_has_an_id_of_its_own(stub: Stub) -> None:
     ids = [headers["x-request-id"] for _, _, headers in (*answers, refused)]
     assert len(set(ids)) == 3
     assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
-    seen = [dict((n.lower(), v) for n, v in one.headers)["x-request-id"] for one in stub.seen]
+    seen = [{n.lower(): v for n, v in one.headers}["x-request-id"] for one in stub.seen]
     assert seen == ids[:2]
 
 
@@ -110,7 +110,7 @@ def test_a_request_is_a_span_whose_context_goes_to_torchserve(
     assert second.attributes["http.route"] == "other"
     assert second.trace_id != first.trace_id
     # Both tries belong to the one request.
-    contexts = [dict((n.lower(), v) for n, v in one.headers)["traceparent"] for one in stub.seen]
+    contexts = [{n.lower(): v for n, v in one.headers}["traceparent"] for one in stub.seen]
     assert contexts == [f"00-{first.trace_id}-{first.span_id}-01"] * 2
     counts = {p["http.route"]: n for p, n in found.metrics["http.server.request.duration"]}
     assert counts == {"/predictions": 1, "other": 1, "/healthz": 1}
