@@ -153,6 +153,12 @@ class Report:
         return self.price.amount / 3600 / self.images_per_second * 1000
 
     @property
+    def cost(self) -> float | None:
+        """Cost of all images of the run at the measured rate, in the price's currency."""
+        each = self.cost_per_thousand
+        return None if each is None else each * self.figures.images / 1000
+
+    @property
     def nothing_scored(self) -> bool:
         """Whether there are images, and none of them has a prediction."""
         return bool(self.figures.images and not self.figures.scored)
@@ -185,6 +191,7 @@ class Report:
             "left_out": [_described(run) for run in self.left_out],
             "drift": self.drift and self.drift.to_dict(),
             "cost_per_thousand": cost,
+            "cost": self.cost,
             "currency": self.price.currency if self.price and cost is not None else None,
             "most_confident": [asdict(item) for item in self.run.most_confident],
             "least_confident": [asdict(item) for item in self.run.least_confident],

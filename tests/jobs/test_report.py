@@ -86,6 +86,7 @@ def test_cost_follows_from_the_price_and_the_speed(run):
     # 20 images a second: a thousand take 50 seconds.
     report = make_report(run(23, emotions(awe=5)), [], price=Price.parse("0.36 USD"))
     assert report.cost_per_thousand == pytest.approx(0.005)
+    assert report.cost == pytest.approx(0.005 * 5 / 1000)
     idle = run(22, emotions(awe=5), facts={"seconds": 1.0, "images_per_second": 0.0})
     assert make_report(idle, [], price=Price.parse("1")).cost_per_thousand is None
     assert make_report(idle, []).cost_per_thousand is None
@@ -110,4 +111,5 @@ def test_json_has_all_of_it(run):
     assert [item["date"] for item in values["earlier"]] == ["2026-11-22"]
     assert set(values["drift"]) >= {"distance", "chance", "threshold", "alert"}
     assert (values["cost_per_thousand"], values["currency"]) == (pytest.approx(0.005), "USD")
+    assert values["cost"] == pytest.approx(0.005 * 11 / 1000)
     assert values["most_confident"][0]["image"] == "0.jpg"

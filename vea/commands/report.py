@@ -235,6 +235,7 @@ def _table(found: Report) -> Table:
     if found.images_per_second:
         table.add_row("speed", f"{found.images_per_second:.1f} images/s")
     if found.cost_per_thousand and found.price:
-        cost = f"{found.cost_per_thousand:.4f} {found.price.currency}".rstrip()
-        table.add_row("cost", f"{cost} for a thousand images")
+        each = f"{found.cost_per_thousand:.4f} {found.price.currency}".rstrip()
+        whole = f"{found.cost:.2f} for the run's {figures.images} at the speed measured"
+        table.add_row("cost", f"{each} for a thousand images, {whole}")
     return table
