@@ -129,7 +129,7 @@ def test_the_page_has_the_figures(run):
     assert "awe 1,000 83.3 % 100.0 % \N{MINUS SIGN}16.7" in page
     assert "fear 200 16.7 % 0.0 % +16.7" in page
     assert "decode/damaged 1 0.1 % 0.0 %" in page
-    assert "USD for 1,000 images 0.0050 0.36 an hour" in page
+    assert "USD for 1,000 images 0.0050 0.01 for the run, at 0.36 an hour" in page
     assert "images per second 20.0 1 min 30 s in all" in page
     assert "another model scored them: 2026-11-21 (vea-lite 0.9)" in page
 

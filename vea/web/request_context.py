@@ -56,7 +56,7 @@ class RequestIdFilter(logging.Filter):
 
 
 class RequestContextMiddleware:
-    """ASGI middleware: an id and a span for each request; probes get no span.
+    """ASGI middleware: an id and a span for each request; probes get an id only.
 
     Args:
         app: Application that handles the requests.
