@@ -99,7 +99,10 @@ class RequestContextMiddleware:
                 _current.reset(token)
                 # Of a path that leads nowhere nothing is told: it is a client's text.
                 route = f"/{scope['path'].split('/')[1]}" if "endpoint" in scope else "other"
-                about = {"http.route": route, "http.response.status_code": status}
+                about: dict[str, str | int | float | bool] = {
+                    "http.route": route,
+                    "http.response.status_code": status,
+                }
                 for name, value in about.items():
                     span.set(name, value)
         telemetry.measure(
