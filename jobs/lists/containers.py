@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobs.lists.columns import ListError
+from jobs.lists.kept_indexes import KeptIndexes
 from jobs.lists.picture_table import PictureTable, tables_of_pictures
 from jobs.lists.tar_list import TarList, is_tar
+from jobs.storage.folders import Folder
 from jobs.storage.s3 import S3
 from jobs.values.locations import is_on_s3
 
@@ -48,6 +50,7 @@ def open_containers(
     *,
     column: str | None,
     keep: Sequence[str] | None,
+    out: Folder | None = None,
 ) -> Iterator[Containers | None]:
     """Open the files of a list, if they hold pictures; gives None if they hold names of pictures.
 
@@ -57,6 +60,7 @@ def open_containers(
         s3: S3 client.
         column: Column of the pictures, or ending of the pictures in archives.
         keep: Columns that pass through; None for all but pictures.
+        out: Folder of the output, where indexes of archives are kept; None to keep none.
 
     Raises:
         ListError: A file is missing or damaged, or does not have these columns.
@@ -72,7 +76,14 @@ def open_containers(
             "with a pattern, such as '*.tar'"
         )
     if tars:
-        found = TarList(location, whole, s3, column=column, keep=keep)
+        found = TarList(
+            location,
+            whole,
+            s3,
+            column=column,
+            keep=keep,
+            indexes=None if out is None else KeptIndexes(out),
+        )
         try:
             digest = _digest(whole, found.versions)
             yield Containers([found], whole, digest, found.left_out, found.unread_texts)

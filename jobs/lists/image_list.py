@@ -27,6 +27,7 @@ from jobs.lists.many_files import ManyFiles, digest, files_of
 from jobs.lists.parquet import ParquetList
 from jobs.lists.snapshot import ListSnapshot, snapshot_list
 from jobs.lists.text import TextList
+from jobs.storage.folders import Folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
 from jobs.values.locations import folder_of, is_relative
@@ -125,6 +126,7 @@ def open_list(
     types: Types | None = None,
     source: str = "--schema",
     s3: S3 | None = None,
+    out: Folder | None = None,
 ) -> Iterator[ImageList]:
     """Open a list of images; the copy of it lives as long as the context.
 
@@ -139,6 +141,7 @@ def open_list(
         types: Declared columns; None for those of the list.
         source: Name of what declares the columns, for messages.
         s3: S3 client, used if the list is on S3; created if None.
+        out: Folder of the output, where indexes of archives are kept; None to keep none.
 
     Raises:
         ListError: There is no such list, or its content is not what its name says.
@@ -147,7 +150,9 @@ def open_list(
     s3 = s3 or S3(threads=1)
     with ExitStack() as stack:
         files: Sequence[str] = files_of(location, s3)
-        held = stack.enter_context(open_containers(location, files, s3, column=column, keep=keep))
+        held = stack.enter_context(
+            open_containers(location, files, s3, column=column, keep=keep, out=out)
+        )
         if held is not None:
             found: Sequence[_ListFormat] = held.formats
             files, sha256 = held.files, held.digest

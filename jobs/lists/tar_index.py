@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from handler.photo_folders import HIDDEN, NOT_AN_IMAGE, is_named_like_a_photo, reason_to_leave_out
 from jobs.lists.columns import ListError
@@ -26,6 +26,7 @@ from jobs.storage.pinned import open_pinned
 from jobs.storage.s3 import S3
 from jobs.storage.unpacking import Unpacked
 from jobs.values.inside import Unusable
+from jobs.values.layout import INDEX
 
 _REQUEST = 4 * 1024 * 1024  # bytes
 _TEXTS = (".json", ".txt", ".cls")
@@ -61,8 +62,24 @@ class TarIndex:
     unread_texts: int = 0
 
 
+class Indexes(Protocol):
+    """Indexes that earlier attempts have kept, such as `jobs.lists.kept_indexes.KeptIndexes`."""
+
+    def load(self, name: str) -> TarIndex | None:
+        """The index of a name; None if there is none."""
+
+    def store(self, name: str, index: TarIndex) -> None:
+        """Keep an index."""
+
+
 def index_tar(
-    location: str, s3: S3, *, number: int, column: str | None, keep: Collection[str] | None
+    location: str,
+    s3: S3,
+    *,
+    number: int,
+    column: str | None,
+    keep: Collection[str] | None,
+    indexes: Indexes | None,
 ) -> TarIndex:
     """Read an archive through.
 
@@ -72,6 +89,7 @@ def index_tar(
         number: Number of the archive, which begins each line.
         column: Ending of the pictures that count; None for all pictures.
         keep: Endings of the texts that are wanted; None for all.
+        indexes: Indexes of earlier attempts.
 
     Raises:
         ListError: The archive is damaged or missing.
@@ -79,6 +97,9 @@ def index_tar(
     """
     try:
         with open_pinned(location, s3, block=_REQUEST) as file:
+            name = _name_of(location, file.version, number=number, column=column, keep=keep)
+            if indexes and (found := indexes.load(name)):
+                return found
             lines_of_json = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
             index = TarIndex(file.version, lines_of_json)
             content = Unpacked(file)
@@ -92,7 +113,25 @@ def index_tar(
             f"the index of {location} cannot be kept in {tempfile.gettempdir()}: "
             f"{error.strerror or error}; TMPDIR names another folder"
         ) from None
+    if indexes:
+        indexes.store(name, index)
     return index
+
+
+def _name_of(
+    location: str, version: str, *, number: int, column: str | None, keep: Collection[str] | None
+) -> str:
+    """Name of an index, which follows from all that decides what is in it.
+
+    Args:
+        location: Location of the archive.
+        version: Version of the archive.
+        number: Number of the archive in its list.
+        column: Ending of the pictures that count.
+        keep: Endings of the texts that are wanted.
+    """
+    key = json.dumps([location, version, number, column, None if keep is None else sorted(keep)])
+    return f"{INDEX}{hashlib.sha256(key.encode()).hexdigest()[:32]}.gz"
 
 
 @dataclass

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from jobs.lists.columns import ListError, kept_columns
 from jobs.lists.snapshot import ListSnapshot
-from jobs.lists.tar_index import TarIndex, index_tar
+from jobs.lists.tar_index import Indexes, TarIndex, index_tar
 from jobs.storage.s3 import S3
 from jobs.values.chunks import Entry
 from jobs.values.inside import Inside, InTar, Unusable
@@ -42,6 +42,7 @@ class TarList:
         column: Ending of the pictures that count, such as ``jpg``; None for all pictures.
         keep: Endings that pass through: of texts, or of the pictures themselves, whose bytes the
             workers fill in. None for all texts.
+        indexes: Indexes of earlier attempts; None if there are none.
 
     Attributes:
         column: Ending of the pictures that count; None for all pictures.
@@ -63,6 +64,7 @@ class TarList:
         *,
         column: str | None,
         keep: Sequence[str] | None,
+        indexes: Indexes | None = None,
     ) -> None:
         self.column = column
         self._files = files
@@ -71,7 +73,7 @@ class TarList:
         self.left_out = Counter[str]()
         self.unread_texts = 0
         texts, pictures = dict[str, None](), dict[str, None]()
-        for index in self._indexed(s3, keep):
+        for index in self._indexed(s3, keep, indexes):
             with index.lines as lines:
                 lines.seek(0)
                 shutil.copyfileobj(lines, self._lines)
@@ -106,13 +108,17 @@ class TarList:
                     inside = Unusable(*why)
                 yield Entry(f"{file}#{name}", tuple([texts.get(name) for name in names]), inside)
 
-    def _indexed(self, s3: S3, keep: Sequence[str] | None) -> Iterator[TarIndex]:
+    def _indexed(
+        self, s3: S3, keep: Sequence[str] | None, indexes: Indexes | None
+    ) -> Iterator[TarIndex]:
         """The archives' indexes in their order; at most as many are held as are read at a time."""
         coming = deque[Future[TarIndex]]()
         pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="vea-index")
         try:
             for number, file in enumerate(self._files):
-                read = partial(index_tar, number=number, column=self.column, keep=keep)
+                read = partial(
+                    index_tar, number=number, column=self.column, keep=keep, indexes=indexes
+                )
                 coming.append(pool.submit(read, file, s3))
                 if len(coming) >= _AT_A_TIME:
                     yield coming.popleft().result()

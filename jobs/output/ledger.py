@@ -36,6 +36,7 @@ from jobs.values.chunks import SETTINGS_IN_WORDS, Chunk, RunIdentity
 from jobs.values.layout import (
     FAILED_RUN,
     IDENTITY,
+    INDEX,
     MANIFEST,
     PART,
     POISON,
@@ -230,7 +231,7 @@ class Ledger:
         try:
             inside = self._folder.list(RUN)
             self._folder.delete(
-                [name for name in inside if name.startswith((PART, POISON, FAILED_RUN))]
+                [name for name in inside if name.startswith((PART, POISON, INDEX, FAILED_RUN))]
             )
         except VeaError as error:
             if self._warn:

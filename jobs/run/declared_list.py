@@ -10,14 +10,20 @@ from jobs.lists.declared import read_schema
 from jobs.lists.image_list import ImageList, open_list
 from jobs.output.root_schema import RootSchema, SchemaError, merged, root_of, types_of
 from jobs.storage.errors import StorageError
-from jobs.storage.folders import FolderError
+from jobs.storage.folders import Folder, FolderError
 from jobs.storage.s3 import S3
 from jobs.values.job import ScoreJob
 
 
 @contextmanager
 def open_declared(
-    job: ScoreJob, location: str, s3: S3, warn: Callable[[str], None], *, keep: bool = True
+    job: ScoreJob,
+    location: str,
+    s3: S3,
+    warn: Callable[[str], None],
+    *,
+    keep: bool = True,
+    out: Folder | None = None,
 ) -> Iterator[ImageList]:
     """Open the list of a job; its columns are kept in the root of the output for later nights.
 
@@ -27,6 +33,7 @@ def open_declared(
         s3: S3 client.
         warn: Function that is told, in one line, which columns are left out.
         keep: Whether the columns are kept.
+        out: Folder of the output, where indexes of archives are kept; None to keep none.
 
     Raises:
         VeaError: The list cannot be read, or a column of it has not the declared type.
@@ -44,6 +51,7 @@ def open_declared(
                 types=types or None,
                 source=source,
                 s3=s3,
+                out=out,
             )
         )
         if root and types is None:

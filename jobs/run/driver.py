@@ -127,7 +127,9 @@ def _score(
                 location, left_out = snapshot.location, snapshot.left_out
                 if left_out and warn:
                     warn(f"{job.image_list}: {describe(left_out)}")
-            with open_declared(job, location, s3, warn or (lambda line: None)) as images:
+            with open_declared(
+                job, location, s3, warn or (lambda line: None), out=folder
+            ) as images:
                 # Refuses columns with names of the result before the folder is claimed.
                 columns = parquet.schema(
                     emotions.labels,

@@ -1,6 +1,7 @@
 """Whole jobs on files that hold their pictures, with the shipped model, in this process."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +124,34 @@ def test_another_version_of_an_archive_is_another_run(job, score, folder):
     (folder / "photos.tar").write_bytes(tar_of({"a.jpg": b"a"}))
     with pytest.raises(LedgerError, match="the list of images differs"):
         score(job("photos.tar", keep=[]))
+
+
+@pytest.mark.parametrize("name", ["photos.tar", "photos.tar.gz"])
+def test_a_later_attempt_does_not_read_the_archives_through(job, score, folder, name):
+    """Only a member that no chunk needs is damaged after the first attempt."""
+    with pytest.raises(Broken):
+        score(job(name), on_progress=_break)
+    kept = list(Path(job(name).out, "_run").glob("index-*"))
+    assert len(kept) == 1
+    before, stat = kept[0].stat().st_mtime_ns, (folder / name).stat()
+    # The same version with another content: whoever read it through would refuse it.
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:-100] + b"x" * 100)
+    os.utime(folder / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(Broken):
+        score(job(name), on_progress=_break)
+    assert kept[0].stat().st_mtime_ns == before
+    if name == "photos.tar":
+        assert score(job(name)).rows == 11
+        assert not list(Path(job(name).out, "_run").glob("index-*"))
+
+
+def test_an_index_that_is_damaged_is_made_again(job, score):
+    with pytest.raises(Broken):
+        score(job("photos.tar"), on_progress=_break)
+    (kept,) = Path(job("photos.tar").out, "_run").glob("index-*")
+    kept.write_bytes(b"x")
+    assert score(job("photos.tar")).rows == 11
 
 
 def _break(now):
