@@ -141,6 +141,14 @@ def test_odd_runs_have_a_page_too(run, rows):
         Outline(render(make_report(latest, earlier, price=Price.parse("1"))))
 
 
+@pytest.mark.parametrize("image", ["/none/1.tar.gz#7.jpg", "/none/a.parquet#row=7"])
+def test_a_photo_inside_a_file_is_said_not_to_be_shown(run, tmp_path, image):
+    latest = run(23, [scored("awe", 0.9, image=image)])
+    (shown,) = Gallery(latest, S3()).show(latest.most_confident)
+    assert shown.pictures == ()
+    assert shown.remark == "no picture: it is inside a file, which a report does not open"
+
+
 def test_photos_are_shown_small(run, tmp_path, photo, encode):
     (tmp_path / "large.jpg").write_bytes(encode(photo(1, (1600, 1200)), "JPEG"))
     latest = run(23, [scored("awe", image="large.jpg")])
