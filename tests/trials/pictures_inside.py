@@ -156,11 +156,9 @@ def main() -> int:
     if given.measure:
         measure(given.measure, given.folder)
         return 0
-    return (
-        compare_memory(given.folder)
-        if given.memory
-        else compare_rows(given.folder, given.photos, given.kills)
-    )
+    if given.memory:
+        return compare_memory(given.folder)
+    return compare_rows(given.folder, given.photos, given.kills)
 
 
 if __name__ == "__main__":
