@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
@@ -66,7 +67,8 @@ class Client(BaseClient[httpx2.Client]):
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="vea-client") as pool:
             try:
                 for image in images:
-                    pending.append(pool.submit(answer, image))
+                    # In a copy of the caller's context, so that the requests are of its trace.
+                    pending.append(pool.submit(copy_context().run, answer, image))
                     if len(pending) == self.concurrency:
                         yield pending.popleft().result()
                 while pending:
