@@ -79,6 +79,8 @@ def summary_table(summary: Summary) -> Table:
     table.add_column(overflow="fold")
     table.add_row("images", f"{summary.rows}")
     table.add_row("scored", f"{summary.ok}")
+    if summary.copied:
+        table.add_row("  by earlier runs", f"{summary.copied}")
     table.add_row("failed", f"{summary.failed}")
     for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
         table.add_row(f"  {reason}", f"{count}")

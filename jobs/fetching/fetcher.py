@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from jobs.fetching.contained import ContainedImages
 from jobs.fetching.https import HttpsImages
 from jobs.fetching.verdict import Controls, Streak
-from jobs.storage.errors import ObjectUnavailable, StorageError
+from jobs.storage.errors import NotModified, ObjectUnavailable, StorageError
 from jobs.storage.s3 import S3
 from jobs.values.inside import Inside, InTable, InTar, Unusable
 from jobs.values.job import RetrySettings
@@ -55,8 +55,13 @@ class Fetched:
 class Objects(Protocol):
     """Gets objects of S3: `jobs.storage.s3.S3` does, and `jobs.fetching.obstore.ObstoreObjects`."""
 
-    def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
-        """Content and ETag of an object; raises `ObjectUnavailable` or `StorageError`."""
+    def fetch(
+        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+    ) -> tuple[bytes, str | None]:
+        """Content and ETag of an object.
+
+        Raises `NotModified` if it has the ETag ``unless``, `ObjectUnavailable` or `StorageError`.
+        """
 
 
 class Fetcher:
@@ -106,15 +111,19 @@ class Fetcher:
             from_the_start=True,
         )
 
-    def fetch(self, location: str, inside: Inside | None = None) -> Fetched:
+    def fetch(
+        self, location: str, inside: Inside | None = None, *, unless: str | None = None
+    ) -> Fetched:
         """The encoded image at ``location``: a path, ``s3://bucket/key`` or ``https://...``.
 
         Args:
             location: Location of the image.
             inside: Place of the image inside a file with others, which is read instead; images of
                 one file are read fastest in their order.
+            unless: ETag of an object on S3 that is not to be fetched again.
 
         Raises:
+            NotModified: The object has the ETag ``unless``.
             ObjectUnavailable: This image cannot be fetched.
             StorageError: No image can be fetched.
         """
@@ -128,7 +137,7 @@ class Fetcher:
             return Fetched(_read(location, self._max_bytes), None)
         if not _is_text(location):
             raise ObjectUnavailable("bad-location", "the location is not valid Unicode text")
-        data, etag = self._watched(location, lambda: self._get(location))
+        data, etag = self._watched(location, lambda: self._get(location, unless))
         return Fetched(data, etag)
 
     def _get_inside(self, inside: InTar | InTable) -> bytes:
@@ -140,6 +149,9 @@ class Fetcher:
         """What ``get`` gives, unless no image can be fetched."""
         try:
             found = get()
+        except NotModified:
+            self._reset_streaks()
+            raise
         except ObjectUnavailable as refused:
             self._watch(location, refused)
             raise
@@ -148,14 +160,17 @@ class Fetcher:
             if isinstance(error.__cause__, ClientError) and self._controls.refute(_is_readable):
                 raise ObjectUnavailable("refused", str(error)) from error
             raise
-        self._outage.is_too_long(None)
-        self._denial.is_too_long(None)
+        self._reset_streaks()
         return found
 
-    def _get(self, location: str) -> tuple[bytes, str | None]:
+    def _reset_streaks(self) -> None:
+        self._outage.is_too_long(None)
+        self._denial.is_too_long(None)
+
+    def _get(self, location: str, unless: str | None) -> tuple[bytes, str | None]:
         if is_web(location):
             return self._web.fetch(location, max_bytes=self._max_bytes)
-        return self._objects.fetch(_parse(location), max_bytes=self._max_bytes)
+        return self._objects.fetch(_parse(location), max_bytes=self._max_bytes, unless=unless)
 
     def _ask_once(self, location: str) -> str | None:
         """The kind of a control's refusal; None if it can be read."""

@@ -29,9 +29,10 @@ import obstore
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
-from obstore.exceptions import BaseError, UnauthenticatedError
+from obstore.exceptions import BaseError, NotModifiedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from jobs.storage.errors import NotModified
 from jobs.storage.retry import TransientError, is_transient
 from jobs.storage.s3 import S3, bare_etag, refuse_large
 from jobs.values.locations import S3Location
@@ -98,10 +99,18 @@ class ObstoreObjects:
         self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
 
-    def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+    def fetch(
+        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+    ) -> tuple[bytes, str | None]:
         """The content of an object and its ETag, without quotes.
 
+        Args:
+            location: Location of the object.
+            max_bytes: Size limit in bytes.
+            unless: ETag of the content that the caller needs no more, without quotes.
+
         Raises:
+            NotModified: The object has the ETag ``unless``.
             ObjectUnavailable: The object is missing, forbidden, unreachable, or larger than
                 ``max_bytes`` (then nothing of it is downloaded).
             StorageError: The credentials are wrong.
@@ -114,7 +123,7 @@ class ObstoreObjects:
             nonlocal by_boto3, missed
             if not by_boto3 and self._open(location.bucket, bucket):
                 try:
-                    found = self._get(bucket, location.key, max_bytes)
+                    found = self._get(bucket, location.key, max_bytes, unless)
                 except TransientError:
                     # The network failed, or the answer is one that obstore takes for such a
                     # failure: boto3 has the last word on this object.
@@ -127,7 +136,7 @@ class ObstoreObjects:
                     bucket.misses = 0
                     return found
             try:
-                found = self._s3.get_once(location, max_bytes=max_bytes)
+                found = self._s3.get_once(location, max_bytes=max_bytes, unless=unless)
             except Exception as error:
                 if missed and not is_transient(error):
                     bucket.count_miss()
@@ -138,16 +147,25 @@ class ObstoreObjects:
 
         return self._s3.run(attempt, location, paced=True)
 
-    def _get(self, bucket: _Bucket, key: str, max_bytes: int) -> tuple[bytes, str | None]:
+    def _get(
+        self, bucket: _Bucket, key: str, max_bytes: int, unless: str | None
+    ) -> tuple[bytes, str | None]:
         assert bucket.store is not None
         try:
-            answer = obstore.get(bucket.store, key)
+            answer = obstore.get(
+                bucket.store,
+                key,
+                options=None if unless is None else {"if_none_match": f'"{unless}"'},
+            )
             refuse_large(answer.meta["size"], max_bytes)
             etag = bare_etag(answer.meta["e_tag"])
             if etag is None or not _MD5.fullmatch(etag):
                 raise _LeftToBoto3(whole_bucket=False)
             data = bytes(answer.bytes())
         except (BaseError, FileNotFoundError) as error:
+            if unless is not None and isinstance(error, NotModifiedError):
+                bucket.misses = 0
+                raise NotModified from None
             raise self._as_botocore(error) from error
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
             raise _LeftToBoto3(whole_bucket=False)

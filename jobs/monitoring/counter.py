@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from handler.values.errors import VeaError
 from jobs.values.tasks import PartReport
@@ -164,6 +165,14 @@ def judge(rows: int, reasons: Mapping[str, int], max_error_rate: float | None) -
             raise NothingScored(end)
     elif failed > max_error_rate * rows:
         raise TooManyFailed(end, max_error_rate)
+
+
+def judged(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ``rows`` and ``reasons`` that a finished run is judged by.
+
+    Those of its distinct images if it scored each of them once, as while it was under way.
+    """
+    return dict(manifest.get("distinct", manifest))
 
 
 def _listed(progress: Progress) -> str:

@@ -34,6 +34,8 @@ class Summary:
         seconds: Duration of this attempt in seconds, loading of the model included.
         busy_fraction: Fraction of the chunks' time in which the model worked, 0 to 1.
         left_out: Number of files of a folder that were not scored, for each reason.
+        copied: Number of images whose answer is copied from an earlier run; 0 if the run is not
+            complete.
     """
 
     run_id: str
@@ -51,6 +53,7 @@ class Summary:
     seconds: float
     busy_fraction: float
     left_out: dict[str, int] = field(default_factory=dict)
+    copied: int = 0
 
     @classmethod
     def of(
@@ -94,6 +97,7 @@ class Summary:
             seconds=seconds,
             busy_fraction=sum(report.busy for report in scored) / took if took else 0.0,
             left_out=dict(left_out),
+            copied=counted.get("copied", 0),
         )
 
     @property

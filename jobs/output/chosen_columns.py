@@ -11,10 +11,15 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from jobs.output.parquet import ColumnError
+from jobs.output.parquet import CONTENT_HASH, SCORED_BY, ColumnError
 
 ALWAYS = ("position", "image", "status", "stage", "reason_kind", "emotion")
-_OPTIONS = {"boxes": "--boxes", "embedding": "--embeddings"}
+_OPTIONS = {
+    "boxes": "--boxes",
+    "embedding": "--embeddings",
+    CONTENT_HASH: "--content-hash",
+    SCORED_BY: "--since",
+}
 
 
 def choose_columns(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from handler.values.errors import VeaError
-from jobs.output.parquet import FAILED, OK, ROW_GROUP, read_part, writer_options
+from jobs.output.parquet import FAILED, OK, ROW_GROUP, SCORED_BY, read_part, writer_options
 from jobs.storage.folders import Folder
 from jobs.values.layout import SUFFIX
 
@@ -32,6 +32,9 @@ READERS = 8
 
 # S3 accepts at most 5 GiB in a single put. Only very long values of the list's columns reach this.
 MAX_BYTES_PER_FILE = 2 * 1024**3
+
+
+Expansion = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 
 
 class PartError(VeaError):
@@ -68,16 +71,20 @@ class Counts:
         status: Number of ``ok`` and of ``failed`` images.
         reasons: Number of failed images for each ``stage/reason_kind``.
         emotions: Number of images for each emotion that is the most probable one.
+        copied: Number of images whose answer is copied from an earlier run.
     """
 
     rows: int = 0
     status: Counter[str] = field(default_factory=lambda: Counter({OK: 0, FAILED: 0}))
     reasons: Counter[str] = field(default_factory=Counter)
     emotions: Counter[str] = field(default_factory=Counter)
+    copied: int = 0
 
     def add(self, table: pa.Table) -> None:
         """Count further rows."""
         kinds = ["status", "stage", "reason_kind", "emotion"]
+        if SCORED_BY in table.column_names:
+            self.copied += table.num_rows - table[SCORED_BY].null_count
         groups = table.group_by(kinds, use_threads=False).aggregate([([], "count_all")])
         for group in groups.to_pylist():
             count = group["count_all"]
@@ -87,6 +94,15 @@ class Counts:
                 self.reasons[f"{group['stage']}/{group['reason_kind']}"] += count
             else:
                 self.emotions[group["emotion"]] += count
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, without ``copied``."""
+        return {
+            "rows": self.rows,
+            "status": dict(sorted(self.status.items())),
+            "reasons": dict(sorted(self.reasons.items())),
+            "emotions": dict(sorted(self.emotions.items())),
+        }
 
 
 def compact(
@@ -99,6 +115,8 @@ def compact(
     rows_per_file: int = ROWS_PER_FILE,
     rows_per_group: int = ROW_GROUP,
     bytes_per_file: int = MAX_BYTES_PER_FILE,
+    expand: Expansion | None = None,
+    of_parts: Counts | None = None,
 ) -> tuple[list[DataFile], Counts]:
     """Write the rows of all parts into ``images-00000.parquet`` and so on.
 
@@ -114,15 +132,19 @@ def compact(
         rows_per_file: Maximum number of rows in a file.
         rows_per_group: Maximum number of rows in a row group of a file.
         bytes_per_file: Size in bytes at which a file is closed after the row group that reaches it.
+        expand: Function from the rows of the parts to those of the files, in their order.
+        of_parts: Receives the figures of the rows of the parts.
 
     Raises:
         ObjectMissing: A part does not exist.
         PartError: A part is damaged, or its rows are not those that follow.
     """
-    counts = Counts()
+    counts, of_parts = Counts(), Counts() if of_parts is None else of_parts
     files = _Files(folder, rows_per_file, rows_per_group, bytes_per_file)
     dropped = {name.casefold() for name in leave_out}
-    for table in _read(folder, parts, counts, run_id):
+    tables = _read(folder, parts, of_parts, run_id)
+    for table in expand(tables) if expand else tables:
+        counts.add(table)
         names = table.column_names if columns is None else columns
         files.add(table.select([name for name in names if name.casefold() not in dropped]))
     return files.close(), counts

@@ -203,12 +203,10 @@ def _shortened(
 ) -> dict[str, Any]:
     before = manifest.get("removed", {})
     return manifest | {
-        "rows": counts.rows,
+        **counts.to_dict(),
+        **({"copied": counts.copied} if "copied" in manifest else {}),
         "bytes": sum(file.bytes for file in files),
         "files": [file.to_dict() for file in files],
-        "status": dict(sorted(counts.status.items())),
-        "reasons": dict(sorted(counts.reasons.items())),
-        "emotions": dict(sorted(counts.emotions.items())),
         "removed": {
             "rows": before.get("rows", 0) + lost,
             "times": before.get("times", 0) + 1,

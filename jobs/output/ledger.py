@@ -165,6 +165,7 @@ class Ledger:
         list_location: str,
         facts: Mapping[str, Any],
         rows_per_file: int = compaction.ROWS_PER_FILE,
+        expand: compaction.Expansion | None = None,
     ) -> dict[str, Any]:
         """Turn all parts into the files that people read, and mark the run as finished.
 
@@ -174,6 +175,8 @@ class Ledger:
             list_location: Location of the list as the user gave it.
             facts: Facts about this attempt only, such as when it began and how fast it was.
             rows_per_file: Maximum number of rows in a file.
+            expand: Function from the rows of the parts, one for each distinct image, to the rows
+                of the list; None if the parts hold these.
 
         Returns:
             Content of ``_manifest.json``, also if the run was finished before.
@@ -184,6 +187,7 @@ class Ledger:
         """
         if done := self._finished(self._folder.list()):
             return done
+        distinct = compaction.Counts()
         try:
             files, counts = compaction.compact(
                 self._folder,
@@ -192,6 +196,8 @@ class Ledger:
                 columns=self._identity.columns,
                 leave_out=path_columns(self._folder.location),
                 rows_per_file=rows_per_file,
+                expand=expand,
+                of_parts=distinct,
             )
         except ObjectMissing as missing:
             # Another attempt that finished the same run has deleted the parts.
@@ -201,18 +207,20 @@ class Ledger:
         self._delete_stale({file.name for file in files})
         manifest: dict[str, Any] = {
             "run_id": self._identity.run_id,
-            "rows": counts.rows,
+            **counts.to_dict(),
             "bytes": sum(file.bytes for file in files),
             "files": [file.to_dict() for file in files],
             "parts": len(names),
-            "status": dict(sorted(counts.status.items())),
-            "reasons": dict(sorted(counts.reasons.items())),
-            "emotions": dict(sorted(counts.emotions.items())),
             "model": model.to_dict(),
             "list": list_location,
             "settings": self._identity.to_dict(),
             "facts": dict(facts),
         }
+        if expand:
+            of_images = distinct.to_dict()
+            manifest["distinct"] = {name: of_images[name] for name in ("rows", "reasons")}
+        if self._identity.since:
+            manifest["copied"] = counts.copied
         self._folder.write(MANIFEST, _json(manifest))
         self._folder.write(SUCCESS, b"")
         self._tidy()

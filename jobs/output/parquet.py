@@ -22,12 +22,14 @@ OK, FAILED = "ok", "failed"
 FACE_BOX = ("face_x1", "face_y1", "face_x2", "face_y2")
 # Columns with one value for all rows of a run.
 ORIGIN = ("model_name", "model_version", "model_digest", "run_id")
+CONTENT_HASH, SCORED_BY = "content_sha256", "scored_by_run"
 ROW_GROUP = 65_536
 
 # Columns with few different values; on others a dictionary costs more than it saves.
 _LABEL_LIKE = [
     *("status", "stage", "reason_kind", "reason", "emotion", "polarity"),
     *ORIGIN,
+    SCORED_BY,
     "boxes.list.element.label",
 ]
 _BOX = pa.struct(
@@ -53,6 +55,8 @@ def schema(
     boxes: bool,
     faces: bool = True,
     embedding_size: int | None = None,
+    content_hash: bool = False,
+    since: bool = False,
 ) -> pa.Schema:
     """The columns of the result.
 
@@ -80,6 +84,8 @@ name is likely right), `score` (confidence of the label) and `attention` (of the
 asked for | if failed |
     | `embedding` | fixed-size list of float16 | the network's fused feature, of one length for all rows \
 of a model; there only if asked for (`--embeddings`) | if failed |
+    | `content_sha256` | string | SHA-256 of the image's bytes, hexadecimal; there only with `--content-hash` | if not fetched |
+    | `scored_by_run` | string | run that the answer was copied from; there only with `--since` | if this run scored it |
 
     After them come the columns that pass through from the list, with the list's types.
 
@@ -89,6 +95,8 @@ of a model; there only if asked for (`--embeddings`) | if failed |
         boxes: Whether there is a column of the objects' boxes.
         faces: Whether there are columns of faces.
         embedding_size: Length of the model's fused feature; None for no such column.
+        content_hash: Whether there is a column of the digest of the image's bytes.
+        since: Whether there is a column of the run that an answer was copied from.
 
     Raises:
         ColumnError: A column of ``extra`` has the name of an output column or of another one.
@@ -121,9 +129,12 @@ of a model; there only if asked for (`--embeddings`) | if failed |
         ours.append(pa.field("embedding", pa.list_(pa.float16(), embedding_size)))
     if not faces:
         ours = [item for item in ours if item.name not in ("faces", *FACE_BOX)]
-    _refuse_collisions([item.name for item in ours], extra.names)
+    optional = [pa.field(CONTENT_HASH, text)] if content_hash else []
+    optional += [pa.field(SCORED_BY, text)] if since else []
+    _refuse_collisions([item.name for item in (*ours, *optional)], extra.names)
     if not boxes:
         ours = [item for item in ours if item.name != "boxes"]
+    ours += optional
     return pa.schema([*ours, *(_passed_through(item) for item in extra)])
 
 

@@ -13,11 +13,13 @@ from handler.telemetry import SilentTelemetry
 from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine
 from jobs.engines.signals import Interrupted, StopRequest
+from jobs.lists.distinct import DistinctImages
 from jobs.lists.image_list import ImageList
-from jobs.monitoring.counter import ProgressCounter, TooManyFailed, judge
+from jobs.monitoring.counter import ProgressCounter, TooManyFailed, judge, judged
 from jobs.monitoring.summary import Summary
 from jobs.monitoring.trace import RunTrace
 from jobs.output.ledger import Ledger
+from jobs.output.listed_rows import ListedRows
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import ObjectMissing
 from jobs.values import chunks
@@ -37,7 +39,7 @@ class RunAttempt:
 
     Args:
         job: Job to do.
-        images: Images of the list.
+        images: Images of the list; its distinct ones if each is scored once.
         ledger: Ledger of the output folder.
         run_id: Identifier of the run.
         model: Source of the model that scores.
@@ -52,7 +54,7 @@ class RunAttempt:
     def __init__(
         self,
         job: ScoreJob,
-        images: ImageList,
+        images: ImageList | DistinctImages,
         ledger: Ledger,
         run_id: str,
         model: ModelIdentity,
@@ -88,9 +90,10 @@ class RunAttempt:
     def execute(self, engine: Engine, worker: Worker, stop: StopRequest) -> Summary:
         """Do the attempt; see `jobs.run.driver.score_list`."""
         if manifest := self._look():
-            self._counter.begin(manifest["rows"], rows=manifest["rows"])
-            self._counter.add(manifest["rows"], manifest["reasons"], earlier=True)
-            judge(manifest["rows"], manifest["reasons"], self._job.max_error_rate)
+            counted = judged(manifest)
+            self._counter.begin(counted["rows"], rows=counted["rows"])
+            self._counter.add(counted["rows"], counted["reasons"], earlier=True)
+            judge(counted["rows"], counted["reasons"], self._job.max_error_rate)
             return self._summary(manifest)
         try:
             return self._do(engine, worker, stop)
@@ -116,7 +119,11 @@ class RunAttempt:
         facts = self._facts()
         with self._trace.phase("finish"):
             manifest = self._ledger.finish(
-                self._names, model=self._model, list_location=self._job.image_list, facts=facts
+                self._names,
+                model=self._model,
+                list_location=self._job.image_list,
+                facts=facts,
+                expand=self._expansion(),
             )
         return self._summary(manifest)
 
@@ -244,6 +251,12 @@ class RunAttempt:
             "busy_share": round(summary.busy_fraction, 4),
             **({"left_out": dict(self._left_out)} if self._left_out else {}),
         }
+
+    def _expansion(self) -> ListedRows | None:
+        found = self._images
+        if not isinstance(found, DistinctImages):
+            return None
+        return ListedRows(found.listed, found.numbers, found.repeated, found.listed.extra)
 
     def _summary(self, manifest: Mapping[str, Any] | None) -> Summary:
         return Summary.of(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity
 from jobs.engines.base import Engine, InThisProcess
 from jobs.engines.signals import DEFAULT_GRACE, Interrupted, StopRequest
+from jobs.lists.distinct import find_distinct
 from jobs.lists.image_list import ImageList
 from jobs.lists.many_files import is_folder_of_parts
 from jobs.lists.prefix import snapshot_prefix
@@ -29,13 +30,15 @@ from jobs.monitoring.summary import Summary
 from jobs.monitoring.trace import RunTrace
 from jobs.output import parquet
 from jobs.output.chosen_columns import choose_columns, chosen_schema
+from jobs.output.consulted import Consulted, consult
+from jobs.output.earlier_files import remove_earlier
 from jobs.output.ledger import Ledger
 from jobs.run.attempt import DEFAULT_REFRESH, RunAttempt
 from jobs.run.declared_list import open_declared
 from jobs.run.replacement import discard_failed, retry_failed
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
-from jobs.storage.folders import open_folder
+from jobs.storage.folders import Folder, open_folder
 from jobs.storage.s3 import S3
 from jobs.values.chunks import RunIdentity
 from jobs.values.job import ScoreJob, shard_of
@@ -108,7 +111,7 @@ def _score(
     trace: RunTrace,
 ) -> Summary:
     began = time.monotonic()
-    for place in (job.image_list, job.out):
+    for place in (job.image_list, job.out, job.since or ""):
         is_on_s3(place)  # an unsupported location is refused before any work
     shard = shard_of(job.shard)
     source = source_of(job, load)
@@ -127,9 +130,10 @@ def _score(
                 location, left_out = snapshot.location, snapshot.left_out
                 if left_out and warn:
                     warn(f"{job.image_list}: {describe(left_out)}")
-            with open_declared(
-                job, location, s3, warn or (lambda line: None), out=folder
-            ) as images:
+            with (
+                open_declared(job, location, s3, warn or (lambda line: None), out=folder) as images,
+                ExitStack() as distinct,
+            ):
                 # Refuses columns with names of the result before the folder is claimed.
                 columns = parquet.schema(
                     emotions.labels,
@@ -137,6 +141,8 @@ def _score(
                     boxes=job.boxes,
                     faces=model.faces,
                     embedding_size=embedding_size,
+                    content_hash=job.content_hash,
+                    since=job.since is not None,
                 )
                 chosen = choose_columns(columns, job.columns, extra=images.extra.names)
                 if images.left_out:
@@ -145,10 +151,13 @@ def _score(
                         warn(f"{job.image_list}: {describe(left_out)}")
                 if accept:
                     accept(chosen_schema(columns, chosen), images)
-                identity = identify_run(job, images, model, chosen)
+                own = identify_run(job, images, model, chosen)
+                consulted, identity = add_consulted(own, job, folder, s3)
                 ledger = Ledger(folder, identity, warn=warn)
                 if job.replace_failed:
-                    discard_failed(folder, job.max_error_rate, keep=identity.run_id)
+                    if discard_failed(folder, job.max_error_rate, keep=identity.run_id):
+                        consulted, identity = add_consulted(own, job, folder, s3)
+                        ledger = Ledger(folder, identity, warn=warn)
                     retry_failed(folder, ledger)
                 # Workers may run in another folder than the driver.
                 out = job.out if is_on_s3(job.out) else os.path.abspath(job.out)
@@ -160,11 +169,13 @@ def _score(
                     source.portable(model),
                     tuple(resolve(image, images.folder) for image in images.sample if image),
                     embedding_size,
+                    consulted,
                 )
+                work = distinct.enter_context(find_distinct(images)) if job.once else images
                 trace.listed(time.monotonic() - began, rows=images.rows, run_id=identity.run_id)
                 run = RunAttempt(
                     job,
-                    images,
+                    work,
                     ledger,
                     identity.run_id,
                     model,
@@ -174,7 +185,10 @@ def _score(
                     refresh=refresh,
                     trace=trace,
                 )
-                return run.execute(engine, worker, stop)
+                summary = run.execute(engine, worker, stop)
+                if summary.complete:
+                    remove_earlier(identity.run_id)
+                return summary
         except Interrupted:
             raise Stopped(stop.signal, counter.recorded, counter.progress.total) from None
 
@@ -182,7 +196,7 @@ def _score(
 def identify_run(
     job: ScoreJob, images: ImageList, model: ModelIdentity, columns: tuple[str, ...] | None
 ) -> RunIdentity:
-    """The identity of the run of a job.
+    """The identity of the run of a job, apart from the earlier runs that it copies from.
 
     Args:
         job: Job to do.
@@ -207,4 +221,24 @@ def identify_run(
         faces=model.faces,
         embeddings=job.embeddings,
         columns=columns,
+        content_hash=job.content_hash,
+        once=job.once,
     )
+
+
+def add_consulted(
+    identity: RunIdentity, job: ScoreJob, folder: Folder, s3: S3, *, keep: bool = True
+) -> tuple[Consulted | None, RunIdentity]:
+    """The earlier runs that a run copies from, and its identity with them.
+
+    Args:
+        identity: Identity that `identify_run` returned.
+        job: Job to do.
+        folder: Folder of the output.
+        s3: S3 client.
+        keep: Whether the runs are recorded for later attempts.
+    """
+    if job.since is None:
+        return None, identity
+    consulted = consult(job.since, folder, identity, s3, keep=keep)
+    return consulted, replace(identity, since=consulted.digest)

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from handler.values.prediction import ModelIdentity
+from jobs.lists.distinct import find_distinct
 from jobs.lists.image_list import ImageList
 from jobs.lists.many_files import is_folder_of_parts
 from jobs.lists.prefix import LISTING, snapshot_prefix
@@ -26,7 +27,7 @@ from jobs.output.ledger import Ledger
 from jobs.output.partitions import path_columns
 from jobs.output.run_state import RunState
 from jobs.run.declared_list import open_declared
-from jobs.run.driver import identify_run
+from jobs.run.driver import add_consulted, identify_run
 from jobs.run.earlier_rate import MeasuredRate, earlier_rate
 from jobs.run.replacement import is_marked, would_discard
 from jobs.scoring.sources import LoadPredictor, source_of
@@ -57,7 +58,7 @@ class RunPlan:
         columns: Names and types of the columns of the result, in their order.
         chunks: Number of chunks of this shard.
         chunks_done: Number of these chunks that are done.
-        images: Number of images that this attempt would fetch and score.
+        images: Number of images that this attempt would fetch and score, or would find to be known.
         files: Number of files that the rows would be in.
         rate: Rate of an earlier run of the same model; None if there is none.
     """
@@ -118,7 +119,7 @@ def plan_run(
     Raises:
         VeaError: The job cannot be done; the message is one line that says why.
     """
-    for place in (job.image_list, job.out):
+    for place in (job.image_list, job.out, job.since or ""):
         is_on_s3(place)
     index, of = shard_of(job.shard)
     source = source_of(job, load)
@@ -142,11 +143,14 @@ def plan_run(
             boxes=job.boxes,
             faces=model.faces,
             embedding_size=embedding_size,
+            content_hash=job.content_hash,
+            since=job.since is not None,
         )
         chosen = choose_columns(columns, job.columns, extra=images.extra.names)
         if accept:
             accept(chosen_schema(columns, chosen), images)
-        identity = identify_run(job, images, model, chosen)
+        own = identify_run(job, images, model, chosen)
+        identity = add_consulted(own, job, folder, s3, keep=False)[1]
         replaces = job.replace_failed and would_discard(
             folder, job.max_error_rate, keep=identity.run_id
         )
@@ -156,7 +160,8 @@ def plan_run(
         if job.replace_failed and done and is_marked(folder, folder.list(RUN)):
             done -= {report.name for report in ledger.load_part_stats(list(done)) if report.failed}
         hidden = {name.casefold() for name in path_columns(folder.location)}
-        counts = range(index, max(1, -(-images.rows // job.chunk_size)), of)
+        rows = stack.enter_context(find_distinct(images)).rows if job.once else images.rows
+        counts = range(index, max(1, -(-rows // job.chunk_size)), of)
         todo = [number for number in counts if _part(number) not in done]
         if state.manifest is not None:
             todo = []
@@ -176,7 +181,7 @@ def plan_run(
             },
             chunks=len(counts),
             chunks_done=len(counts) - len(todo),
-            images=sum(min(job.chunk_size, images.rows - n * job.chunk_size) for n in todo),
+            images=sum(min(job.chunk_size, rows - n * job.chunk_size) for n in todo),
             files=max(1, -(-images.rows // ROWS_PER_FILE)),
             rate=earlier_rate(job.out, model, s3),
         )

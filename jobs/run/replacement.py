@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.monitoring.counter import TooManyFailed, judge
+from jobs.monitoring.counter import TooManyFailed, judge, judged
 from jobs.output.compaction import PREFIX
 from jobs.output.ledger import Ledger
 from jobs.storage.folders import Folder
@@ -83,7 +83,8 @@ def is_marked(folder: Folder, inside: Mapping[str, int]) -> bool:
 
 def _has_failed(manifest: Mapping[str, Any], max_error_rate: float | None) -> bool:
     try:
-        judge(manifest["rows"], manifest["reasons"], max_error_rate)
+        counted = judged(manifest)
+        judge(counted["rows"], counted["reasons"], max_error_rate)
     except TooManyFailed:
         return True
     except (KeyError, TypeError, AttributeError):

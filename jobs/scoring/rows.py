@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from handler.values.prediction import Prediction
 from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
+from jobs.values.chunks import Entry
 from jobs.values.tasks import Failure
 
 
@@ -51,6 +54,17 @@ def _faces(answer: Prediction) -> Row:
         return {}
     box = answer.face.box if answer.face else (None,) * len(FACE_BOX)
     return {"faces": answer.face_count, **dict(zip(FACE_BOX, box, strict=True))}
+
+
+def kept_picture(entry: Entry, extra: Sequence[str]) -> str | None:
+    """The column that passes the encoded image itself through, if there is one.
+
+    Args:
+        entry: Row of the list.
+        extra: Names of the columns that pass through.
+    """
+    field = getattr(entry.inside, "field", None)
+    return field if field in extra else None
 
 
 def failed_row(failure: Failure) -> Row:

@@ -23,10 +23,10 @@ from handler.values.emotions import Wheel
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
 from handler.values.prediction import ModelIdentity, Prediction, Refusal
-from jobs.fetching.prefetch import ImageFetcher, Pending, Prefetcher, ReadyImage
-from jobs.output.parquet import FAILED, Row
-from jobs.scoring.rows import failed_row, scored_row
-from jobs.values.chunks import Entry
+from jobs.fetching.prefetch import ImageFetcher, KnownAnswers, Pending, Prefetcher, ReadyImage
+from jobs.output.parquet import CONTENT_HASH, FAILED, Row
+from jobs.scoring.rows import failed_row, kept_picture, scored_row
+from jobs.values.chunks import cut
 from jobs.values.tasks import Failure, OnImages
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ class ChunkScorer:
         extra: Names of the columns that pass through from the list.
         boxes: Whether rows have the objects' boxes.
         embeddings: Whether rows have the network's fused feature.
+        content_hash: Whether rows have the digest of the image's bytes.
+        once: Whether an image with the content of one before it in its task gets its answer.
+        known: Answers of earlier runs.
         threads: Number of threads that fetch.
         decode_threads: Number of threads that decode.
         bytes_per_image: Bytes of decoded pictures in a batch for each image of the batch size. A
@@ -118,6 +121,9 @@ class ChunkScorer:
         extra: Sequence[str] = (),
         boxes: bool = False,
         embeddings: bool = False,
+        content_hash: bool = False,
+        once: bool = False,
+        known: KnownAnswers | None = None,
         threads: int,
         decode_threads: int = 1,
         bytes_per_image: int = DEFAULT_BYTES_PER_IMAGE,
@@ -127,6 +133,10 @@ class ChunkScorer:
         self._boxes = boxes
         # A model that gives no embeddings needs no such argument.
         self._wanted = {"embeddings": True} if embeddings else {}
+        self._content_hash = content_hash
+        # What an image with the same content does not get from the first one.
+        self._own = {"position", "image", "etag", *extra}
+        self._by_number: dict[int, Row] = {}
         self._batch_bytes = predictor.batch_size * bytes_per_image
         self._batches_ahead = math.ceil(threads / predictor.batch_size)
         self._prefetcher = Prefetcher(
@@ -136,6 +146,9 @@ class ChunkScorer:
             fetch_threads=threads,
             decode_threads=decode_threads,
             max_bytes=2 * self._batch_bytes,
+            hashed=content_hash,
+            once=once,
+            known=known,
         )
         model = predictor.model
         self._origin = {
@@ -170,6 +183,8 @@ class ChunkScorer:
         """
         rows: list[Row] = []
         began, busy = time.monotonic(), 0.0
+        self._prefetcher.forget_contents()
+        self._by_number.clear()
         for batch in self._under_way(task):
             scored, seconds = self._score(batch)
             rows += scored
@@ -184,7 +199,7 @@ class ChunkScorer:
         """The batches of a task, with the next ones being fetched."""
         waiting: deque[_Batch] = deque()
         whole = task.chunk.positions if task.probe is None else task.probe
-        for positions in _cut(whole, self._predictor.batch_size):
+        for positions in cut(whole, self._predictor.batch_size):
             coming = deque(self._begin(task, position) for position in positions)
             waiting.append(_Batch(task, positions, coming))
             if len(waiting) > self._batches_ahead:
@@ -196,23 +211,17 @@ class ChunkScorer:
         if position in task.skip:
             return None
         entry = task.chunk.entries[position - task.chunk.start]
-        keep = self._kept_picture(entry) is not None
+        keep = kept_picture(entry, self._extra) is not None
         return self._prefetcher.submit(entry.image, entry.inside, keep=keep)
-
-    def _kept_picture(self, entry: Entry) -> str | None:
-        """The column that passes the encoded image itself through, if there is one."""
-        field = getattr(entry.inside, "field", None)
-        return field if field in self._extra else None
 
     def _score(self, batch: _Batch) -> tuple[list[Row], float]:
         """The rows of a batch, and the time of the model in seconds."""
         rows: list[Row] = []
         pieces: list[tuple[Row, ReadyImage | Refusal]] = []
+        again: list[tuple[Row, int]] = []
         held, busy = 0, 0.0
         for position in batch.positions:
-            coming = (
-                batch.coming.popleft()
-            )  # else its picture would stay in memory as long as the batch
+            coming = batch.coming.popleft()  # its picture must not stay as long as the batch
             entry = batch.task.chunk.entries[position - batch.task.chunk.start]
             row: Row = {"position": position, "image": entry.image, **self._origin}
             row.update(zip(self._extra, entry.extra, strict=True))
@@ -222,8 +231,17 @@ class ChunkScorer:
                 continue
             arrived = self._prefetcher.get(coming)
             row["etag"] = arrived.etag
-            if field := self._kept_picture(entry):
+            if field := kept_picture(entry, self._extra):
                 row[field] = arrived.data
+            if self._content_hash:
+                row[CONTENT_HASH] = arrived.content
+            if arrived.same_as is not None:
+                again.append((row, arrived.same_as))
+                continue
+            self._by_number[coming.number] = row
+            if arrived.image is None:
+                row.update(arrived.known or {})
+                continue
             if isinstance(arrived.image, Failure):
                 row.update(failed_row(arrived.image))
                 continue
@@ -236,6 +254,9 @@ class ChunkScorer:
                 held = 0
         busy += self._predict(pieces)
         self._prefetcher.release(held)
+        for row, number in again:
+            first = self._by_number[number]
+            row.update({name: value for name, value in first.items() if name not in self._own})
         return rows, busy
 
     def _predict(self, pieces: Sequence[tuple[Row, ReadyImage | Refusal]]) -> float:
@@ -277,9 +298,3 @@ class ChunkScorer:
         if isinstance(answer, Refusal):
             return failed_row(Failure("decode", answer.kind, answer.reason))
         return scored_row(answer, boxes=self._boxes)
-
-
-def _cut(positions: range, size: int) -> Iterator[range]:
-    """Batches of a task."""
-    for start in range(0, len(positions), size):
-        yield positions[start : start + size]

@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from jobs.fetching.fetcher import Fetcher
 from jobs.output import parquet
+from jobs.output.consulted import Consulted
+from jobs.output.earlier_answers import open_earlier
 from jobs.scoring.scorer import ChunkScorer
 from jobs.scoring.sources import ModelSource
 from jobs.storage.folders import Folder, open_folder
@@ -40,6 +43,7 @@ class Worker:
         source: Model that scores, as `ModelSource.portable` gives it.
         controls: Locations of images that are spread evenly over the list.
         embedding_size: Length of the model's fused feature, if rows hold it.
+        consulted: Earlier runs whose answers are copied.
     """
 
     job: ScoreJob
@@ -49,6 +53,7 @@ class Worker:
     source: ModelSource
     controls: tuple[str, ...] = ()
     embedding_size: int | None = None
+    consulted: Consulted | None = None
 
     @contextmanager
     def start(self, on_images: OnImages | None = None) -> Iterator[PartMaker]:
@@ -56,12 +61,14 @@ class Worker:
         job = self.job
         with ExitStack() as stack:
             predictor = stack.enter_context(self.source.open(threads=job.threads))
-            columns = parquet.schema(
+            schema = partial(
+                parquet.schema,
                 predictor.wheel.labels,
-                extra=self.extra,
                 boxes=job.boxes,
                 faces=predictor.model.faces,
                 embedding_size=self.embedding_size,
+                content_hash=job.content_hash,
+                since=self.consulted is not None,
             )
             s3 = S3(threads=job.fetch_threads, retry=job.retry)
             fetcher = Fetcher(
@@ -71,6 +78,11 @@ class Worker:
                 client=job.fetcher,
                 controls=self.controls,
             )
+            known = None
+            if self.consulted:
+                known = open_earlier(
+                    self.consulted, run_id=self.run_id, columns=schema(extra=pa.schema([])), s3=s3
+                )
             scorer = ChunkScorer(
                 predictor,
                 fetcher,
@@ -79,13 +91,16 @@ class Worker:
                 extra=self.extra.names,
                 boxes=job.boxes,
                 embeddings=self.embedding_size is not None,
+                content_hash=job.content_hash,
+                once=job.once,
+                known=known,
                 threads=job.fetch_threads,
                 decode_threads=job.threads,
             )
             stack.enter_context(scorer)
             # Closed before the scorer, whose threads would otherwise wait until their delays end.
             stack.enter_context(closing(s3))
-            yield PartMaker(scorer, open_folder(job.out, s3), columns, on_images)
+            yield PartMaker(scorer, open_folder(job.out, s3), schema(extra=self.extra), on_images)
 
 
 class PartMaker:

@@ -71,6 +71,10 @@ class ObjectUnavailable(Exception):
         self.reason = reason
 
 
+class NotModified(Exception):
+    """An object still has the ETag that the caller knows, so its content was not sent."""
+
+
 def classify_error(
     error: Exception, *, bucket: str, key: str, endpoint: str
 ) -> StorageError | ObjectUnavailable:

@@ -14,7 +14,13 @@ from typing import IO, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from jobs.storage.errors import ObjectUnavailable, StorageError, classify_error, code_of
+from jobs.storage.errors import (
+    NotModified,
+    ObjectUnavailable,
+    StorageError,
+    classify_error,
+    code_of,
+)
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3_client import Connection, connect
@@ -51,21 +57,40 @@ class S3:
         """End waits between attempts, so that the threads of a stopped job end at once."""
         self.retries.close()
 
-    def fetch(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+    def fetch(
+        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+    ) -> tuple[bytes, str | None]:
         """The content of an object and its ETag, without quotes.
 
+        Args:
+            location: Location of the object.
+            max_bytes: Size limit in bytes.
+            unless: ETag of the content that the caller needs no more, without quotes.
+
         Raises:
+            NotModified: The object has the ETag ``unless``.
             ObjectUnavailable: The object is missing, forbidden, unreachable, or larger than
                 ``max_bytes`` (then nothing of it is downloaded).
             StorageError: The credentials are wrong.
         """
-        return self.run(lambda: self.get_once(location, max_bytes=max_bytes), location, paced=True)
+        return self.run(
+            lambda: self.get_once(location, max_bytes=max_bytes, unless=unless),
+            location,
+            paced=True,
+        )
 
-    def get_once(self, location: S3Location, *, max_bytes: int) -> tuple[bytes, str | None]:
+    def get_once(
+        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+    ) -> tuple[bytes, str | None]:
         """One attempt at `fetch`, whose errors are botocore's; for `run`."""
         client = self._client()
+        condition = {} if unless is None else {"IfNoneMatch": f'"{unless}"'}
         try:
-            answer = client.get_object(Bucket=location.bucket, Key=location.key)
+            answer = client.get_object(Bucket=location.bucket, Key=location.key, **condition)
+        except ClientError as error:
+            if condition and code_of(error) == "304":  # without a body, the status is the code
+                raise NotModified from error
+            raise
         except ValueError as error:  # a malformed header
             raise TransientError(f"the answer cannot be read: {error}") from error
         body, size = answer["Body"], answer.get("ContentLength")

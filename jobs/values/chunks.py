@@ -78,6 +78,12 @@ def split(entries: Iterable[Entry], size: int = DEFAULT_SIZE) -> Iterator[Chunk]
         index += 1
 
 
+def cut(positions: range, size: int) -> Iterator[range]:
+    """Ranges of ``size`` positions, the last one shorter."""
+    for start in range(0, len(positions), size):
+        yield positions[start : start + size]
+
+
 SETTINGS_IN_WORDS = {
     "list_sha256": "the list of images",
     "list_folder": "the folder of the list",
@@ -95,6 +101,9 @@ SETTINGS_IN_WORDS = {
     "columns": "--columns",
     "hosts": "--allow-host",
     "format": "the format of the parts",
+    "content_hash": "--content-hash",
+    "once": "--once",
+    "since": "--since, or what it found,",
 }
 """How people are told that a setting of `RunIdentity` differs."""
 
@@ -124,6 +133,9 @@ class RunIdentity:
         columns: Columns of the files and their order; None for the usual ones.
         types: Types of these columns where they were declared and the list alone has others.
         format: Version of the parts' format; grows when their columns change.
+        content_hash: Whether rows have the digest of the image's bytes.
+        once: Whether an image that is listed more than once is scored once.
+        since: Digest of the earlier runs whose answers are copied; None without them.
     """
 
     list_sha256: str
@@ -142,6 +154,9 @@ class RunIdentity:
     embeddings: bool = False
     columns: tuple[str, ...] | None = None
     types: tuple[str, ...] | None = None
+    content_hash: bool = False
+    once: bool = False
+    since: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -156,6 +171,9 @@ class RunIdentity:
             del values["columns"]
         if self.types is None:
             del values["types"]
+        for name in ("content_hash", "once", "since"):  # not there in earlier identities
+            if not values[name]:
+                del values[name]
         # JSON has no tuples; as lists the values equal those that are read back.
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 

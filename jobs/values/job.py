@@ -96,6 +96,9 @@ class ScoreJob:
         max_error_rate: Failure rate of the run, 0 to 1, above which it is not completed; if None,
             a run is not completed only if no image of it could be scored.
         replace_failed: Whether a run in ``out`` that ended with too many failures is replaced.
+        content_hash: Whether the result has the digest of each image's bytes.
+        once: Whether an image that is listed more than once is fetched and scored once.
+        since: Folder of earlier runs whose answers are copied, a path or ``s3://bucket/prefix``.
     """
 
     image_list: str
@@ -117,6 +120,9 @@ class ScoreJob:
     shard: tuple[int, int] | None = None
     max_error_rate: float | None = None
     replace_failed: bool = False
+    content_hash: bool = False
+    once: bool = False
+    since: str | None = None
 
 
 def shard_of(given: tuple[int, int] | None) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from jobs.values.chunks import Chunk
 RUN = "_run/"
 IDENTITY = f"{RUN}identity.json"
 FAILED_RUN = f"{RUN}failed.json"
+SINCE = f"{RUN}since.json"
 PART, POISON, INDEX = f"{RUN}part-", f"{RUN}poison-", f"{RUN}index-"
 JOURNAL = f"{RUN}erasing.json"
 MANIFEST, SUCCESS = "_manifest.json", "_SUCCESS"

@@ -36,6 +36,8 @@ def worker(photos, archive, predictor, tmp_path):
         fetch_threads=4,
         fetcher="boto3",
         boxes=True,
+        content_hash=False,
+        once=False,
         hosts=(),
         retry=RetrySettings(),
     )

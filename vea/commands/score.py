@@ -52,6 +52,9 @@ def score(
     boxes: options.Boxes = False,
     embeddings: row_options.Embeddings = False,
     columns: row_options.Columns = None,
+    content_hash: options.ContentHash = False,
+    once: options.Once = False,
+    since: options.Since = None,
     allow_host: options.AllowHost = None,
     chunk_size: options.ChunkSize = 1000,
     max_error_rate: options.MaxErrorRate = None,
@@ -150,6 +153,9 @@ def score(
         boxes=boxes,
         embeddings=embeddings,
         columns=row_options.names(columns),
+        content_hash=content_hash,
+        once=once,
+        since=since,
         hosts=tuple(allow_host or ()),
         fetcher=fetcher,
         shard=(index, of),
@@ -162,6 +168,7 @@ def score(
         job,
         image_list=_fill(image_list, date, identity),
         out=_fill(out, date, identity),
+        since=since and _fill(since, date, identity),
         endpoint=service and replace(service, expected=identity),
     )
     if dry_run:
