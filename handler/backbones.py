@@ -29,7 +29,8 @@ class BackboneRuntime(Protocol):
         """Compiled trunk of a part of the archive.
 
         Args:
-            part: ``"global"`` for Global-Net, ``"objects"`` for the grid or light object source.
+            part: ``"global"`` for Global-Net, ``"objects"`` for the grid or light object source,
+                ``"faces"`` for the light face source.
 
         Returns:
             Module that maps uint8 RGB images, Bx3xHxW, to feature maps, float, BxFxhxw (for the

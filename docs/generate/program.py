@@ -14,7 +14,7 @@ RECIPES = ROOT / "train" / "recipes"
 RECIPE_PARTS = (
     ("", "train.recipes.recipe.Recipe", None),
     ("selector", "handler.values.configs.SelectorConfig", None),
-    ("selector.faces", "handler.values.configs.FaceConfig", "handler.stimuli.faces.DlibFaces"),
+    ("selector.faces", "handler.values.configs.FaceConfig", None),
     ("network", "handler.values.configs.NetworkConfig", None),
     ("network.semantic", "handler.values.configs.SemanticConfig", None),
     ("training", "train.recipes.training.TrainingConfig", None),

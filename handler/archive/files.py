@@ -5,11 +5,13 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     config.json            name, version, network and selector settings
     weights.safetensors    ``network.*`` and ``objects.*`` tensors
     face_landmarks.dat     dlib's 5-point landmark predictor
-    global_backbone.onnx   compiled form of Global-Net's backbone, and of the network of the grid or
-    object_backbone.onnx   light object source, only where the settings say ``compiled``
-    *_float32.onnx         the same in float32, for photos that the 8-bit form is unsure of; only
-                           where the settings say ``recheck_margin``
+    global_backbone.onnx   compiled forms, only where the settings say ``compiled``: of Global-Net's
+    object_backbone.onnx   backbone, of the network of the grid or light object source, and of the
+    face_detector.onnx     network of the light face source
+    *_float32.onnx         those of backbones in float32, for photos that the 8-bit form is unsure of;
+                           only where the settings say ``recheck_margin``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
+    face_detector.safetensors  weights of the face source ``light``, likewise
     model_card.json        what it was trained on, how well it does, what it may be used for
     contents.json          SHA-256 of each file; the hash of this file is the archive's digest
 
@@ -30,13 +32,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handler.values.configs import ArchiveConfig
+from handler.values.configs import LIGHT_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError
 
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
-FACE_DETECTOR = "face_detector.dat"
+FACE_DETECTOR, LIGHT_FACE_DETECTOR = "face_detector.dat", "face_detector.safetensors"
+_FACE_DETECTORS = {"cnn": FACE_DETECTOR, LIGHT_FACES: LIGHT_FACE_DETECTOR}
 CARD, CONTENTS = "model_card.json", "contents.json"
-_COMPILED = {"global": "global_backbone.onnx", "objects": "object_backbone.onnx"}
+_COMPILED = {
+    "global": "global_backbone.onnx",
+    "objects": "object_backbone.onnx",
+    "faces": "face_detector.onnx",
+}
 _PRECISE = {"global": "global_backbone_float32.onnx", "objects": "object_backbone_float32.onnx"}
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
 _CHUNK = 1 << 20  # bytes unpacked at a time
@@ -44,9 +51,15 @@ _CHUNK = 1 << 20  # bytes unpacked at a time
 _ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zlib.error)
 
 
-def needs_face_detector(config: ArchiveConfig) -> bool:
-    """Whether an archive of this configuration holds ``face_detector.dat``."""
-    return config.selector.faces.backend == "cnn"
+def face_detector_file(config: ArchiveConfig) -> str | None:
+    """Name of the face detector's file; None for a configuration without one."""
+    return _FACE_DETECTORS.get(config.selector.faces.backend)
+
+
+def remove_face_detectors(folder: Path) -> None:
+    """Delete the files of every face detector from a model folder."""
+    for name in _FACE_DETECTORS.values():
+        (folder / name).unlink(missing_ok=True)
 
 
 def compiled_files(config: ArchiveConfig) -> dict[str, str]:
@@ -64,8 +77,11 @@ def precise_files(config: ArchiveConfig) -> dict[str, str]:
 
 def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
     network, objects = config.network, config.selector.objects
-    compilable = objects.get("source") in ("grid", "light")
-    there = {"global": network.global_backbone, "objects": compilable}
+    there = {
+        "global": network.global_backbone,
+        "objects": objects.get("source") in ("grid", "light"),
+        "faces": config.selector.faces.backend == LIGHT_FACES,
+    }
     return {part: file for part, file in files.items() if there[part]}
 
 
@@ -109,7 +125,7 @@ def model_folder(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as packed:
                 inside = set(packed.namelist())
-                possible = (FACE_DETECTOR, *_COMPILED.values(), *_PRECISE.values())
+                possible = (*_FACE_DETECTORS.values(), *_COMPILED.values(), *_PRECISE.values())
                 optional = [name for name in possible if name in inside]
                 for name in (*_MODEL_FILES, CONTENTS, *optional):
                     with packed.open(name) as source, Path(scratch, name).open("wb") as target:
@@ -136,7 +152,8 @@ def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of a folder whose files have not been tampered with."""
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
-    optional = [FACE_DETECTOR] if needs_face_detector(config) else []
+    detector = face_detector_file(config)
+    optional = [] if detector is None else [detector]
     _verify(folder, [*optional, *compiled_files(config).values(), *precise_files(config).values()])
     try:
         card = json.loads(_text(folder / CARD))

@@ -12,12 +12,11 @@ from safetensors import safe_open
 
 from handler.archive.files import (
     CONFIG,
-    FACE_DETECTOR,
     LANDMARKS,
     WEIGHTS,
     compiled_files,
+    face_detector_file,
     model_folder,
-    needs_face_detector,
     precise_files,
     read_settings,
 )
@@ -108,14 +107,15 @@ def load_archive(
         chosen = choose_runtime(runtime, compiled=config.compiled, device=device)
         compiled = compiled_files(config) if chosen == ONNX else {}
         exact = precise_files(config) if chosen == ONNX else {}
-        files = [LANDMARKS, *([FACE_DETECTOR] if needs_face_detector(config) else [])]
+        detector = face_detector_file(config)
+        files = [LANDMARKS, *([] if detector is None else [detector])]
         try:
             backbones = _runtime(folder, compiled)
             network = StimuliAwareNetwork(config.network, runtime=backbones)
             selector = StimuliSelector(
                 config.selector,
                 landmarks=folder / LANDMARKS,
-                face_detector=folder / FACE_DETECTOR if FACE_DETECTOR in files else None,
+                face_detector=None if detector is None else folder / detector,
                 face_threads=face_threads,
                 runtime=backbones,
             )

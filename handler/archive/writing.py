@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from handler.archive.files import (
     CONFIG,
-    FACE_DETECTOR,
     LANDMARKS,
     WEIGHTS,
-    needs_face_detector,
+    face_detector_file,
+    remove_face_detectors,
     write_card,
 )
 from handler.network import StimuliAwareNetwork
@@ -51,18 +51,19 @@ def write_model_folder(
     Raises:
         ArchiveError: The face detector's file is required and missing.
     """
-    if needs_face_detector(config) and face_detector is None:
-        raise ArchiveError(f"face search 'cnn' needs a {FACE_DETECTOR}: give face_detector")
+    detector = face_detector_file(config)
+    if detector is not None and face_detector is None:
+        backend = config.selector.faces.backend
+        raise ArchiveError(f"face search '{backend}' needs a {detector}: give face_detector")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"objects.{k}": v for k, v in selector.objects.state_dict().items()}
     save_file({k: _compact(k, v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
     (folder / CONFIG).write_text(config.to_json())
     shutil.copyfile(landmarks, folder / LANDMARKS)
-    if needs_face_detector(config) and face_detector is not None:
-        shutil.copyfile(face_detector, folder / FACE_DETECTOR)
-    else:  # what an earlier model left here would be sealed with this one
-        (folder / FACE_DETECTOR).unlink(missing_ok=True)
+    remove_face_detectors(folder)  # what an earlier model left here would be sealed with this one
+    if detector is not None and face_detector is not None:
+        shutil.copyfile(face_detector, folder / detector)
     write_card(folder, card)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from handler.backbones import BackboneRuntime
 from handler.resizing import crop_centre, resize, resize_shorter
-from handler.stimuli.face_source import build_face_source
+from handler.stimuli.faces.source import build_face_source
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.stimuli import Stimuli
 from handler.values.configs import SelectorConfig
@@ -25,9 +25,10 @@ class StimuliSelector(nn.Module):
     Args:
         config: Stimuli to select, with their settings.
         landmarks: Path of the face landmark file.
-        face_detector: Path of the face detector's file; only for the face backend ``"cnn"``.
+        face_detector: Path of the face detector's file; only for the face backends ``"cnn"`` and
+            ``"light"``.
         face_threads: Number of images that are searched for faces in parallel.
-        runtime: Runtime of the object source's backbone; torch by default.
+        runtime: Runtime of the object source's backbone and of the face network; torch by default.
 
     Raises:
         FaceDetectorMissing: The configured face detector needs a file that is missing.
@@ -46,7 +47,11 @@ class StimuliSelector(nn.Module):
         self.config = config
         # Faces first: a missing file is told at once, not after a detector has been built.
         self.faces = build_face_source(
-            config.faces, landmarks=landmarks, detector=face_detector, threads=face_threads
+            config.faces,
+            landmarks=landmarks,
+            detector=face_detector,
+            threads=face_threads,
+            compiled=None if runtime is None else runtime.trunk("faces"),
         )
         self.objects = build_object_source(config.objects, runtime)
 

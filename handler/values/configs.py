@@ -15,12 +15,12 @@ from handler.values.checks import check_number
 from handler.values.errors import ArchiveError
 from handler.values.runtimes import INT8, PRECISIONS
 
-NO_FACES = "none"
+NO_FACES, LIGHT_FACES = "none", "light"
 FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
-BACKENDS = ("hog", "cnn", NO_FACES)
 LAST_STAGE = 8
 """Channels of Expression-Net's last stage, as a multiple of its width."""
+BACKENDS = ("hog", "cnn", LIGHT_FACES, NO_FACES)
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,17 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class FaceConfig:
-    """Settings of the face search; see `DlibFaces`.
+    """Settings of the face search.
 
-    The backend ``"none"`` searches nothing: what the model says has nothing about faces.
+    Attributes:
+        side: Length in pixels to which the shorter side of a photo is resized before dlib searches
+            it (the paper searches 448x448 images); not used by ``"light"``.
+        upsample: Number of times that dlib doubles the image; each time finds faces half as large
+            and costs four times as much; not used by ``"light"``.
+        threshold: Minimum score of a face. Scores of the backends are not comparable; that of
+            ``"light"`` is a logit: 0 is a probability of one half.
+        backend: ``"hog"`` or ``"cnn"`` of dlib, ``"light"`` for BlazeFace, or ``"none"``, which
+            searches nothing: what the model says has nothing about faces.
     """
 
     side: int = 448

@@ -13,7 +13,8 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from handler.stimuli.faces import DlibFaces, FaceDetectorMissing
+from handler.stimuli.faces.dlib_faces import DlibFaces
+from handler.stimuli.faces.search import FaceDetectorMissing
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.selector import StimuliSelector, fit_colour

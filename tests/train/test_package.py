@@ -118,7 +118,7 @@ def test_code_that_predicts_nothing_is_not_part_of_the_identity(
 
 
 @pytest.mark.parametrize(
-    "name", ["network.py", "predictor.py", "stimuli/faces.py", "organism/global_net.py"]
+    "name", ["network.py", "predictor.py", "stimuli/faces/dlib_faces.py", "organism/global_net.py"]
 )
 def test_code_that_predicts_is_part_of_the_identity(
     mar: Path, tiny_model: Path, code: Path, tmp_path: Path, name: str

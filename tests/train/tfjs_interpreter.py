@@ -47,6 +47,44 @@ def _convolve(given: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
     return np.tensordot(views, kernel, axes=([4, 5, 3], [0, 1, 2]))
 
 
+def _fused(given: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    """A convolution of 1x1 or without padding, and what follows it."""
+    images, kernel, bias = given
+    assert kernel.shape[:2] == (1, 1) or base64.b64decode(attributes["padding"]["s"]) == b"VALID"
+    views = _windows(images, kernel.shape[:2], attributes["strides"])
+    result = np.tensordot(views, kernel, axes=([4, 5, 3], [0, 1, 2])) + bias
+    return _followed(result, attributes)
+
+
+def _depthwise(given: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    """Each channel with a kernel of its own, height x width x channels x 1; without padding."""
+    images, kernel, bias = given
+    assert base64.b64decode(attributes["padding"]["s"]) == b"VALID"
+    views = _windows(images, kernel.shape[:2], attributes["strides"])
+    result = np.einsum("nhwcyx,yxc->nhwc", views, kernel[..., 0]) + bias
+    return _followed(result, attributes)
+
+
+def _followed(result: Array, attributes: Mapping[str, Any]) -> Array:
+    operations = [base64.b64decode(name) for name in attributes["fused_ops"]["list"]["s"]]
+    assert operations in ([b"BiasAdd"], [b"BiasAdd", b"Relu"])
+    return result.clip(0) if b"Relu" in operations else result
+
+
+def _depth_to_space(given: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    block = int(attributes["block_size"]["i"])
+    count, height, width, channels = given[0].shape
+    cells = given[0].reshape(count, height, width, block, block, channels // block**2)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(count, height * block, width * block, -1)
+
+
+def _first(given: Sequence[Array], _: Mapping[str, Any]) -> Array:
+    """A slice that takes the first of some numbers, as the graphs here do."""
+    values, *bounds = given
+    assert [bound.tolist() for bound in bounds] == [[0], [1], [1]]
+    return values[0]
+
+
 def _max_pool(given: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
     assert base64.b64decode(attributes["padding"]["s"]) == b"VALID"
     size = [int(side) for side in attributes["ksize"]["list"]["i"][1:3]]
@@ -93,15 +131,22 @@ _OPERATIONS: dict[str, Any] = {
     "AddV2": lambda given, _: given[0] + given[1],
     "ConcatV2": lambda given, _: np.concatenate(given[:-1], axis=int(given[-1])),
     "Conv2D": _convolve,
+    "DepthToSpace": _depth_to_space,
+    "FusedDepthwiseConv2dNative": _depthwise,
     "Identity": lambda given, _: given[0],
     "LeakyRelu": _leaky,
     "MaxPool": _max_pool,
+    "Pack": lambda given, _: np.array(given),
     "Pad": lambda given, _: np.pad(given[0], given[1]),
     "PadV2": lambda given, _: np.pad(given[0], given[1], constant_values=given[2]),
+    "Relu": lambda given, _: given[0].clip(0),
     "Reshape": lambda given, _: given[0].reshape(given[1]),
     "ResizeBilinear": _resize,
+    "Shape": lambda given, _: np.array(given[0].shape),
     "Sigmoid": lambda given, _: 1 / (1 + np.exp(-given[0])),
     "SparseToDense": _dense,
     "SplitV": lambda given, _: np.split(given[0], np.cumsum(given[1])[:-1], axis=int(given[2])),
+    "StridedSlice": _first,
     "Transpose": lambda given, _: given[0].transpose(given[1]),
+    "_FusedConv2D": _fused,
 }

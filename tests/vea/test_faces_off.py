@@ -94,9 +94,9 @@ def test_a_photo_without_a_face_is_answered_as_before(tiny_model: Path, photo, e
 
 
 def test_a_search_for_no_faces_needs_no_landmarks(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected one of hog, cnn, none"):
+    with pytest.raises(ValueError, match=r"expected one of hog, cnn, light, none"):
         FaceConfig(backend="nobody")
-    from handler.stimuli.face_source import build_face_source  # noqa: PLC0415
+    from handler.stimuli.faces.source import build_face_source  # noqa: PLC0415
 
     source = build_face_source(
         FaceConfig(backend="none"), landmarks=tmp_path / "absent", detector=None, threads=1

@@ -62,7 +62,8 @@ def add_compiled_form(
     precision = FLOAT32 if calibration is None else INT8
     config = replace(archive.config, compiled=precision, recheck_margin=recheck_margin)
     backbones = backbones_of(archive)
-    photos = {} if calibration is None else _prepare(archive, calibration, tuple(backbones))
+    quantised = [part for part in backbones if part != "faces"]
+    photos = {} if calibration is None else _prepare(archive, calibration, quantised)
     with (
         files.model_folder(model) as source,
         tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch,
@@ -73,7 +74,7 @@ def add_compiled_form(
             exported, fused = Path(scratch, f"{part}.onnx"), Path(scratch, f"{part}.fused.onnx")
             export_backbone(*backbones[part], exported)
             fuse(exported, fused)
-            if calibration is None:
+            if calibration is None or part == "faces":  # which costs little and must place points
                 shutil.copyfile(fused, target / name)
             else:
                 quantise(fused, target / name, photos[part])
@@ -108,9 +109,9 @@ def remove_compiled_form(model: Path, target: Path) -> None:
 
 def _copy_weights(source: Path, target: Path, config: ArchiveConfig) -> None:
     target.mkdir(parents=True)
-    detector = [files.FACE_DETECTOR] if files.needs_face_detector(config) else []
-    for name in (files.WEIGHTS, files.LANDMARKS, *detector):
-        shutil.copyfile(source / name, target / name)
+    for name in (files.WEIGHTS, files.LANDMARKS, files.face_detector_file(config)):
+        if name is not None:
+            shutil.copyfile(source / name, target / name)
     (target / files.CONFIG).write_text(config.to_json())
 
 

@@ -15,12 +15,11 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from handler.archive.loading import LoadedArchive
-from handler.backbones import Backbone
 from handler.folding import fold_batch_norms
 from handler.onnx_runtime import FEATURES, PIXELS
+from handler.stimuli.faces.light import SIDE, LightFaces
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
-from handler.stimuli.objects.nanodet import NanoDet
 from handler.values.errors import VeaError
 
 _OPSET = 17
@@ -30,7 +29,7 @@ class CompileError(VeaError):
     """The backbones cannot be compiled. The message is one line for the user."""
 
 
-def backbones_of(archive: LoadedArchive) -> dict[str, tuple[Backbone | NanoDet, int]]:
+def backbones_of(archive: LoadedArchive) -> dict[str, tuple[nn.Module, int]]:
     """The networks that have a compiled form, each with the side in pixels of its square input.
 
     Args:
@@ -39,7 +38,7 @@ def backbones_of(archive: LoadedArchive) -> dict[str, tuple[Backbone | NanoDet, 
     Raises:
         CompileError: The archive has no such backbone.
     """
-    found: dict[str, tuple[Backbone | NanoDet, int]] = {}
+    found: dict[str, tuple[nn.Module, int]] = {}
     if archive.network.global_net is not None:
         found["global"] = archive.network.global_net.backbone, archive.config.selector.size
     objects = archive.selector.objects
@@ -51,10 +50,12 @@ def backbones_of(archive: LoadedArchive) -> dict[str, tuple[Backbone | NanoDet, 
         raise CompileError(
             "nothing to compile: the model has neither Global-Net nor grid or light objects"
         )
+    if isinstance(archive.selector.faces, LightFaces):
+        found["faces"] = archive.selector.faces.network, SIDE
     return found
 
 
-def export_backbone(backbone: Backbone | NanoDet, side: int, file: Path) -> None:
+def export_backbone(backbone: nn.Module, side: int, file: Path) -> None:
     """Write a backbone, or a detector, as an ONNX graph; its batch norms are folded in place.
 
     Args:

@@ -12,7 +12,7 @@ from train.recipes.reading import RecipeError
 from train.recipes.recipe import Recipe
 from train.stimuli.cache import SelectorFiles
 from train.weights import (
-    cnn_face_detector_file,
+    face_detector,
     initial_backbone,
     initial_expression,
     initial_objects,
@@ -38,8 +38,7 @@ def selector_files(recipe: Recipe) -> SelectorFiles:
     Raises:
         WeightsMissing: A file is not installed.
     """
-    cnn = recipe.selector.faces.backend == "cnn"
-    return SelectorFiles(landmark_file(), cnn_face_detector_file() if cnn else None)
+    return SelectorFiles(landmark_file(), face_detector(recipe.selector.faces.backend))
 
 
 def build_selector(recipe: Recipe, files: SelectorFiles) -> StimuliSelector:

@@ -40,7 +40,7 @@ class SelectorFiles:
 
     Attributes:
         landmarks: Path of dlib's 5-point landmark predictor.
-        face_detector: Path of dlib's ``cnn`` face detector, where the settings need it.
+        face_detector: Path of the face detector's file, for the face backends that have one.
     """
 
     landmarks: Path

@@ -13,12 +13,13 @@ from train.weights.initial import (
     initial_objects,
     object_settings,
 )
-from train.weights.packages import cnn_face_detector_file, landmark_file
+from train.weights.packages import cnn_face_detector_file, face_detector, landmark_file
 
 __all__ = [
     "WeightsError",
     "WeightsMissing",
     "cnn_face_detector_file",
+    "face_detector",
     "initial_backbone",
     "initial_expression",
     "initial_objects",

@@ -26,7 +26,7 @@ from handler.values.errors import VeaError
 from train.weights.sources import SOURCES
 
 FORMAT = 1
-KINDS = ("visual_genome", "coco", "light", "backbone", "face_resnet")
+KINDS = ("visual_genome", "coco", "light", "backbone", "face_resnet", "blazeface")
 SUFFIX = ".safetensors"
 _METADATA = "vea"
 SHIPPED = Path(__file__).parent  # weights that come with the program

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from train.weights.blazeface import convert_blazeface, is_blazeface
 from train.weights.conversion import Conversion, NotThis
 from train.weights.face_resnet import convert_face_resnet, is_face_resnet
 from train.weights.home import (
@@ -31,7 +32,7 @@ from train.weights.vocabulary import attribute_names, object_names
 _KNOWN = (
     "a Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin), torchvision's "
     "fasterrcnn_resnet50_fpn_v2 or ResNet-18, -50, -101, the FER2013 ResNet-18 .t7, "
-    "the TensorFlow.js graph of NanoDet-g (nanodet.json), "
+    "the TensorFlow.js graphs of NanoDet-g (nanodet.json) and of BlazeFace, full range, "
     "or a weights file of this program"
 )
 
@@ -139,6 +140,7 @@ def _recognise(
         (is_coco, "torchvision's fasterrcnn_resnet50_fpn_v2", lambda: convert_coco(tensors)),
         (is_face_resnet, "the FER2013 ResNet-18", lambda: convert_face_resnet(tensors)),
         (is_nanodet, "NanoDet-g", lambda: convert_nanodet(tensors)),
+        (is_blazeface, "BlazeFace", lambda: convert_blazeface(tensors)),
         (is_resnet, "a ResNet of torchvision's", lambda: convert_resnet(tensors)),
     ):
         if bears_marks(tensors):

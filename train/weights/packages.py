@@ -14,8 +14,11 @@ from pathlib import Path
 import torch
 
 from handler.backbones import Backbone
-from train.weights.home import WeightsMissing
+from handler.values.configs import LIGHT_FACES
+from train.weights.home import WeightsMissing, find_weights
 
+BLAZEFACE = "blazeface-full"
+"""Name of the weights of the face backend ``light``, which come with the program."""
 # By backbone: package, and the file in it.
 LITE = {
     "tf_efficientnet_lite0": (
@@ -65,6 +68,17 @@ def cnn_face_detector_file() -> Path:
         WeightsMissing: The package that holds the file is not installed.
     """
     return _package_file("face_recognition_models", "models/mmod_human_face_detector.dat")
+
+
+def face_detector(backend: str) -> Path | None:
+    """The file of a face backend's detector; None for a backend without one.
+
+    Raises:
+        WeightsMissing: The file is not on this machine.
+    """
+    if backend == "cnn":
+        return cnn_face_detector_file()
+    return find_weights(BLAZEFACE) if backend == LIGHT_FACES else None
 
 
 def _package_file(package: str, name: str) -> Path:

@@ -131,12 +131,13 @@ def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]
     import tempfile
     import zipfile
 
-    from handler.archive.files import FACE_DETECTOR, LANDMARKS
+    from handler.archive.files import LANDMARKS, face_detector_file
     from handler.archive.loading import load_archive
     from train.stimuli.cache import SelectorFiles
 
-    selector = load_archive(model, face_threads=os.cpu_count() or 1).selector
-    names = [LANDMARKS, *([FACE_DETECTOR] if selector.config.faces.backend == "cnn" else [])]
+    archive = load_archive(model, face_threads=os.cpu_count() or 1)
+    detector = face_detector_file(archive.config)
+    names = [LANDMARKS, *([] if detector is None else [detector])]
     with tempfile.TemporaryDirectory(prefix="vea-") as scratch:
         place = model
         if not model.is_dir():
@@ -144,7 +145,7 @@ def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]
             with zipfile.ZipFile(model) as packed:
                 for name in names:
                     packed.extract(name, place)
-        yield selector, SelectorFiles(*(place / name for name in names))
+        yield archive.selector, SelectorFiles(*(place / name for name in names))
 
 
 def _show(built: StimuliCache) -> None:

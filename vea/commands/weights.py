@@ -21,13 +21,14 @@ Home = Annotated[
     typer.Option("--to", help="Folder for the weights. [default: the weights home]"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace other weights of the same name.")]
-# Kind of weights -> name of the part that they fill, as in `init` of a recipe.
-_PARTS = {
-    "visual_genome": "objects",
-    "coco": "objects",
-    "light": "objects",
-    "backbone": "global",
-    "face_resnet": "expression",
+# Kind of weights -> what a recipe says to use them; the name of the weights is filled in.
+_USES = {
+    "visual_genome": "init: {{objects: {}}}",
+    "coco": "init: {{objects: {}}}",
+    "light": "init: {{objects: {}}}",
+    "backbone": "init: {{global: {}}}",
+    "face_resnet": "init: {{expression: {}}}",
+    "blazeface": "faces: {{backend: light}}",
 }
 
 
@@ -50,10 +51,10 @@ def weights() -> None:
 
     home, console = weights_home(), out()
     found = [*list_weights(home), *list_weights(SHIPPED)]
-    here = Table("name", "for", "MB", "what it is", title=f"in {home}, or with the program")
+    here = Table("name", "in a recipe", "MB", "what it is", title=f"in {home}, or with the program")
     for path, header in found:
         size = f"{path.stat().st_size / 1e6:.1f}"
-        here.add_row(path.stem, f"init: {_PARTS[header.kind]}", size, header.source)
+        here.add_row(path.stem, _USES[header.kind].format(path.stem), size, header.source)
     console.print(here if found else f"no weights in {home}")
     names = {path.stem for path, _ in found}
     absent = Table("name", "what it is", "how", title="published")
@@ -126,8 +127,9 @@ def import_weights(
 
     Supported files: the Visual Genome detector (airsplay .pkl, MILVLG .pth, Hugging Face .bin),
     torchvision's fasterrcnn_resnet50_fpn_v2 and ResNet-18, -50 and -101, the FER2013 ResNet-18
-    (PrivateTest_model_resnet18.t7), and NanoDet-g (nanodet.json, with nanodet.bin beside it). A
-    file is recognised by its content; no code in it is executed.
+    (PrivateTest_model_resnet18.t7), NanoDet-g (nanodet.json, with nanodet.bin beside it), and
+    BlazeFace, full range (facemesh-detection-full.json, with its .bin beside it). A file is
+    recognised by its content; no code in it is executed.
 
         vea import-weights faster_rcnn_from_caffe_attr.pkl
 
@@ -152,7 +154,7 @@ def _show(console: Console, imported: Imported) -> None:
     megabytes = imported.path.stat().st_size / 1e6
     lines += [
         f"{imported.path} ({megabytes:.1f} MB), SHA-256 {imported.sha256}",
-        f"in a recipe: init: {{{_PARTS[imported.kind]}: {imported.path.stem}}}",
+        f"in a recipe: {_USES[imported.kind].format(imported.path.stem)}",
     ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)

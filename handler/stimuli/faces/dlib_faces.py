@@ -1,8 +1,8 @@
-"""The face stimulus: the largest face, aligned to 48x48 grey (Sec. III-A).
+"""The face sources `hog` and `cnn`: dlib finds and aligns the largest face.
 
 dlib finds faces at one scale for all images, by one of two detectors. ``hog`` looks at grey pixels
 and releases the interpreter lock: a batch is searched by several threads, and while the object
-source works (`DlibFaces.start`, then `FaceSearch.collect`). ``cnn`` looks at colours, finds turned
+source works (`DlibFaces.start`, then `DlibSearch.collect`). ``cnn`` looks at colours, finds turned
 and half covered faces too, costs a hundred times as much on a CPU, and keeps state between calls:
 images pass through it one by one. A face needs eyes and a nose to be aligned: the file of the
 5-point landmark predictor travels in the archive, as does the file of the ``cnn`` detector.
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from handler.resizing import resize, to_grey
+from handler.stimuli.faces.search import FaceDetectorMissing
 from handler.stimuli.stimuli import Faces
-from handler.values.errors import VeaError
 from handler.values.prediction import FACE_SIDE
 
 # A panorama is not enlarged beyond this many times its shorter side.
@@ -32,10 +32,6 @@ _LONGEST_RATIO = 3
 _BAND = 1_000_000  # pixels that turn grey at a time
 
 Pixels = np.ndarray[Any, Any]
-
-
-class FaceDetectorMissing(VeaError):
-    """The face search needs a detector that is not there; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class _Largest:
 _NO_FACE = _Largest(np.zeros((FACE_SIDE, FACE_SIDE), np.uint8), (0.0, 0.0, 0.0, 0.0), 0.0, 0)
 
 
-class FaceSearch:
+class DlibSearch:
     """A search under way in threads of its own."""
 
     def __init__(self, found: Sequence[Future[_Largest]]) -> None:
@@ -115,9 +111,9 @@ class DlibFaces:
         self._align = dlib.shape_predictor(str(landmarks))
         self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="faces")
 
-    def start(self, images: Sequence[torch.Tensor]) -> FaceSearch:
+    def start(self, images: Sequence[torch.Tensor]) -> DlibSearch:
         """Begin to search images (uint8, 3xHxW, any sizes, on the CPU) and return at once."""
-        return FaceSearch([self._pool.submit(self._largest, image) for image in images])
+        return DlibSearch([self._pool.submit(self._largest, image) for image in images])
 
     def select(self, images: Sequence[torch.Tensor]) -> Faces:
         """The largest face of each image (uint8, 3xHxW, any sizes)."""

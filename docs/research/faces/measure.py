@@ -1,0 +1,68 @@
+"""How many faces each source finds in the photos of ``labels.csv``, and what that costs.
+
+python docs/research/faces/measure.py FOLDER
+
+FOLDER holds ``fi/train``, ``fi/val`` and ``photos`` (OASIS). The network of `light` runs in its
+compiled form, on one thread.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+from handler.images import decode
+from handler.onnx_runtime import OnnxTrunk
+from handler.stimuli.faces.dlib_faces import DlibFaces
+from handler.stimuli.faces.light import SIDE, LightFaces, load_network
+from handler.stimuli.faces.search import FaceSource
+from train.compiling.export import export_backbone
+from train.compiling.quantise import fuse
+from train.weights import face_detector, landmark_file
+
+THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 1.0)
+
+
+def sources() -> dict[str, FaceSource]:
+    """The sources that are compared, by name."""
+    weights = face_detector("light")
+    assert weights is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        exported, fused = Path(scratch, "exported.onnx"), Path(scratch, "fused.onnx")
+        export_backbone(load_network(weights), SIDE, exported)
+        fuse(exported, fused)
+        network = OnnxTrunk(fused, threads=1)
+    found: dict[str, FaceSource] = {"hog": DlibFaces(landmarks=landmark_file())}
+    return found | {f"light {t}": LightFaces(network, threshold=t) for t in THRESHOLDS}
+
+
+def main(folder: Path) -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    with Path(__file__).with_name("labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name, source in sources().items():
+        found: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
+        started = time.process_time()
+        decoding = 0.0
+        for row in rows:
+            before = time.process_time()
+            image = decode((folder / row["photo"]).read_bytes())
+            decoding += time.process_time() - before
+            data = row["photo"].partition("/")[0]
+            hit = bool(source.select([image]).counts[0])
+            found[row["part"], data, row["label"]].append(hit)
+        spent = 1000 * (time.process_time() - started - decoding) / len(rows)
+        print(f"{name}: {spent:.1f} ms of processor time a photo")
+        for (part, data, label), hits in sorted(found.items()):
+            print(f"  {part:12}{data:8}{label:10}{sum(hits):4} of {len(hits)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
