@@ -8,7 +8,7 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     global_backbone.onnx   compiled forms, only where the settings say ``compiled``: of Global-Net's
     object_backbone.onnx   backbone, of the network of the grid or light object source, and of the
     face_detector.onnx     network of the light face source
-    *_float32.onnx         those of backbones in float32, for photos that the 8-bit form is unsure of;
+    *_float32.onnx         the backbones' in float32, for photos that the 8-bit form is unsure of;
                            only where the settings say ``recheck_margin``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     face_detector.safetensors  weights of the face source ``light``, likewise
