@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.pinned import PinnedFile, open_pinned
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.storage.unpacking import Unpacked
 from jobs.values.inside import InTable, InTar
 
@@ -30,12 +30,12 @@ class ContainedImages:
     """Reads pictures inside files; safe to share between threads, which wait for each other.
 
     Args:
-        s3: S3 client for files on S3.
+        stores: Clients of the object stores.
         max_bytes: Size limit of a picture, in bytes.
     """
 
-    def __init__(self, s3: S3, *, max_bytes: int) -> None:
-        self._s3 = s3
+    def __init__(self, stores: Stores, *, max_bytes: int) -> None:
+        self._stores = stores
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._tar_open: tuple[tuple[str, str], _Tar] | None = None
@@ -64,7 +64,7 @@ class ContainedImages:
         found = self._tar_open
         if found is None or found[0] != key or not found[1].reaches(inside.offset):
             self._tar_open = None  # closed before the other is opened
-            file = open_pinned(inside.file, self._s3, version=inside.version, block=_REQUEST)
+            file = open_pinned(inside.file, self._stores, version=inside.version, block=_REQUEST)
             found = self._tar_open = key, _Tar(file)
         return found[1]
 
@@ -73,7 +73,7 @@ class ContainedImages:
         found = self._table_open
         if found is None or found[0] != key:
             self._table_open = None
-            file = open_pinned(inside.file, self._s3, version=inside.version)
+            file = open_pinned(inside.file, self._stores, version=inside.version)
             found = self._table_open = key, _Table(file, inside.field)
         return found[1]
 

@@ -1,4 +1,4 @@
-"""The bytes of one image, from S3, from an HTTPS host that the user named, or from a local file.
+"""The bytes of one image: of an object store, an HTTPS host that the user named, or a local file.
 
 Whatever is wrong with a single image is `ObjectUnavailable`. Only when image after image cannot be
 reached, or none may be read from the start, and the same is true of images all over the list (see
@@ -21,10 +21,11 @@ from jobs.fetching.contained import ContainedImages
 from jobs.fetching.https import HttpsImages
 from jobs.fetching.verdict import Controls, Streak
 from jobs.storage.errors import NotModified, ObjectUnavailable, StorageError
-from jobs.storage.s3 import S3
+from jobs.storage.obstore_errors import StoreAnswer
+from jobs.storage.stores import Stores
 from jobs.values.inside import Inside, InTable, InTar, Unusable
 from jobs.values.job import RetrySettings
-from jobs.values.locations import S3Location, is_s3, is_web
+from jobs.values.locations import STORES, ObjectLocation, is_object, is_web, store_scheme
 
 Result = TypeVar("Result")
 
@@ -53,10 +54,10 @@ class Fetched:
 
 
 class Objects(Protocol):
-    """Gets objects of S3: `jobs.storage.s3.S3` does, and `jobs.fetching.obstore.ObstoreObjects`."""
+    """Gets objects, as `jobs.storage.stores.Stores` and `jobs.fetching.obstore` do."""
 
     def fetch(
-        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+        self, location: ObjectLocation, *, max_bytes: int, unless: str | None = None
     ) -> tuple[bytes, str | None]:
         """Content and ETag of an object.
 
@@ -68,7 +69,8 @@ class Fetcher:
     """Reads images; safe to share between threads.
 
     Args:
-        s3: S3 client for images on S3; its retries and its limiter are those of all images.
+        stores: Clients of the object stores; their retries and their limiter are those of all
+            images.
         max_bytes: Size limit of an image, in bytes; larger images are refused without being read.
         hosts: Hosts that images may be fetched from over HTTPS, as
             `jobs.fetching.https.HttpsImages` takes them.
@@ -86,7 +88,7 @@ class Fetcher:
 
     def __init__(
         self,
-        s3: S3,
+        stores: Stores,
         *,
         max_bytes: int,
         hosts: Sequence[str] = (),
@@ -95,14 +97,15 @@ class Fetcher:
         controls: Sequence[str] = (),
         insecure_origins: Collection[str] = (),
     ) -> None:
-        self._objects = _objects(s3, client)
-        self._web = HttpsImages(s3.retries, hosts, insecure_origins=insecure_origins)
-        self._contained = ContainedImages(s3, max_bytes=max_bytes)
+        self._stores = stores
+        self._objects_on_s3 = _objects(stores, client)
+        self._web = HttpsImages(stores.retries, hosts, insecure_origins=insecure_origins)
+        self._contained = ContainedImages(stores, max_bytes=max_bytes)
         self._max_bytes = max_bytes
-        once = S3(threads=1, retry=RetrySettings(attempts=1))
+        once = Stores(threads=1, retry=RetrySettings(attempts=1))
         self._objects_once = once
         self._web_once = HttpsImages(once.retries, hosts, insecure_origins=insecure_origins)
-        self._controls = Controls(controls, self._ask_once, is_closing=s3.retries.is_closing)
+        self._controls = Controls(controls, self._ask_once, is_closing=stores.retries.is_closing)
         self._outage = Streak({"unreachable"}, in_succession, passing_over={"bad-location"})
         self._denial = Streak(
             {"forbidden", "no-bucket"},
@@ -120,7 +123,7 @@ class Fetcher:
             location: Location of the image.
             inside: Place of the image inside a file with others, which is read instead; images of
                 one file are read fastest in their order.
-            unless: ETag of an object on S3 that is not to be fetched again.
+            unless: ETag of an object that is not to be fetched again.
 
         Raises:
             NotModified: The object has the ETag ``unless``.
@@ -133,7 +136,7 @@ class Fetcher:
             return Fetched(self._get_inside(inside), None)
         if not location:
             raise ObjectUnavailable("bad-location", "this row of the list names no image")
-        if not is_s3(location) and not is_web(location):
+        if not is_object(location) and not is_web(location):
             return Fetched(_read(location, self._max_bytes), None)
         if not _is_text(location):
             raise ObjectUnavailable("bad-location", "the location is not valid Unicode text")
@@ -141,7 +144,7 @@ class Fetcher:
         return Fetched(data, etag)
 
     def _get_inside(self, inside: InTar | InTable) -> bytes:
-        if is_s3(inside.file):
+        if is_object(inside.file):
             return self._watched(inside.file, lambda: self._contained.fetch(inside))
         return self._contained.fetch(inside)
 
@@ -157,7 +160,9 @@ class Fetcher:
             raise
         except StorageError as error:
             # A server's word on the credentials may be about this one object or bucket.
-            if isinstance(error.__cause__, ClientError) and self._controls.refute(_is_readable):
+            if isinstance(error.__cause__, ClientError | StoreAnswer) and self._controls.refute(
+                _is_readable
+            ):
                 raise ObjectUnavailable("refused", str(error)) from error
             raise
         self._reset_streaks()
@@ -170,14 +175,16 @@ class Fetcher:
     def _get(self, location: str, unless: str | None) -> tuple[bytes, str | None]:
         if is_web(location):
             return self._web.fetch(location, max_bytes=self._max_bytes)
-        return self._objects.fetch(_parse(location), max_bytes=self._max_bytes, unless=unless)
+        place = _parse(location)
+        objects = self._objects_on_s3 if place.scheme == "s3" else self._stores
+        return objects.fetch(place, max_bytes=self._max_bytes, unless=unless)
 
     def _ask_once(self, location: str) -> str | None:
         """The kind of a control's refusal; None if it can be read."""
         try:
             if is_web(location):
                 self._web_once.fetch(location, max_bytes=self._max_bytes)
-            elif is_s3(location):
+            elif is_object(location):
                 self._objects_once.fetch(_parse(location), max_bytes=self._max_bytes)
             else:
                 _read(location, self._max_bytes)
@@ -188,14 +195,15 @@ class Fetcher:
         return None
 
     def _watch(self, location: str, refused: ObjectUnavailable) -> None:
-        server = "S3" if is_s3(location) else "/".join(location.split("/", 3)[:3])
+        scheme = store_scheme(location)
+        server = STORES[scheme] if scheme else "/".join(location.split("/", 3)[:3])
 
         def answers(control: str, kind: str | None) -> bool:
             """Whether the server, or another if it is one of many on the web, is there."""
-            if not is_s3(location) and not is_s3(control) and not is_web(control):
+            if not scheme and not is_object(control) and not is_web(control):
                 return kind is None
             # An answer about an image, even "missing", shows that the server is there.
-            return kind not in _NO_ANSWER and (is_s3(control) or not is_s3(location))
+            return kind not in _NO_ANSWER and scheme in (None, store_scheme(control))
 
         if self._outage.is_too_long(refused.kind):
             if not self._controls.refute(answers):
@@ -230,9 +238,9 @@ def _is_text(location: str) -> bool:
     return True
 
 
-def _objects(s3: S3, client: str) -> Objects:
+def _objects(stores: Stores, client: str) -> Objects:
     if client == "boto3":
-        return s3
+        return stores.s3
     if client == "obstore":
         try:
             from jobs.fetching.obstore import ObstoreObjects  # noqa: PLC0415 - it is optional
@@ -240,7 +248,7 @@ def _objects(s3: S3, client: str) -> Objects:
             raise StorageError(
                 "obstore is not installed: pip install 'vea[jobs]', or fetch with boto3"
             ) from None
-        return ObstoreObjects(s3)
+        return ObstoreObjects(stores.s3)
     raise StorageError(f"'{client}' is not a known fetcher: expected obstore or boto3")
 
 
@@ -249,7 +257,8 @@ def _read(location: str, max_bytes: int) -> bytes:
         scheme = location.partition("://")[0]
         raise ObjectUnavailable(
             "bad-location",
-            f"'{scheme}://' is not supported: expected s3://bucket/key, https:// or a path",
+            f"'{scheme}://' is not supported: expected s3://bucket/key, gs://bucket/key, "
+            "az://container/key, https:// or a path",
         )
     path = Path(location)
     try:
@@ -273,8 +282,8 @@ def _read(location: str, max_bytes: int) -> bytes:
         raise ObjectUnavailable("unreadable", f"the file cannot be read: {error}") from None
 
 
-def _parse(location: str) -> S3Location:
+def _parse(location: str) -> ObjectLocation:
     try:
-        return S3Location.parse(location)
+        return ObjectLocation.parse(location)
     except ValueError as error:
         raise ObjectUnavailable("bad-location", str(error)) from None

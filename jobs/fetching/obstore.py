@@ -33,9 +33,10 @@ from obstore.exceptions import BaseError, NotModifiedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from jobs.storage.errors import NotModified
+from jobs.storage.obstore_errors import answer_in, said_by
 from jobs.storage.retry import TransientError, is_transient
 from jobs.storage.s3 import S3, bare_etag, refuse_large
-from jobs.values.locations import S3Location
+from jobs.values.locations import ObjectLocation, is_tidy
 
 _CONNECT, _READ, _WHOLE = timedelta(seconds=10), timedelta(seconds=60), timedelta(minutes=5)
 # botocore renews credentials that have less than ten minutes left.
@@ -43,9 +44,7 @@ _CREDENTIALS = timedelta(minutes=10)
 # More than the threads that a short outage can catch at the same time.
 _MISSES = 100
 _NOWHERE = "http://127.0.0.1:0"  # nothing listens on port 0
-_ANSWER = re.compile(r" - Server returned non-2xx status code: (\d{3})[^:]*: (.*)", re.DOTALL)
 _MD5 = re.compile("[0-9a-f]{32}")
-_DEBUG = "\n\nDebug source"
 _MOVED = frozenset({301, 302, 307, 308})
 _MOVED_CODES = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
@@ -100,7 +99,7 @@ class ObstoreObjects:
         self._lock = threading.Lock()
 
     def fetch(
-        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+        self, location: ObjectLocation, *, max_bytes: int, unless: str | None = None
     ) -> tuple[bytes, str | None]:
         """The content of an object and its ETag, without quotes.
 
@@ -116,7 +115,7 @@ class ObstoreObjects:
             StorageError: The credentials are wrong.
         """
         bucket = self._buckets.setdefault(location.bucket, _Bucket())
-        by_boto3 = not _is_plain(location.key)
+        by_boto3 = not is_tidy(location.key)
         missed = False
 
         def attempt() -> tuple[bytes, str | None]:
@@ -206,10 +205,9 @@ class ObstoreObjects:
         }
 
     def _as_botocore(self, error: Exception) -> Exception:
-        said = str(error).partition(_DEBUG)[0]
-        answer = _ANSWER.search(said)
-        if answer is not None:
-            return _answered(int(answer[1]), answer[2])
+        if answer := answer_in(error):
+            return _answered(*answer)
+        said = said_by(error)
         if isinstance(error, UnauthenticatedError):
             self._s3.connection().credentials()  # raises the error that obstore had
         if "HTTP error: " in said:
@@ -224,12 +222,6 @@ def _answered(status: int, body: str) -> Exception:
     if status in _MOVED or parsed["Error"]["Code"] in _MOVED_CODES:
         return _LeftToBoto3(whole_bucket=True)
     return ClientError(parsed, "GetObject")
-
-
-def _is_plain(key: str) -> bool:
-    """Whether obstore requests this very key; it treats keys as paths and normalises them."""
-    parts = key.split("/")
-    return key.isprintable() and not any(part in ("", ".", "..") for part in parts)
 
 
 def _client_options(url: str, ca_bundle: str | None) -> Any:

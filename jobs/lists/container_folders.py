@@ -7,11 +7,11 @@ from collections import Counter
 
 from handler.photo_folders import photos_below, reason_to_leave_out
 from jobs.lists.tar_list import is_tar
-from jobs.storage.s3 import S3
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.storage.stores import Stores
+from jobs.values.locations import ObjectLocation, is_in_store
 
 
-def containers_in(folder: str, s3: S3) -> list[str]:
+def containers_in(folder: str, stores: Stores) -> list[str]:
     """Names of the files right in a folder that hold pictures, in their order.
 
     These are its archives, or else its parquet files: img2dataset leaves a table without pictures
@@ -19,21 +19,21 @@ def containers_in(folder: str, s3: S3) -> list[str]:
 
     Args:
         folder: Path or ``s3://bucket/prefix``, without a slash at the end.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         StorageError: S3 does not list it.
     """
-    names = _on_s3(folder, s3) if is_on_s3(folder) else _local(folder)
+    names = _in_store(folder, stores) if is_in_store(folder) else _local(folder)
     shown = [name for name in sorted(names) if name[0] not in "_."]
     return [name for name in shown if is_tar(name)] or [
         name for name in shown if name.lower().endswith(".parquet")
     ]
 
 
-def _on_s3(folder: str, s3: S3) -> list[str]:
-    place, names = S3Location.parse(f"{folder}/"), []
-    for key in s3.walk(place):
+def _in_store(folder: str, stores: Stores) -> list[str]:
+    place, names = ObjectLocation.parse(f"{folder}/"), []
+    for key in stores.walk(place):
         name = key.removeprefix(place.key)
         if name and not name.endswith("/") and reason_to_leave_out(name) is None:
             return []

@@ -19,8 +19,8 @@ from jobs.lists.kept_indexes import KeptIndexes
 from jobs.lists.picture_table import PictureTable, tables_of_pictures
 from jobs.lists.tar_list import TarList, is_tar
 from jobs.storage.folders import Folder
-from jobs.storage.s3 import S3
-from jobs.values.locations import is_on_s3
+from jobs.storage.stores import Stores
+from jobs.values.locations import is_in_store
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Containers:
 def open_containers(
     location: str,
     files: Sequence[str],
-    s3: S3,
+    stores: Stores,
     *,
     column: str | None,
     keep: Sequence[str] | None,
@@ -57,7 +57,7 @@ def open_containers(
     Args:
         location: Location of the list as the user gave it, for messages.
         files: Locations of its files.
-        s3: S3 client.
+        stores: Clients of the object stores.
         column: Column of the pictures, or ending of the pictures in archives.
         keep: Columns that pass through; None for all but pictures.
         out: Folder of the output, where indexes of archives are kept; None to keep none.
@@ -67,7 +67,7 @@ def open_containers(
         StorageError: A file cannot be read.
     """
     # Locations are part of the rows, and workers may run in another folder.
-    whole = [file if is_on_s3(file) else os.path.abspath(file) for file in files]
+    whole = [file if is_in_store(file) else os.path.abspath(file) for file in files]
     tars = [file for file in whole if is_tar(file)]
     if tars and len(tars) < len(whole):
         other = next(file for file in whole if not is_tar(file))
@@ -79,7 +79,7 @@ def open_containers(
         found = TarList(
             location,
             whole,
-            s3,
+            stores,
             column=column,
             keep=keep,
             indexes=None if out is None else KeptIndexes(out),
@@ -92,7 +92,7 @@ def open_containers(
         return
     tables = None
     if all(file.lower().endswith(".parquet") for file in whole):
-        tables = tables_of_pictures(whole, s3, column=column, keep=keep)
+        tables = tables_of_pictures(whole, stores, column=column, keep=keep)
     if tables is None:
         yield None
     else:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from jobs.lists.columns import ListError
 from jobs.storage.folders import ObjectMissing, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Entry
 
 Types = Mapping[str, str]
@@ -41,19 +41,21 @@ class ListRows(Protocol):
         """One for each row, in the list's order."""
 
 
-def read_schema(location: str, s3: S3) -> dict[str, str]:
+def read_schema(location: str, stores: Stores) -> dict[str, str]:
     """Read a file of declared columns: a JSON object of names and types.
 
     Args:
         location: Path or ``s3://bucket/key``.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         ListError: There is no such file, or it says something else.
     """
     folder, _, name = location.rpartition("/")
     try:
-        found = json.loads(open_folder(folder or ("/" if "/" in location else "."), s3).read(name))
+        found = json.loads(
+            open_folder(folder or ("/" if "/" in location else "."), stores).read(name)
+        )
         types = {str(column): str(kind) for column, kind in found.items()}
     except ObjectMissing:
         raise ListError(f"--schema {location}: there is no such file") from None

@@ -28,7 +28,7 @@ from jobs.lists.parquet import ParquetList
 from jobs.lists.snapshot import ListSnapshot, snapshot_list
 from jobs.lists.text import TextList
 from jobs.storage.folders import Folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Entry
 from jobs.values.locations import folder_of, is_relative
 
@@ -125,7 +125,7 @@ def open_list(
     keep: Sequence[str] | None = None,
     types: Types | None = None,
     source: str = "--schema",
-    s3: S3 | None = None,
+    stores: Stores | None = None,
     out: Folder | None = None,
 ) -> Iterator[ImageList]:
     """Open a list of images; the copy of it lives as long as the context.
@@ -140,24 +140,24 @@ def open_list(
         keep: Columns that pass through, in this order; None for all but those of pictures.
         types: Declared columns; None for those of the list.
         source: Name of what declares the columns, for messages.
-        s3: S3 client, used if the list is on S3; created if None.
+        stores: Clients of the object stores; created if None.
         out: Folder of the output, where indexes of archives are kept; None to keep none.
 
     Raises:
         ListError: There is no such list, or its content is not what its name says.
         StorageError: S3 does not give it.
     """
-    s3 = s3 or S3(threads=1)
+    stores = stores or Stores(threads=1)
     with ExitStack() as stack:
-        files: Sequence[str] = files_of(location, s3)
+        files: Sequence[str] = files_of(location, stores)
         held = stack.enter_context(
-            open_containers(location, files, s3, column=column, keep=keep, out=out)
+            open_containers(location, files, stores, column=column, keep=keep, out=out)
         )
         if held is not None:
             found: Sequence[_ListFormat] = held.formats
             files, sha256 = held.files, held.digest
         else:
-            copies = [stack.enter_context(snapshot_list(file, s3)) for file in files]
+            copies = [stack.enter_context(snapshot_list(file, stores)) for file in files]
             found = [_read(copy, column, keep, types or {}) for copy in copies]
             sha256 = digest([copy.sha256 for copy in copies])
         own, undeclared = found[0].extra, dict[str, None]()

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from jobs.lists.columns import ListError
 from jobs.lists.container_folders import containers_in
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Entry
-from jobs.values.locations import S3Location, is_on_s3, is_prefix
+from jobs.values.locations import ObjectLocation, is_in_store, is_prefix
 
 # Spark, Hive, Athena and their like name their files so.
 _PART = re.compile(
@@ -42,19 +42,19 @@ class OneFile(Protocol):
         """One for each row, in the list's order."""
 
 
-def is_folder_of_parts(location: str, s3: S3) -> bool:
+def is_folder_of_parts(location: str, stores: Stores) -> bool:
     """Whether a folder holds the files of a list, or archives of images, rather than images."""
     place = location.rstrip("/")
-    return bool(_parts(place, s3) or containers_in(place, s3))
+    return bool(_parts(place, stores) or containers_in(place, stores))
 
 
-def files_of(location: str, s3: S3) -> list[str]:
+def files_of(location: str, stores: Stores) -> list[str]:
     """The files of a list, in the order of their names.
 
     Args:
         location: Location of a list, of a folder of Spark's files or of archives, or a pattern such
             as ``s3://lists/2026-11-23/*.parquet``.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         ListError: A pattern fits no file.
@@ -62,30 +62,30 @@ def files_of(location: str, s3: S3) -> list[str]:
     folder, slash, name = location.rpartition("/")
     if is_prefix(location):
         place = location.rstrip("/")
-        found = _parts(place, s3) or containers_in(place, s3)
+        found = _parts(place, stores) or containers_in(place, stores)
         return [f"{place}/{part}" for part in found] or [location]
     wild = _PATTERN.search(name)
-    if not wild or (not is_on_s3(location) and os.path.exists(location)):
+    if not wild or (not is_in_store(location) and os.path.exists(location)):
         return [location]
-    sizes = _sizes(folder or ".", name[: wild.start()], s3)
+    sizes = _sizes(folder or ".", name[: wild.start()], stores)
     fitting = [n for n in sorted(sizes) if fnmatch.fnmatchcase(n, name) and n[0] not in "_."]
     if not fitting:
         raise ListError(f"no file fits the list {location}")
     return [f"{folder}{slash}{n}" for n in fitting if sizes[n]] or [f"{folder}{slash}{fitting[0]}"]
 
 
-def _parts(folder: str, s3: S3) -> list[str]:
+def _parts(folder: str, stores: Stores) -> list[str]:
     """Names of the files that Spark left; it writes empty ones, too."""
-    sizes = _sizes(folder, "part-", s3)
+    sizes = _sizes(folder, "part-", stores)
     found = [name for name in sorted(sizes) if _PART.fullmatch(name)]
     return [name for name in found if sizes[name]] or found[:1]
 
 
-def _sizes(folder: str, start: str, s3: S3) -> dict[str, int]:
+def _sizes(folder: str, start: str, stores: Stores) -> dict[str, int]:
     """Names and sizes (bytes) of the files right in a folder whose names begin in one way."""
-    if is_on_s3(folder):
-        place = S3Location.parse(f"{folder}/{start}")
-        return {f"{start}{rest}": size for rest, size in s3.list(place).items()}
+    if is_in_store(folder):
+        place = ObjectLocation.parse(f"{folder}/{start}")
+        return {f"{start}{rest}": size for rest, size in stores.list(place).items()}
     try:
         return {
             entry.name: entry.stat().st_size

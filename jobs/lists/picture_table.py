@@ -27,7 +27,7 @@ from jobs.lists.picture_columns import (
 )
 from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.pinned import PinnedFile, open_pinned
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Entry
 from jobs.values.inside import InTable
 
@@ -38,13 +38,13 @@ _BUFFER = 1024 * 1024
 
 @contextmanager
 def opened(
-    location: str, s3: S3, version: str | None = None
+    location: str, stores: Stores, version: str | None = None
 ) -> Iterator[tuple[PinnedFile, pq.ParquetFile]]:
     """Open a parquet file where it lies: gives it as bytes and as a table.
 
     Args:
         location: Location of the file.
-        s3: S3 client.
+        stores: Clients of the object stores.
         version: Version that it must have; None for the present one.
 
     Raises:
@@ -53,7 +53,7 @@ def opened(
     """
     try:
         with (
-            open_pinned(location, s3, version=version) as pinned,
+            open_pinned(location, stores, version=version) as pinned,
             pq.ParquetFile(pinned, buffer_size=_BUFFER, pre_buffer=False) as file,
         ):
             yield pinned, file
@@ -69,7 +69,7 @@ class PictureTable:
 
     Args:
         location: Location of the file; a whole one, since it is part of every row.
-        s3: S3 client.
+        stores: Clients of the object stores.
         pictures: Column of the pictures.
         known: Columns of pictures, which pass through only if they are asked for.
         keep: Columns that pass through; None for all but pictures. The bytes of the column that is
@@ -88,16 +88,16 @@ class PictureTable:
     def __init__(
         self,
         location: str,
-        s3: S3,
+        stores: Stores,
         pictures: PictureColumn,
         *,
         known: set[str],
         keep: Sequence[str] | None,
     ) -> None:
         self._location = location
-        self._s3 = s3
+        self._stores = stores
         self.column = pictures.name
-        with opened(location, s3) as (pinned, file):
+        with opened(location, stores) as (pinned, file):
             self.version = pinned.version
             schema, self._rows = file.schema_arrow, file.metadata.num_rows
         found = typed_pictures(schema, pictures.name)
@@ -134,7 +134,7 @@ class PictureTable:
         if not sources:
             yield from ((None,) * len(self.extra) for _ in range(self._rows))
             return
-        with opened(self._location, self._s3, self.version) as (_, file):
+        with opened(self._location, self._stores, self.version) as (_, file):
             wanted = list(sources.values())
             for batch in file.iter_batches(_BATCH, columns=wanted, use_threads=False):
                 yield from zip(*[self._values(batch, item) for item in self.extra], strict=True)
@@ -148,13 +148,13 @@ class PictureTable:
 
 
 def tables_of_pictures(
-    files: Sequence[str], s3: S3, *, column: str | None, keep: Sequence[str] | None
+    files: Sequence[str], stores: Stores, *, column: str | None, keep: Sequence[str] | None
 ) -> list[PictureTable] | None:
     """The parquet files of a list, if they hold pictures; None if they hold names of pictures.
 
     Args:
         files: Locations of the files; the first one decides.
-        s3: S3 client.
+        stores: Clients of the object stores.
         column: Column of the pictures; None for the usual one.
         keep: Columns that pass through; None for all but pictures.
 
@@ -162,14 +162,14 @@ def tables_of_pictures(
         ListError: A file is missing, or no parquet file, or does not have these columns.
         StorageError: A file cannot be read.
     """
-    with opened(files[0], s3) as (_, file):
+    with opened(files[0], stores) as (_, file):
         pictures = chosen_pictures(files[0], file, column)
         known = columns_of_pictures(file) if pictures and keep is None else set[str]()
     if pictures is None:
         return None
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="vea-index") as pool:
         try:
-            made = partial(PictureTable, s3=s3, pictures=pictures, known=known, keep=keep)
+            made = partial(PictureTable, stores=stores, pictures=pictures, known=known, keep=keep)
             return list(pool.map(made, files))
         finally:
             pool.shutdown(cancel_futures=True)

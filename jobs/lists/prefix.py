@@ -18,14 +18,14 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handler.photo_folders import describe, photos_below, reason_to_leave_out
 from jobs.lists.columns import ListError
 from jobs.storage.folders import Folder, ObjectMissing
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.layout import IDENTITY, RUN
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.values.locations import ObjectLocation, is_in_store
 
 LISTING = f"{RUN}list.txt.gz"
 
@@ -47,7 +47,7 @@ class Snapshot:
     left_out: dict[str, int]
 
 
-def snapshot_prefix(location: str, folder: Folder, s3: S3) -> Snapshot:
+def snapshot_prefix(location: str, folder: Folder, stores: Stores) -> Snapshot:
     """List the images under ``location``, unless an earlier attempt has done so.
 
     Keys of S3 are known by their names alone, local files also by their first bytes. A name that a
@@ -57,20 +57,20 @@ def snapshot_prefix(location: str, folder: Folder, s3: S3) -> Snapshot:
     Args:
         location: Local folder, or ``s3://bucket/prefix/``; folders in it are searched too.
         folder: Output folder, where the listing is kept.
-        s3: Client that lists a prefix.
+        stores: Clients of the object stores.
 
     Raises:
         ListError: There are no images, or the output folder belongs to other ones.
         StorageError: S3 does not list them.
     """
-    where = location if is_on_s3(location) else os.path.abspath(location)
+    where = location if is_in_store(location) else os.path.abspath(location)
     title = _line(f"# images under {where}")
     try:
         there = folder.read(LISTING)
     except ObjectMissing:
         if IDENTITY in folder.list(RUN):
             raise _occupied(folder, where) from None
-        there = _pack(title, where, s3)
+        there = _pack(title, where, stores)
         # Of several concurrent attempts, one writes the listing, and all read that one.
         if not folder.create(LISTING, there):
             there = folder.read(LISTING)
@@ -81,11 +81,11 @@ def snapshot_prefix(location: str, folder: Folder, s3: S3) -> Snapshot:
     return Snapshot(f"{folder.location}/{LISTING}", left_out)
 
 
-def _pack(title: bytes, where: str, s3: S3) -> bytes:
+def _pack(title: bytes, where: str, stores: Stores) -> bytes:
     packed, count, left_out = io.BytesIO(), 0, Counter[str]()
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
         file.write(title)
-        for image in (_on_s3 if is_on_s3(where) else _local)(where, s3, left_out):
+        for image in (_in_store if is_in_store(where) else _local)(where, stores, left_out):
             file.write(_line(image))
             count += 1
         if left_out:
@@ -96,21 +96,21 @@ def _pack(title: bytes, where: str, s3: S3) -> bytes:
     return packed.getvalue()
 
 
-def _on_s3(where: str, s3: S3, left_out: Counter[str]) -> Iterator[str]:
+def _in_store(where: str, stores: Stores, left_out: Counter[str]) -> Iterator[str]:
     try:
-        place = S3Location.parse(where)
+        place = ObjectLocation.parse(where)
     except ValueError as error:
         raise ListError(str(error)) from None
-    for key in s3.walk(place):
+    for key in stores.walk(place):
         if key.endswith("/"):
             continue  # the marker that some programs make for a folder
         if reason := reason_to_leave_out(key.removeprefix(place.key)):
             left_out[reason] += 1
         else:
-            yield str(S3Location(place.bucket, key))
+            yield str(replace(place, key=key))
 
 
-def _local(where: str, s3: S3, left_out: Counter[str]) -> Iterator[str]:
+def _local(where: str, stores: Stores, left_out: Counter[str]) -> Iterator[str]:
     try:
         yield from photos_below(where, left_out)
     except OSError as error:

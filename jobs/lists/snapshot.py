@@ -22,8 +22,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from jobs.lists.columns import ListError
-from jobs.storage.s3 import S3
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.storage.stores import Stores
+from jobs.values.locations import ObjectLocation, is_in_store
 
 _BLOCK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
@@ -109,12 +109,12 @@ class _Reading(io.RawIOBase):
 
 
 @contextmanager
-def snapshot_list(location: str, s3: S3 | None) -> Iterator[ListSnapshot]:
+def snapshot_list(location: str, stores: Stores | None) -> Iterator[ListSnapshot]:
     """Copy a list; the copy lives as long as the context.
 
     Args:
         location: Path or ``s3://bucket/key``.
-        s3: S3 client, used if the list is on S3; created if None.
+        stores: Clients of the object stores; created if None.
 
     Raises:
         ListError: There is no such list, or there is no room for the copy.
@@ -122,8 +122,8 @@ def snapshot_list(location: str, s3: S3 | None) -> Iterator[ListSnapshot]:
     """
     with tempfile.TemporaryFile() as file:
         try:
-            if is_on_s3(location):
-                (s3 or S3(threads=1)).download(_parse(location), file)
+            if is_in_store(location):
+                (stores or Stores(threads=1)).download(_parse(location), file)
             else:
                 _copy_local(Path(location), file)
             file.flush()
@@ -135,9 +135,9 @@ def snapshot_list(location: str, s3: S3 | None) -> Iterator[ListSnapshot]:
         yield ListSnapshot(location, _digest(file), file)
 
 
-def _parse(location: str) -> S3Location:
+def _parse(location: str) -> ObjectLocation:
     try:
-        return S3Location.parse(location)
+        return ObjectLocation.parse(location)
     except ValueError as error:
         raise ListError(str(error)) from None
 

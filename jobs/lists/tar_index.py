@@ -23,7 +23,7 @@ from jobs.lists.columns import ListError
 from jobs.lists.tar_members import Member, members
 from jobs.storage.errors import ObjectUnavailable
 from jobs.storage.pinned import open_pinned
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.storage.unpacking import Unpacked
 from jobs.values.inside import Unusable
 from jobs.values.layout import INDEX
@@ -74,7 +74,7 @@ class Indexes(Protocol):
 
 def index_tar(
     location: str,
-    s3: S3,
+    stores: Stores,
     *,
     number: int,
     column: str | None,
@@ -85,7 +85,7 @@ def index_tar(
 
     Args:
         location: Location of the archive.
-        s3: S3 client.
+        stores: Clients of the object stores.
         number: Number of the archive, which begins each line.
         column: Ending of the pictures that count; None for all pictures.
         keep: Endings of the texts that are wanted; None for all.
@@ -96,7 +96,7 @@ def index_tar(
         StorageError: The archive cannot be read.
     """
     try:
-        with open_pinned(location, s3, block=_REQUEST) as file:
+        with open_pinned(location, stores, block=_REQUEST) as file:
             name = _name_of(location, file.version, number=number, column=column, keep=keep)
             if indexes and (found := indexes.load(name)):
                 return found

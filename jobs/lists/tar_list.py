@@ -19,7 +19,7 @@ import pyarrow as pa
 from jobs.lists.columns import ListError, kept_columns
 from jobs.lists.snapshot import ListSnapshot
 from jobs.lists.tar_index import Indexes, TarIndex, index_tar
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Entry
 from jobs.values.inside import Inside, InTar, Unusable
 
@@ -38,7 +38,7 @@ class TarList:
     Args:
         location: Location of the list as the user gave it, for messages.
         files: Locations of the archives; whole ones, since they are part of every row.
-        s3: S3 client.
+        stores: Clients of the object stores.
         column: Ending of the pictures that count, such as ``jpg``; None for all pictures.
         keep: Endings that pass through: of texts, or of the pictures themselves, whose bytes the
             workers fill in. None for all texts.
@@ -60,7 +60,7 @@ class TarList:
         self,
         location: str,
         files: Sequence[str],
-        s3: S3,
+        stores: Stores,
         *,
         column: str | None,
         keep: Sequence[str] | None,
@@ -73,7 +73,7 @@ class TarList:
         self.left_out = Counter[str]()
         self.unread_texts = 0
         texts, pictures = dict[str, None](), dict[str, None]()
-        for index in self._indexed(s3, keep, indexes):
+        for index in self._indexed(stores, keep, indexes):
             with index.lines as lines:
                 lines.seek(0)
                 shutil.copyfileobj(lines, self._lines)
@@ -109,7 +109,7 @@ class TarList:
                 yield Entry(f"{file}#{name}", tuple([texts.get(name) for name in names]), inside)
 
     def _indexed(
-        self, s3: S3, keep: Sequence[str] | None, indexes: Indexes | None
+        self, stores: Stores, keep: Sequence[str] | None, indexes: Indexes | None
     ) -> Iterator[TarIndex]:
         """The archives' indexes in their order; at most as many are held as are read at a time."""
         coming = deque[Future[TarIndex]]()
@@ -119,7 +119,7 @@ class TarList:
                 read = partial(
                     index_tar, number=number, column=self.column, keep=keep, indexes=indexes
                 )
-                coming.append(pool.submit(read, file, s3))
+                coming.append(pool.submit(read, file, stores))
                 if len(coming) >= _AT_A_TIME:
                     yield coming.popleft().result()
             while coming:

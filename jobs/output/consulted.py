@@ -19,10 +19,10 @@ from handler.values.runtimes import TORCH
 from jobs.output.finished_runs import find_runs
 from jobs.output.parquet import SCORED_BY
 from jobs.storage.folders import Folder, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import RunIdentity
 from jobs.values.layout import IDENTITY, MANIFEST, RUN, SINCE
-from jobs.values.locations import is_on_s3
+from jobs.values.locations import is_in_store
 
 
 class ConsultedError(VeaError):
@@ -43,15 +43,15 @@ class EarlierRun:
     run_id: str
     manifest_sha256: str
 
-    def manifest(self, s3: S3) -> tuple[Folder, dict[str, Any]]:
+    def manifest(self, stores: Stores) -> tuple[Folder, dict[str, Any]]:
         """The folder and the manifest of the run.
 
         Raises:
             ConsultedError: The run is gone, or is not as it was.
         """
         found = None
-        if is_on_s3(self.location) or os.path.isdir(self.location):
-            folder = open_folder(self.location, s3)
+        if is_in_store(self.location) or os.path.isdir(self.location):
+            folder = open_folder(self.location, stores)
             if MANIFEST in folder.list():
                 found = folder.read(MANIFEST)
         if found is None or hashlib.sha256(found).hexdigest() != self.manifest_sha256:
@@ -82,7 +82,7 @@ class Consulted:
 
 
 def consult(
-    root: str, folder: Folder, identity: RunIdentity, s3: S3, *, keep: bool = True
+    root: str, folder: Folder, identity: RunIdentity, stores: Stores, *, keep: bool = True
 ) -> Consulted:
     """The runs that a run copies from: those that its first attempt found.
 
@@ -90,14 +90,14 @@ def consult(
         root: Folder of earlier runs, a path or ``s3://bucket/prefix``.
         folder: Output folder of the run.
         identity: Identity of the run, apart from what it copies from.
-        s3: S3 client.
+        stores: Clients of the object stores.
         keep: Whether the runs are recorded for later attempts.
 
     Raises:
         ConsultedError: The run began with another root, or its record is damaged.
         VeaError: The root cannot be listed, or a manifest cannot be read.
     """
-    root = root.rstrip("/") if is_on_s3(root) else os.path.abspath(root)
+    root = root.rstrip("/") if is_in_store(root) else os.path.abspath(root)
     inside = folder.list(RUN)
     if SINCE in inside:
         known = _read(folder)
@@ -108,7 +108,7 @@ def consult(
                 f"the run in {folder.location} copies from {known.root}: start it again with that "
                 "--since, or choose another --out"
             )
-    found = Consulted(root, tuple(_runs(root, folder, identity, s3)))
+    found = Consulted(root, tuple(_runs(root, folder, identity, stores)))
     # A run that began without earlier ones is refused by the ledger.
     if IDENTITY in inside or not keep:
         return found
@@ -120,13 +120,13 @@ def consult(
     return found
 
 
-def _runs(root: str, folder: Folder, identity: RunIdentity, s3: S3) -> list[EarlierRun]:
-    own = folder.location if is_on_s3(folder.location) else os.path.abspath(folder.location)
+def _runs(root: str, folder: Folder, identity: RunIdentity, stores: Stores) -> list[EarlierRun]:
+    own = folder.location if is_in_store(folder.location) else os.path.abspath(folder.location)
     runs = []
-    for found in find_runs(root, s3):
+    for found in find_runs(root, stores):
         if not found.finished or found.failed or found.erasing or found.location == own:
             continue
-        content = open_folder(found.location, s3).read(MANIFEST)
+        content = open_folder(found.location, stores).read(MANIFEST)
         try:
             manifest = dict(json.loads(content))
             settings = dict(manifest.get("settings", {}))  # none in those of early versions

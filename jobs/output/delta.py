@@ -14,17 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-from botocore.exceptions import BotoCoreError
 
 from handler.values.errors import VeaError
 from jobs.output import parquet
+from jobs.output.delta_options import storage_options
 from jobs.output.delta_types import DeltaTypeError, convert, delta_columns, nanoseconds
 from jobs.output.partitions import path_values
 from jobs.storage.errors import one_line
 from jobs.storage.folders import Folder, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.layout import MANIFEST, SUCCESS
-from jobs.values.locations import S3Location, is_on_s3
 
 _ATTEMPTS = 5
 
@@ -39,7 +38,7 @@ def require_delta() -> None:
 
 
 def check_columns(
-    table: str, out: str, columns: pa.Schema, extras: Iterable[tuple[Any, ...]], s3: S3
+    table: str, out: str, columns: pa.Schema, extras: Iterable[tuple[Any, ...]], stores: Stores
 ) -> None:
     """See that a table can hold what a run will give, before the run begins.
 
@@ -49,14 +48,14 @@ def check_columns(
         columns: Columns of the run's result; those from the list are the last ones.
         extras: Values of each row for the columns from the list, points in time as integers of
             their unit.
-        s3: S3 client for both.
+        stores: Clients of the object stores.
 
     Raises:
         DeltaTypeError: The table cannot hold a column.
     """
     constants = path_values(out)
     found = [column for column in columns if column.name not in constants]
-    delta_columns(found, _columns_of(table, s3), where=table)
+    delta_columns(found, _columns_of(table, stores), where=table)
     precise = nanoseconds(found)
     first = len(columns)
     for values in extras if precise else ():
@@ -70,10 +69,10 @@ def check_columns(
                 )
 
 
-def _columns_of(table: str, s3: S3) -> pa.Schema | None:
+def _columns_of(table: str, stores: Stores) -> pa.Schema | None:
     """Columns of a table; None if there is none."""
     deltalake = load_deltalake()
-    options = storage_options(table, s3)
+    options = storage_options(table, stores)
     try:
         if not deltalake.DeltaTable.is_deltatable(table, storage_options=options):
             return None
@@ -82,14 +81,14 @@ def _columns_of(table: str, s3: S3) -> pa.Schema | None:
         raise refused_by(table, error) from None
 
 
-def commit_run(out: str, table: str, s3: S3) -> bool:
+def commit_run(out: str, table: str, stores: Stores) -> bool:
     """Commit the rows of the finished run in ``out`` to a Delta table, unless they are there.
 
     Args:
         out: Folder of the run, a path or ``s3://bucket/prefix``.
         table: Folder of the table of all runs, a path or ``s3://bucket/prefix``; created if there
             is none.
-        s3: S3 client for both.
+        stores: Clients of the object stores.
 
     Returns:
         Whether there was anything to commit.
@@ -100,9 +99,9 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
         StorageError: A file of the run cannot be read.
     """
     deltalake = load_deltalake()
-    folder = open_folder(out, s3)
+    folder = open_folder(out, stores)
     manifest = _manifest(folder)
-    options = storage_options(table, s3)
+    options = storage_options(table, stores)
     constants = path_values(folder.location)
     for name, value in constants.items():
         if not name.isidentifier() or "'" in value:
@@ -121,7 +120,7 @@ def commit_run(out: str, table: str, s3: S3) -> bool:
     unread: list[VeaError] = []
     for _ in range(_ATTEMPTS):
         try:
-            reader = _rows(folder, manifest, partition, unread, _columns_of(table, s3), table)
+            reader = _rows(folder, manifest, partition, unread, _columns_of(table, stores), table)
             deltalake.DeltaTable.create(
                 table,
                 reader.schema,
@@ -228,32 +227,6 @@ def _read(folder: Folder, name: str) -> pa.Table:
             f"{name} in {folder.location} is damaged ({one_line(str(error))}): score the list "
             "again with another --out"
         ) from None
-
-
-def storage_options(table: str, s3: S3) -> dict[str, str] | None:
-    """Options with which Delta reaches S3 as all other code does; None for a local table."""
-    if not is_on_s3(table):
-        return None
-    bucket = S3Location.parse(f"{table.rstrip('/')}/_").bucket
-    connection = s3.connection()
-    try:
-        key, secret, token = connection.credentials()
-        url = connection.bucket_url(bucket)
-    except BotoCoreError as error:
-        raise refused_by(table, error) from None
-    virtual = not url.endswith(f"/{bucket}")
-    options = {
-        # Where the bucket is part of the host's name, Delta wants it there.
-        "AWS_ENDPOINT_URL": url if virtual else connection.endpoint,
-        "AWS_REGION": connection.region,
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": str(virtual).lower(),
-        "AWS_ALLOW_HTTP": "true",  # as boto3: the endpoint that the user sets decides
-        # A commit is the creation of a log entry that nobody else may have created.
-        "AWS_CONDITIONAL_PUT": "etag",
-    }
-    return {**options, "AWS_SESSION_TOKEN": token} if token else options
 
 
 def refused_by(table: str, error: Exception) -> DeltaCommitError:

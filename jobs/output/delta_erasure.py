@@ -13,31 +13,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.output.delta import DeltaCommitError, load_deltalake, refused_by, storage_options
+from handler.values.errors import VeaError
+from jobs.output.delta import load_deltalake, refused_by
+from jobs.output.delta_options import storage_options
 from jobs.output.partitions import path_values
 from jobs.output.selection import Selection, SelectionError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 _ATTEMPTS = 5
 
 
-def count_rows(table: str, selection: Selection, s3: S3) -> int:
+def count_rows(table: str, selection: Selection, stores: Stores) -> int:
     """Number of selected rows in the latest version of a table.
 
     Args:
         table: Folder of the table, a path or ``s3://bucket/prefix``.
         selection: Rows to be counted.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         DeltaCommitError: There is no such table, or it cannot be read.
         SelectionError: The table lacks a column, or a value is not of its column's type.
     """
-    found = _open(table, s3)
+    found = _open(table, stores)
     return sum(_affected(table, found, selection).values())
 
 
-def delete_rows(table: str, selection: Selection, s3: S3) -> int:
+def delete_rows(table: str, selection: Selection, stores: Stores) -> int:
     """Remove the selected rows from the latest version of a table; returns how many it had.
 
     Earlier versions keep them until `vacuum`.
@@ -45,57 +47,57 @@ def delete_rows(table: str, selection: Selection, s3: S3) -> int:
     Args:
         table: Folder of the table, a path or ``s3://bucket/prefix``.
         selection: Rows to be removed.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         DeltaCommitError: There is no such table, or it refuses the removal.
         SelectionError: The table lacks a column, or a value is not of its column's type.
     """
-    affected = [dict(values) for values in _affected(table, _open(table, s3), selection)]
+    affected = [dict(values) for values in _affected(table, _open(table, stores), selection)]
     return sum(
-        _retried(table, partial(_replace, table, partition, selection, s3))
+        _retried(table, partial(_replace, table, partition, selection, stores))
         for partition in affected
     )
 
 
-def delete_run_rows(table: str, location: str, run_id: str, s3: S3) -> int:
+def delete_run_rows(table: str, location: str, run_id: str, stores: Stores) -> int:
     """Remove the rows of one run from a table; returns how many it had.
 
     Args:
         table: Folder of the table, a path or ``s3://bucket/prefix``.
         location: Folder of the run; its columns such as ``dt=2026-11-23`` tell the rows.
         run_id: Identifier of the run, which tells the rows if the folder has no such columns.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         DeltaCommitError: There is no such table, or it refuses the removal.
     """
     partition = path_values(location) or {"run_id": run_id}
-    answer = _retried(table, lambda: _open(table, s3).delete(_predicate(partition)))
+    answer = _retried(table, lambda: _open(table, stores).delete(_predicate(partition)))
     return int(answer.get("num_deleted_rows") or 0)
 
 
-def vacuum(table: str, s3: S3) -> int:
+def vacuum(table: str, stores: Stores) -> int:
     """Delete the files of earlier versions, which still hold removed rows; returns how many.
 
     A program that reads an earlier version at this moment may fail.
 
     Args:
         table: Folder of the table, a path or ``s3://bucket/prefix``.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         DeltaCommitError: There is no such table, or it refuses.
     """
     options = {"retention_hours": 0, "enforce_retention_duration": False, "dry_run": False}
-    return len(_retried(table, lambda: _open(table, s3).vacuum(**options)))
+    return len(_retried(table, lambda: _open(table, stores).vacuum(**options)))
 
 
-def _open(table: str, s3: S3) -> Any:
+def _open(table: str, stores: Stores) -> Any:
     deltalake = load_deltalake()
     try:
-        return deltalake.DeltaTable(table, storage_options=storage_options(table, s3))
-    except DeltaCommitError:
+        return deltalake.DeltaTable(table, storage_options=storage_options(table, stores))
+    except VeaError:
         raise
     except Exception as error:  # the package raises bare ones, too
         raise refused_by(table, error) from None
@@ -120,10 +122,10 @@ def _affected(
     return counts
 
 
-def _replace(table: str, partition: Mapping[str, Any], selection: Selection, s3: S3) -> int:
+def _replace(table: str, partition: Mapping[str, Any], selection: Selection, stores: Stores) -> int:
     """Write a partition without its selected rows; returns how many there were."""
     deltalake = load_deltalake()
-    found = _open(table, s3)
+    found = _open(table, stores)
     wanted = None
     for name, value in partition.items():
         one = pc.field(name) == value
@@ -158,7 +160,7 @@ def _retried(table: str, act: Callable[[], Any]) -> Any:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return act()
-        except DeltaCommitError:
+        except VeaError:
             raise
         except deltalake.exceptions.CommitFailedError as error:
             if attempt == _ATTEMPTS:

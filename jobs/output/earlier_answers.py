@@ -28,8 +28,8 @@ from jobs.output.earlier_files import ANSWERS, AnswersWriter, SortedKeys, made_o
 from jobs.output.parquet import CONTENT_HASH, OK, ORIGIN, SCORED_BY, Row
 from jobs.storage.errors import one_line
 from jobs.storage.key_sort import KEY_BYTES, KeySort, key_of
-from jobs.storage.s3 import S3
-from jobs.values.locations import is_s3, resolve
+from jobs.storage.stores import Stores
+from jobs.values.locations import is_object, resolve
 
 _ROWS = 65_536
 _TEXT = pa.string()
@@ -95,7 +95,7 @@ class EarlierAnswers:
 
 
 def open_earlier(
-    consulted: Consulted, *, run_id: str, columns: pa.Schema, s3: S3
+    consulted: Consulted, *, run_id: str, columns: pa.Schema, stores: Stores
 ) -> EarlierAnswers:
     """The answers of the runs that a run copies from, which are read once on each machine.
 
@@ -103,19 +103,21 @@ def open_earlier(
         consulted: Runs to copy from.
         run_id: Identifier of the run that copies.
         columns: Columns of its rows, without those of the list.
-        s3: S3 client.
+        stores: Clients of the object stores.
 
     Raises:
         VeaError: A run is not as it was, is damaged, or there is no room for the answers.
     """
-    return EarlierAnswers(made_once(run_id, lambda folder: _make(folder, consulted, columns, s3)))
+    return EarlierAnswers(
+        made_once(run_id, lambda folder: _make(folder, consulted, columns, stores))
+    )
 
 
-def _make(folder: Path, consulted: Consulted, columns: pa.Schema, s3: S3) -> None:
+def _make(folder: Path, consulted: Consulted, columns: pa.Schema, stores: Stores) -> None:
     answer = [item for item in columns if item.name not in _OTHERS]
     kept = pa.schema([*answer, *(pa.field(n, _TEXT) for n in ("etag", CONTENT_HASH, SCORED_BY))])
     need_hash = CONTENT_HASH in columns.names
-    runs = [(run, *run.manifest(s3)) for run in consulted.runs]
+    runs = [(run, *run.manifest(stores)) for run in consulted.runs]
     expected = sum(int(manifest["rows"]) for _, _, manifest in runs)
     starts = []
     with KeySort(expected) as locations, KeySort(expected) as contents:
@@ -180,7 +182,7 @@ def _images(table: pa.Table) -> list[str]:
 def _by_etag(etags: pa.ChunkedArray, places: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Which answers hold for an object with the same ETag at the same place."""
     in_one_piece = pc.fill_null(pc.match_substring_regex(etags, _ONE_PIECE), False)
-    return np.array(in_one_piece) & np.fromiter(map(is_s3, places), bool, len(places))
+    return np.array(in_one_piece) & np.fromiter(map(is_object, places), bool, len(places))
 
 
 def _known(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

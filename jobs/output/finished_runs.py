@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handler.values.errors import VeaError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.layout import FAILED_RUN, IDENTITY, JOURNAL, MANIFEST, SUCCESS
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.values.locations import ObjectLocation, is_in_store
 
 _MARKS = (FAILED_RUN, IDENTITY, JOURNAL, MANIFEST, SUCCESS)
 
@@ -33,19 +33,19 @@ class FoundRun:
     erasing: bool = False
 
 
-def find_runs(root: str, s3: S3) -> list[FoundRun]:
+def find_runs(root: str, stores: Stores) -> list[FoundRun]:
     """The runs in a folder and everywhere below it, in the order of their locations.
 
     Args:
         root: Local path, or ``s3://bucket/prefix``.
-        s3: S3 client, used if the folder is on S3.
+        stores: Clients of the object stores.
 
     Raises:
         VeaError: A local folder does not exist or cannot be listed, or the location is invalid.
         StorageError: S3 does not list the prefix.
     """
     marks = defaultdict[str, set[str]](set)
-    for path in _on_s3(root, s3) if is_on_s3(root) else _local(root):
+    for path in _in_store(root, stores) if is_in_store(root) else _local(root):
         for mark in _MARKS:
             if path.endswith(f"/{mark}"):
                 marks[path.removesuffix(f"/{mark}")].add(mark)
@@ -60,13 +60,13 @@ def find_runs(root: str, s3: S3) -> list[FoundRun]:
     ]
 
 
-def _on_s3(root: str, s3: S3) -> Iterator[str]:
+def _in_store(root: str, stores: Stores) -> Iterator[str]:
     try:
-        place = S3Location.parse(root.rstrip("/") + "/")
+        place = ObjectLocation.parse(root.rstrip("/") + "/")
     except ValueError as error:
         raise VeaError(str(error)) from None
-    for key in s3.walk(place):
-        yield str(S3Location(place.bucket, key))
+    for key in stores.walk(place):
+        yield str(replace(place, key=key))
 
 
 def _local(root: str) -> Iterator[str]:

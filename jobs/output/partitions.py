@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from handler.values.errors import VeaError
 from jobs.output import parquet
-from jobs.values.locations import is_on_s3
+from jobs.values.locations import is_in_store
 
 
 class PathColumnError(VeaError):
@@ -30,7 +30,7 @@ def path_values(location: str) -> dict[str, str]:
     Args:
         location: Local path, all of whose folders count, or ``s3://bucket/prefix``.
     """
-    path = location if is_on_s3(location) else str(Path(location).absolute())
+    path = location if is_in_store(location) else str(Path(location).absolute())
     parts = (part.partition("=") for part in path.split("/") if re.fullmatch(r"[^=]+=.+", part))
     return {name: value for name, _, value in parts}
 

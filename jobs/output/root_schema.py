@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from handler.values.errors import VeaError
 from jobs.storage.folders import Folder, ObjectMissing, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 NAME = "_schema.json"
 
@@ -39,15 +39,15 @@ class RootSchema:
 
     Args:
         root: Location of the root.
-        s3: S3 client.
+        stores: Clients of the object stores.
         create: Whether a local root is made if it does not exist.
 
     Attributes:
         location: Location of the file.
     """
 
-    def __init__(self, root: str, s3: S3, *, create: bool = True) -> None:
-        self._folder: Folder = open_folder(root, s3, create=create)
+    def __init__(self, root: str, stores: Stores, *, create: bool = True) -> None:
+        self._folder: Folder = open_folder(root, stores, create=create)
         self.location = f"{self._folder.location}/{NAME}"
 
     def read(self) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ from jobs.fetching.fetcher import Fetcher
 from jobs.report.finished_run import Example, FinishedRun, ReportError
 from jobs.report.page import Shown
 from jobs.storage.errors import ObjectUnavailable
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.inside import is_inside
 from jobs.values.locations import resolve
 
@@ -62,16 +62,16 @@ class Gallery:
 
     Args:
         run: Run that the images are of.
-        s3: S3 client, used if the images are on S3.
+        stores: Clients of the object stores.
         explain: Whether the reasons are drawn, too.
     """
 
-    def __init__(self, run: FinishedRun, s3: S3, *, explain: Explain | None = None) -> None:
+    def __init__(self, run: FinishedRun, stores: Stores, *, explain: Explain | None = None) -> None:
         settings = run.manifest.get("settings", {})
         self._folder = settings.get("list_folder") or ""
         self._limits = ImageLimits()
         self._fetcher = Fetcher(
-            s3, max_bytes=self._limits.max_bytes, hosts=tuple(settings.get("hosts", ()))
+            stores, max_bytes=self._limits.max_bytes, hosts=tuple(settings.get("hosts", ()))
         )
         self._explain = explain
         self._given_up = ""

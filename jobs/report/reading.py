@@ -22,45 +22,45 @@ from handler.values.emotions import WHEELS
 from jobs.output.parquet import OK, ROW_GROUP
 from jobs.report.finished_run import Example, FinishedRun, ReportError, date_in
 from jobs.storage.folders import Folder, ObjectMissing, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.layout import MANIFEST, SUCCESS
-from jobs.values.locations import is_on_s3
+from jobs.values.locations import is_in_store
 
 _KEYS = {"run_id", "rows", "status", "reasons", "emotions", "files", "model", "list"}
 
 
-def find_run(location: str, s3: S3) -> FinishedRun | None:
+def find_run(location: str, stores: Stores) -> FinishedRun | None:
     """As `read_run` without examples; None if there is no finished run."""
-    manifest = _manifest(location, s3)
-    return None if manifest is None else _read(location, manifest, s3, examples=0)
+    manifest = _manifest(location, stores)
+    return None if manifest is None else _read(location, manifest, stores, examples=0)
 
 
-def read_run(location: str, s3: S3, *, examples: int = 0) -> FinishedRun:
+def read_run(location: str, stores: Stores, *, examples: int = 0) -> FinishedRun:
     """Read a finished run.
 
     Args:
         location: Folder of the run, a path or ``s3://bucket/prefix``.
-        s3: S3 client, used if the folder is on S3.
+        stores: Clients of the object stores.
         examples: Number of the most confident images, and of the least confident ones, to keep.
 
     Raises:
         ReportError: There is no finished run, or its files are not what its manifest says.
         StorageError: S3 does not return it.
     """
-    manifest = _manifest(location, s3)
+    manifest = _manifest(location, stores)
     if manifest is None:
         raise ReportError(
             f"there is no finished run in {location}: expected {SUCCESS} and {MANIFEST} there, as "
             "`vea score` leaves them"
         )
-    return _read(location, manifest, s3, examples=examples)
+    return _read(location, manifest, stores, examples=examples)
 
 
-def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
+def _manifest(location: str, stores: Stores) -> dict[str, Any] | None:
     # Opening a local folder would create it, which a reader must not do.
-    if not is_on_s3(location) and not Path(location).is_dir():
+    if not is_in_store(location) and not Path(location).is_dir():
         return None
-    folder = open_folder(location, s3)
+    folder = open_folder(location, stores)
     if SUCCESS not in folder.list("_"):
         return None
     try:
@@ -72,9 +72,9 @@ def _manifest(location: str, s3: S3) -> dict[str, Any] | None:
     return dict(manifest)
 
 
-def _read(location: str, manifest: dict[str, Any], s3: S3, *, examples: int) -> FinishedRun:
+def _read(location: str, manifest: dict[str, Any], stores: Stores, *, examples: int) -> FinishedRun:
     settings = manifest.get("settings", {})
-    folder, found = open_folder(location, s3), _Found(examples, settings.get("columns"))
+    folder, found = open_folder(location, stores), _Found(examples, settings.get("columns"))
     for file in manifest["files"]:
         before = found.rows
         for batch in _batches(folder, file["name"], found):

@@ -11,7 +11,7 @@ from jobs.lists.image_list import ImageList, open_list
 from jobs.output.root_schema import RootSchema, SchemaError, merged, root_of, types_of
 from jobs.storage.errors import StorageError
 from jobs.storage.folders import Folder, FolderError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import ScoreJob
 
 
@@ -19,7 +19,7 @@ from jobs.values.job import ScoreJob
 def open_declared(
     job: ScoreJob,
     location: str,
-    s3: S3,
+    stores: Stores,
     warn: Callable[[str], None],
     *,
     keep: bool = True,
@@ -30,7 +30,7 @@ def open_declared(
     Args:
         job: Job whose columns and output count.
         location: Location of the list.
-        s3: S3 client.
+        stores: Clients of the object stores.
         warn: Function that is told, in one line, which columns are left out.
         keep: Whether the columns are kept.
         out: Folder of the output, where indexes of archives are kept; None to keep none.
@@ -38,8 +38,8 @@ def open_declared(
     Raises:
         VeaError: The list cannot be read, or a column of it has not the declared type.
     """
-    declared = read_schema(job.schema, s3) if job.schema else None
-    root, known = _known(job.out, s3, warn, create=keep)
+    declared = read_schema(job.schema, stores) if job.schema else None
+    root, known = _known(job.out, stores, warn, create=keep)
     types = merged(declared, known, where=root.location if root else "")
     source = root.location if root and known else f"--schema {job.schema}"
     with ExitStack() as stack:
@@ -50,7 +50,7 @@ def open_declared(
                 keep=job.keep,
                 types=types or None,
                 source=source,
-                s3=s3,
+                stores=stores,
                 out=out,
             )
         )
@@ -72,13 +72,13 @@ def open_declared(
 
 
 def _known(
-    out: str, s3: S3, warn: Callable[[str], None], *, create: bool
+    out: str, stores: Stores, warn: Callable[[str], None], *, create: bool
 ) -> tuple[RootSchema | None, dict[str, str] | None]:
     place = root_of(out)
     if place is None:
         return None, None
     try:
-        root = RootSchema(place, s3, create=create)
+        root = RootSchema(place, stores, create=create)
         return root, root.read()
     except (StorageError, FolderError) as error:
         warn(f"the columns of the nights before are not known: {error}")

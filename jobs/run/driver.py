@@ -39,10 +39,10 @@ from jobs.run.replacement import discard_failed, retry_failed
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.scoring.worker import Worker
 from jobs.storage.folders import Folder, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import RunIdentity
 from jobs.values.job import ScoreJob, shard_of
-from jobs.values.locations import is_on_s3, is_prefix, resolve
+from jobs.values.locations import is_in_store, is_prefix, resolve
 
 
 def score_list(
@@ -112,26 +112,28 @@ def _score(
 ) -> Summary:
     began = time.monotonic()
     for place in (job.image_list, job.out, job.since or ""):
-        is_on_s3(place)  # an unsupported location is refused before any work
+        is_in_store(place)  # an unsupported location is refused before any work
     shard = shard_of(job.shard)
     source = source_of(job, load)
     model, emotions = source.identify()
     embedding_size = source.embedding_size() if job.embeddings else None
     stop = StopRequest(grace)
-    with closing(stop), stop.listen(), closing(S3(threads=16, retry=job.retry)) as s3:
+    with closing(stop), stop.listen(), closing(Stores(threads=16, retry=job.retry)) as stores:
         counter = ProgressCounter(job.max_error_rate, on_progress)
         try:
-            folder = open_folder(job.out, s3)
+            folder = open_folder(job.out, stores)
             location, left_out = job.image_list, dict[str, int]()
-            if is_prefix(location) and not is_folder_of_parts(location, s3):
+            if is_prefix(location) and not is_folder_of_parts(location, stores):
                 if job.replace_failed:
                     discard_failed(folder, job.max_error_rate, keep=None)
-                snapshot = snapshot_prefix(location, folder, s3)
+                snapshot = snapshot_prefix(location, folder, stores)
                 location, left_out = snapshot.location, snapshot.left_out
                 if left_out and warn:
                     warn(f"{job.image_list}: {describe(left_out)}")
             with (
-                open_declared(job, location, s3, warn or (lambda line: None), out=folder) as images,
+                open_declared(
+                    job, location, stores, warn or (lambda line: None), out=folder
+                ) as images,
                 ExitStack() as distinct,
             ):
                 # Refuses columns with names of the result before the folder is claimed.
@@ -152,15 +154,15 @@ def _score(
                 if accept:
                     accept(chosen_schema(columns, chosen), images)
                 own = identify_run(job, images, model, chosen)
-                consulted, identity = add_consulted(own, job, folder, s3)
+                consulted, identity = add_consulted(own, job, folder, stores)
                 ledger = Ledger(folder, identity, warn=warn)
                 if job.replace_failed:
                     if discard_failed(folder, job.max_error_rate, keep=identity.run_id):
-                        consulted, identity = add_consulted(own, job, folder, s3)
+                        consulted, identity = add_consulted(own, job, folder, stores)
                         ledger = Ledger(folder, identity, warn=warn)
                     retry_failed(folder, ledger)
                 # Workers may run in another folder than the driver.
-                out = job.out if is_on_s3(job.out) else os.path.abspath(job.out)
+                out = job.out if is_in_store(job.out) else os.path.abspath(job.out)
                 worker = Worker(
                     replace(job, out=out),
                     identity.run_id,
@@ -227,7 +229,7 @@ def identify_run(
 
 
 def add_consulted(
-    identity: RunIdentity, job: ScoreJob, folder: Folder, s3: S3, *, keep: bool = True
+    identity: RunIdentity, job: ScoreJob, folder: Folder, stores: Stores, *, keep: bool = True
 ) -> tuple[Consulted | None, RunIdentity]:
     """The earlier runs that a run copies from, and its identity with them.
 
@@ -235,10 +237,10 @@ def add_consulted(
         identity: Identity that `identify_run` returned.
         job: Job to do.
         folder: Folder of the output.
-        s3: S3 client.
+        stores: Clients of the object stores.
         keep: Whether the runs are recorded for later attempts.
     """
     if job.since is None:
         return None, identity
-    consulted = consult(job.since, folder, identity, s3, keep=keep)
+    consulted = consult(job.since, folder, identity, stores, keep=keep)
     return consulted, replace(identity, since=consulted.digest)

@@ -14,9 +14,9 @@ from handler.values.prediction import ModelIdentity
 from jobs.output.finished_runs import find_runs
 from jobs.output.root_schema import root_of
 from jobs.storage.folders import open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.layout import MANIFEST, SUCCESS
-from jobs.values.locations import is_on_s3
+from jobs.values.locations import is_in_store
 
 _MAX_MANIFESTS = 60  # the latest runs of a root of many years
 
@@ -38,7 +38,7 @@ class MeasuredRate:
     location: str
 
 
-def earlier_rate(out: str, model: ModelIdentity, s3: S3) -> MeasuredRate | None:
+def earlier_rate(out: str, model: ModelIdentity, stores: Stores) -> MeasuredRate | None:
     """The rate of the latest finished run beside ``out`` that the same model scored.
 
     Runs are looked for below the root of the nights (``results`` of ``results/dt=2026-11-23``), or
@@ -48,9 +48,9 @@ def earlier_rate(out: str, model: ModelIdentity, s3: S3) -> MeasuredRate | None:
     Args:
         out: Folder of the run that is estimated.
         model: Model that will score, whose digest and runtime count.
-        s3: S3 client.
+        stores: Clients of the object stores.
     """
-    for location, manifest in islice(_manifests(out, s3), _MAX_MANIFESTS):
+    for location, manifest in islice(_manifests(out, stores), _MAX_MANIFESTS):
         try:
             scorer, facts = manifest["model"], manifest["facts"]
             rate, images = float(facts["images_per_second"]), int(facts["images"])
@@ -63,25 +63,25 @@ def earlier_rate(out: str, model: ModelIdentity, s3: S3) -> MeasuredRate | None:
     return None
 
 
-def _manifests(out: str, s3: S3) -> Iterator[tuple[str, dict[str, Any]]]:
+def _manifests(out: str, stores: Stores) -> Iterator[tuple[str, dict[str, Any]]]:
     """Finished runs and their manifests, the latest locations first."""
-    for location in _neighbours(out, s3):
+    for location in _neighbours(out, stores):
         try:
-            folder = open_folder(location, s3, create=False)
+            folder = open_folder(location, stores, create=False)
             yield location, dict(json.loads(folder.read(MANIFEST)))
         except (VeaError, ValueError, TypeError):
             continue
 
 
-def _neighbours(out: str, s3: S3) -> Iterator[str]:
+def _neighbours(out: str, stores: Stores) -> Iterator[str]:
     root = root_of(out)
     if root is not None:
         try:
-            runs = find_runs(root, s3)
+            runs = find_runs(root, stores)
         except VeaError:  # there is no such folder yet
             return
         yield from (run.location for run in reversed(runs) if run.finished)
-    elif not is_on_s3(out):
+    elif not is_in_store(out):
         beside = Path(out).absolute().parent
         if beside.is_dir():
             done = (path.parent for path in beside.glob(f"*/{SUCCESS}"))

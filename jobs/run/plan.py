@@ -32,11 +32,11 @@ from jobs.run.earlier_rate import MeasuredRate, earlier_rate
 from jobs.run.replacement import is_marked, would_discard
 from jobs.scoring.sources import LoadPredictor, source_of
 from jobs.storage.folders import Folder, LocalFolder, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Chunk
 from jobs.values.job import ScoreJob, shard_of
 from jobs.values.layout import IDENTITY, RUN, part_name
-from jobs.values.locations import is_on_s3, is_prefix, is_s3, is_web, resolve
+from jobs.values.locations import is_in_store, is_object, is_prefix, is_web, resolve
 
 _MAX_SOURCES = 20  # buckets and hosts that are counted by name
 NEW, INTERRUPTED, FINISHED, REPLACED = "new", "interrupted", "finished", "replaces a failed run"
@@ -120,22 +120,22 @@ def plan_run(
         VeaError: The job cannot be done; the message is one line that says why.
     """
     for place in (job.image_list, job.out, job.since or ""):
-        is_on_s3(place)
+        is_in_store(place)
     index, of = shard_of(job.shard)
     source = source_of(job, load)
     model, emotions = source.identify()
     embedding_size = source.embedding_size() if job.embeddings else None
     with ExitStack() as stack:
-        s3 = stack.enter_context(closing(S3(threads=16, retry=job.retry)))
-        folder = open_folder(job.out, s3, create=False)
+        stores = stack.enter_context(closing(Stores(threads=16, retry=job.retry)))
+        folder = open_folder(job.out, stores, create=False)
         location, left_out = job.image_list, dict[str, int]()
-        if is_prefix(location) and not is_folder_of_parts(location, s3):
+        if is_prefix(location) and not is_folder_of_parts(location, stores):
             scratch = LocalFolder(stack.enter_context(tempfile.TemporaryDirectory()))
             listed = folder if _has_listing(job, folder) else scratch
-            snapshot = snapshot_prefix(location, listed, s3)
+            snapshot = snapshot_prefix(location, listed, stores)
             location, left_out = snapshot.location, snapshot.left_out
         images = stack.enter_context(
-            open_declared(job, location, s3, warn or (lambda line: None), keep=False)
+            open_declared(job, location, stores, warn or (lambda line: None), keep=False)
         )
         columns = parquet.schema(
             emotions.labels,
@@ -150,7 +150,7 @@ def plan_run(
         if accept:
             accept(chosen_schema(columns, chosen), images)
         own = identify_run(job, images, model, chosen)
-        identity = add_consulted(own, job, folder, s3, keep=False)[1]
+        identity = add_consulted(own, job, folder, stores, keep=False)[1]
         replaces = job.replace_failed and would_discard(
             folder, job.max_error_rate, keep=identity.run_id
         )
@@ -183,7 +183,7 @@ def plan_run(
             chunks_done=len(counts) - len(todo),
             images=sum(min(job.chunk_size, rows - n * job.chunk_size) for n in todo),
             files=max(1, -(-images.rows // ROWS_PER_FILE)),
-            rate=earlier_rate(job.out, model, s3),
+            rate=earlier_rate(job.out, model, stores),
         )
 
 
@@ -217,6 +217,6 @@ def _source(image: str, folder: str) -> str:
     if not image:
         return "rows without an image"
     place = resolve(image, folder)
-    if is_s3(place) or is_web(place):
+    if is_object(place) or is_web(place):
         return "/".join(place.split("/")[:3])
     return "this machine"

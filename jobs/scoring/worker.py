@@ -23,7 +23,7 @@ from jobs.output.earlier_answers import open_earlier
 from jobs.scoring.scorer import ChunkScorer
 from jobs.scoring.sources import ModelSource
 from jobs.storage.folders import Folder, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.layout import part_name
 from jobs.values.tasks import OnImages, PartReport, Task
 
@@ -70,9 +70,9 @@ class Worker:
                 content_hash=job.content_hash,
                 since=self.consulted is not None,
             )
-            s3 = S3(threads=job.fetch_threads, retry=job.retry)
+            stores = Stores(threads=job.fetch_threads, retry=job.retry)
             fetcher = Fetcher(
-                s3,
+                stores,
                 max_bytes=predictor.limits.max_bytes,
                 hosts=job.hosts,
                 client=job.fetcher,
@@ -81,7 +81,10 @@ class Worker:
             known = None
             if self.consulted:
                 known = open_earlier(
-                    self.consulted, run_id=self.run_id, columns=schema(extra=pa.schema([])), s3=s3
+                    self.consulted,
+                    run_id=self.run_id,
+                    columns=schema(extra=pa.schema([])),
+                    stores=stores,
                 )
             scorer = ChunkScorer(
                 predictor,
@@ -99,8 +102,10 @@ class Worker:
             )
             stack.enter_context(scorer)
             # Closed before the scorer, whose threads would otherwise wait until their delays end.
-            stack.enter_context(closing(s3))
-            yield PartMaker(scorer, open_folder(job.out, s3), schema(extra=self.extra), on_images)
+            stack.enter_context(closing(stores))
+            yield PartMaker(
+                scorer, open_folder(job.out, stores), schema(extra=self.extra), on_images
+            )
 
 
 class PartMaker:

@@ -75,6 +75,17 @@ class NotModified(Exception):
     """An object still has the ETag that the caller knows, so its content was not sent."""
 
 
+def stopped(refused: ObjectUnavailable, location: object, verb: str) -> StorageError:
+    """The error of a job that cannot go on without the object at a location.
+
+    Args:
+        refused: Failure of the request.
+        location: Location that the request was about.
+        verb: Verb that says what the request was to do, such as ``read``.
+    """
+    return StorageError(f"cannot {verb} {location}: {refused.reason}")
+
+
 def classify_error(
     error: Exception, *, bucket: str, key: str, endpoint: str
 ) -> StorageError | ObjectUnavailable:

@@ -1,4 +1,4 @@
-"""The output folder, local or a prefix on S3, with whole-object writes only.
+"""The output folder, local or a prefix in an object store, with whole-object writes only.
 
 A reader, or a crash, sees an object completely or not at all. A parquet file that is streamed to
 its final place does not have this property: an exception in the middle leaves a shorter file that
@@ -15,13 +15,14 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from handler.values.errors import VeaError
 from jobs.storage.errors import ObjectUnavailable, StorageError
-from jobs.storage.s3 import S3
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.storage.stores import Stores
+from jobs.values.locations import ObjectLocation, is_in_store
 
 _DAY = 24 * 60 * 60.0
 # Names of files before `LocalFolder` moves them into place; parquet readers ignore such names.
@@ -34,6 +35,12 @@ class FolderError(VeaError):
 
 class ObjectMissing(FolderError):
     """An object that was there, or should have been, does not exist."""
+
+
+class UnconditionalWrites(FolderError):
+    """A server writes although an object exists, so the guarantees of a run cannot be had."""
+
+    exit_code = 2
 
 
 class Folder(Protocol):
@@ -67,19 +74,19 @@ class Folder(Protocol):
         """Remove what writers left that were killed at least ``older_than`` seconds ago."""
 
 
-def open_folder(location: str, s3: S3, *, create: bool = True) -> Folder:
+def open_folder(location: str, stores: Stores, *, create: bool = True) -> Folder:
     """The folder at a local path or at ``s3://bucket/prefix``.
 
     Args:
         location: Local path, or ``s3://bucket/prefix``.
-        s3: S3 client, used if the folder is on S3.
+        stores: Clients of the object stores.
         create: Whether a local folder is made; otherwise one that does not exist is empty.
 
     Raises:
         FolderError: There cannot be a folder at ``location``.
     """
-    if is_on_s3(location):
-        return S3Folder(location, s3)
+    if is_in_store(location):
+        return StoreFolder(location, stores)
     return LocalFolder(location, create=create)
 
 
@@ -219,29 +226,29 @@ def _flush_folder(path: Path) -> None:
         os.close(handle)
 
 
-class S3Folder:
+class StoreFolder:
     """A prefix of a bucket; an object appears when its single put has succeeded."""
 
-    def __init__(self, location: str, s3: S3) -> None:
-        self._s3 = s3
+    def __init__(self, location: str, stores: Stores) -> None:
+        self._stores = stores
         try:
-            place = S3Location.parse(location)
+            place = ObjectLocation.parse(location)
         except ValueError as error:
             raise FolderError(str(error)) from None
         prefix = place.key.rstrip("/")
-        self._prefix = S3Location(place.bucket, f"{prefix}/" if prefix else "")
+        self._prefix = replace(place, key=f"{prefix}/" if prefix else "")
         self.location = str(self._prefix).rstrip("/")
 
     def list(self, prefix: str = "") -> dict[str, int]:
         """Name -> size in bytes."""
-        found = self._s3.list(self._at(prefix))
+        found = self._stores.list(self._at(prefix))
         return {f"{prefix}{rest}": size for rest, size in found.items()}
 
     def read(self, name: str) -> bytes:
         """The content of an object."""
         content = io.BytesIO()
         try:
-            self._s3.download(self._at(name), content)
+            self._stores.download(self._at(name), content)
         except StorageError as error:
             if isinstance(error.__cause__, ObjectUnavailable) and error.__cause__.kind == "missing":
                 raise ObjectMissing(f"there is no {name} in {self.location}") from None
@@ -250,18 +257,31 @@ class S3Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object."""
-        self._s3.put(self._at(name), data)
+        self._stores.put(self._at(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Put an object unless it exists."""
-        return self._s3.create(self._at(name), data)
+        """Put an object unless it exists.
+
+        Raises:
+            UnconditionalWrites: The server ignores the condition.
+        """
+        if not self._stores.create(self._at(name), data):
+            return False
+        # The same once more: a server that ignores the condition says again that it has written.
+        if self._stores.create(self._at(name), data):
+            raise UnconditionalWrites(
+                f"the server of {self.location} does not refuse to create {name} although it "
+                "exists, so two runs could write into one folder: choose a store with conditional "
+                "writes for --out"
+            )
+        return True
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects, up to 1,000 with each request."""
-        self._s3.delete(self._at(name) for name in names)
+        self._stores.delete(self._at(name) for name in names)
 
     def sweep(self, older_than: float = _DAY) -> None:
         """Nothing to do: a put that did not succeed leaves nothing."""
 
-    def _at(self, name: str) -> S3Location:
-        return S3Location(self._prefix.bucket, f"{self._prefix.key}{name}")
+    def _at(self, name: str) -> ObjectLocation:
+        return replace(self._prefix, key=f"{self._prefix.key}{name}")

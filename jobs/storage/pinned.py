@@ -1,7 +1,7 @@
-"""One version of a file, local or on S3, read at any position.
+"""One version of a file, local or in an object store, read at any position.
 
 Files that hold pictures are too large to be copied, and are opened again and again: by the list,
-by every worker, by every attempt. A file on S3 is pinned by its ETag, which every request names; a
+by every worker, by every attempt. An object is pinned by its ETag, which every request names; a
 local one by its size and the time of its last change. Each request is retried as a whole.
 """
 
@@ -18,15 +18,21 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from jobs.storage.errors import ObjectUnavailable, StorageError, code_of
+from jobs.storage.opened import ObjectChanged
 from jobs.storage.retry import TransientError
 from jobs.storage.s3 import S3, bare_etag
-from jobs.values.locations import S3Location, is_on_s3
+from jobs.storage.stores import Stores
+from jobs.values.locations import ObjectLocation, is_in_store
 
 _HEAD = 64 * 1024  # bytes of the first request
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 
 ReadAt = Callable[[int, int], bytes]
 """Function that gives up to a number of bytes from a position: ``(position, size)``."""
+
+GetPart = Callable[[int, int, str | None], tuple[bytes, int, str]]
+"""Function from a position, a number of bytes and the ETag that the object must have to bytes, the
+size of the whole object, and its ETag."""
 
 
 class PinnedFile(io.RawIOBase):
@@ -121,13 +127,13 @@ class PinnedFile(io.RawIOBase):
 
 
 def open_pinned(
-    location: str, s3: S3, *, version: str | None = None, block: int = 64 * 1024
+    location: str, stores: Stores, *, version: str | None = None, block: int = 64 * 1024
 ) -> PinnedFile:
     """Open a file, or the version of it that an earlier caller has seen.
 
     Args:
         location: Path, or ``s3://bucket/key``.
-        s3: S3 client.
+        stores: Clients of the object stores.
         version: Version that it must have; None for the present one.
         block: Minimum number of bytes of a request to S3.
 
@@ -135,8 +141,8 @@ def open_pinned(
         ObjectUnavailable: The file is missing, forbidden or unreachable, or is no regular file.
         StorageError: The file has changed, or nothing can be read from S3.
     """
-    if is_on_s3(location):
-        return _on_s3(S3Location.parse(location), s3, version, block)
+    if is_in_store(location):
+        return _in_store(ObjectLocation.parse(location), stores, version, block)
     return _local(location, version)
 
 
@@ -175,10 +181,33 @@ def _local(location: str, version: str | None) -> PinnedFile:
     return PinnedFile(location, pinned, size, read_at, block=1, on_close=file.close)
 
 
-def _on_s3(place: S3Location, s3: S3, version: str | None, block: int) -> PinnedFile:
-    def get(position: int, size: int, pinned: str | None) -> tuple[bytes, int, str]:
-        """Bytes, the size of the whole object, and its ETag."""
+def _in_store(place: ObjectLocation, stores: Stores, version: str | None, block: int) -> PinnedFile:
+    get = _get_on_s3(place, stores.s3) if place.scheme == "s3" else _get_elsewhere(place, stores)
+    first, size, etag = get(0, min(block, _HEAD), version)
+    return PinnedFile(
+        str(place),
+        etag,
+        size,
+        lambda position, count: get(position, count, etag)[0],
+        block=block,
+        first=first,
+    )
 
+
+def _get_elsewhere(place: ObjectLocation, stores: Stores) -> GetPart:
+    client = stores.through_obstore(place.scheme)
+
+    def get(position: int, size: int, pinned: str | None) -> tuple[bytes, int, str]:
+        try:
+            return client.read_part(place, position, size, etag=pinned)
+        except ObjectChanged:
+            raise _changed(str(place)) from None
+
+    return get
+
+
+def _get_on_s3(place: ObjectLocation, s3: S3) -> GetPart:
+    def get(position: int, size: int, pinned: str | None) -> tuple[bytes, int, str]:
         def attempt() -> tuple[bytes, int, str]:
             options = {"IfMatch": f'"{pinned}"'} if pinned else {}
             wanted = f"bytes={position}-{position + size - 1}"
@@ -217,15 +246,7 @@ def _on_s3(place: S3Location, s3: S3, version: str | None, block: int) -> Pinned
 
         return s3.run(attempt, place, paced=True)
 
-    first, size, etag = get(0, min(block, _HEAD), version)
-    return PinnedFile(
-        str(place),
-        etag,
-        size,
-        lambda position, count: get(position, count, etag)[0],
-        block=block,
-        first=first,
-    )
+    return get
 
 
 def _changed(location: str) -> StorageError:

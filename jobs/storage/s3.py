@@ -17,15 +17,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from jobs.storage.errors import (
     NotModified,
     ObjectUnavailable,
-    StorageError,
     classify_error,
     code_of,
+    stopped,
 )
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3_client import Connection, connect
 from jobs.values.job import RetrySettings
-from jobs.values.locations import S3Location
+from jobs.values.locations import ObjectLocation
 
 Result = TypeVar("Result")
 
@@ -58,7 +58,7 @@ class S3:
         self.retries.close()
 
     def fetch(
-        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+        self, location: ObjectLocation, *, max_bytes: int, unless: str | None = None
     ) -> tuple[bytes, str | None]:
         """The content of an object and its ETag, without quotes.
 
@@ -80,7 +80,7 @@ class S3:
         )
 
     def get_once(
-        self, location: S3Location, *, max_bytes: int, unless: str | None = None
+        self, location: ObjectLocation, *, max_bytes: int, unless: str | None = None
     ) -> tuple[bytes, str | None]:
         """One attempt at `fetch`, whose errors are botocore's; for `run`."""
         client = self._client()
@@ -104,7 +104,7 @@ class S3:
             body.close()
         return data, bare_etag(answer.get("ETag"))
 
-    def download(self, location: S3Location, file: IO[bytes]) -> None:
+    def download(self, location: ObjectLocation, file: IO[bytes]) -> None:
         """Copy an object of any size into ``file``, block by block.
 
         Raises:
@@ -123,7 +123,7 @@ class S3:
 
         self._run_or_stop(attempt, location, "read")
 
-    def put(self, location: S3Location, data: bytes) -> None:
+    def put(self, location: ObjectLocation, data: bytes) -> None:
         """Write an object whole: readers see all of it or nothing.
 
         Raises:
@@ -135,7 +135,7 @@ class S3:
             "write",
         )
 
-    def create(self, location: S3Location, data: bytes) -> bool:
+    def create(self, location: ObjectLocation, data: bytes) -> bool:
         """Write an object unless it exists; of several writers exactly one wins.
 
         A repeated attempt may find the object of its own first attempt, so a caller that loses
@@ -161,7 +161,7 @@ class S3:
 
         return self._run_or_stop(attempt, location, "write")
 
-    def list(self, folder: S3Location) -> dict[str, int]:
+    def list(self, folder: ObjectLocation) -> dict[str, int]:
         """Names and sizes (bytes) of the objects right under a prefix that is empty or ends in '/'.
 
         Raises:
@@ -174,7 +174,7 @@ class S3:
         found.pop("", None)  # the marker that some programs make for a folder
         return found
 
-    def walk(self, location: S3Location) -> Iterator[str]:
+    def walk(self, location: ObjectLocation) -> Iterator[str]:
         """All keys that begin with ``location.key``, however deep, in the server's order.
 
         On AWS this is the order of the keys' UTF-8 bytes. One page is held at a time.
@@ -185,7 +185,7 @@ class S3:
         for item in self._items(location):
             yield item["Key"]
 
-    def delete(self, locations: Iterable[S3Location]) -> None:
+    def delete(self, locations: Iterable[ObjectLocation]) -> None:
         """Remove objects; those that do not exist are ignored.
 
         Raises:
@@ -196,18 +196,18 @@ class S3:
             keys[location.bucket].append(location.key)
         for bucket, all_keys in keys.items():
             for some in _batches(all_keys):
-                place = S3Location(bucket, some[0])
+                place = ObjectLocation(bucket, some[0])
                 try:
                     self.run(partial(self._delete, bucket, some), place)
                 except ObjectUnavailable as refused:
                     if refused.kind != "refused":
-                        raise _stopped(refused, place, "delete") from refused
+                        raise stopped(refused, place, "delete") from refused
                     # Servers without this request, or that require a Content-MD5 with it.
                     for key in some:
-                        one = S3Location(bucket, key)
+                        one = ObjectLocation(bucket, key)
                         self._run_or_stop(partial(self._delete_one, one), one, "delete")
 
-    def _delete_one(self, location: S3Location) -> None:
+    def _delete_one(self, location: ObjectLocation) -> None:
         self._client().delete_object(Bucket=location.bucket, Key=location.key)
 
     def _delete(self, bucket: str, keys: Sequence[str]) -> None:
@@ -218,7 +218,7 @@ class S3:
             if error.get("Code") not in ("NoSuchKey", "NoSuchVersion"):
                 raise ClientError({"Error": error}, "DeleteObjects")
 
-    def _items(self, place: S3Location, **options: str) -> Iterator[dict[str, Any]]:
+    def _items(self, place: ObjectLocation, **options: str) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
             answer = self._run_or_stop(partial(self._page, place, options | token), place, "list")
@@ -227,7 +227,7 @@ class S3:
                 return
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    def _page(self, place: S3Location, options: dict[str, str]) -> Any:
+    def _page(self, place: ObjectLocation, options: dict[str, str]) -> Any:
         return self._client().list_objects_v2(Bucket=place.bucket, Prefix=place.key, **options)
 
     def connection(self) -> Connection:
@@ -242,7 +242,7 @@ class S3:
             return self._connection
 
     def run(
-        self, attempt: Callable[[], Result], location: S3Location, *, paced: bool = False
+        self, attempt: Callable[[], Result], location: ObjectLocation, *, paced: bool = False
     ) -> Result:
         """Send a request, with retries, and classify its errors.
 
@@ -270,16 +270,12 @@ class S3:
         return self.connection().client
 
     def _run_or_stop(
-        self, attempt: Callable[[], Result], location: S3Location, verb: str
+        self, attempt: Callable[[], Result], location: ObjectLocation, verb: str
     ) -> Result:
         try:
             return self.run(attempt, location)
         except ObjectUnavailable as refused:
-            raise _stopped(refused, location, verb) from refused
-
-
-def _stopped(refused: ObjectUnavailable, location: S3Location, verb: str) -> StorageError:
-    return StorageError(f"cannot {verb} {location}: {refused.reason}")
+            raise stopped(refused, location, verb) from refused
 
 
 def bare_etag(header: str | None) -> str | None:

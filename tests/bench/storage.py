@@ -16,7 +16,7 @@ from jobs.fetching.fetcher import Fetched, Fetcher
 from jobs.output import parquet
 from jobs.scoring.scorer import ChunkScorer
 from jobs.storage.folders import open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Chunk, Entry
 from jobs.values.tasks import Task
 from tests.bench.memory import load_predictor
@@ -73,7 +73,7 @@ def measure_storage(
         name: Measurement("stages", name, 1, count)
         for name in (*(f"fetch ({client})" for client in FETCHERS), "rows and queues", "write")
     }
-    s3 = S3(threads=16)
+    s3 = Stores(threads=16)
     fetchers = {
         client: Fetcher(s3, max_bytes=predictor.limits.max_bytes, client=client)
         for client in FETCHERS

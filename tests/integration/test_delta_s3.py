@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.output.delta import commit_run
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from vea.main import build_app
 
 pytest_plugins = ["s3_server"]
@@ -66,6 +66,6 @@ def test_starts_that_commit_the_same_night_at_once_commit_it_once(score, options
     twin = "s3://results/tables/twin"
     with ThreadPoolExecutor(4) as pool:
         out = OUT.format(date="2026-11-20")
-        done = list(pool.map(lambda _: commit_run(out, twin, S3()), range(4)))
+        done = list(pool.map(lambda _: commit_run(out, twin, Stores()), range(4)))
     assert done.count(True) == 1
     assert deltalake.DeltaTable(twin, storage_options=options).to_pyarrow_table().num_rows == 4

@@ -9,9 +9,9 @@ from fault_proxy import FaultProxy, faults_before
 
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectUnavailable, StorageError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
-from jobs.values.locations import S3Location
+from jobs.values.locations import ObjectLocation
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration
@@ -47,7 +47,7 @@ def test_every_image_arrives_whole_through_a_bad_network(
     shares = {"slowdown": 0.2, "reset": 0.02, "cut": 0.02, "trickle": 0.02}
     with faults_before(s3_server.endpoint, seed=7, **shares) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        access = S3(threads=16, retry=PATIENT)
+        access = Stores(threads=16, retry=PATIENT)
         fetcher = Fetcher(access, max_bytes=10**6, client=client)
         with ThreadPoolExecutor(16) as pool:
             fetched = list(pool.map(fetcher.fetch, images))
@@ -60,33 +60,33 @@ def test_writes_and_listings_survive_it_too(s3, s3_server, monkeypatch):
     names = [f"out/{number:02d}" for number in range(40)]
     with faults_before(s3_server.endpoint, seed=3, **shares) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        access = S3(retry=PATIENT)
+        access = Stores(retry=PATIENT)
         for name in names:
-            access.put(S3Location("results", name), name.encode())
-        assert set(access.list(S3Location("results", "out/"))) == {n[4:] for n in names}
-        access.delete(S3Location("results", name) for name in names[1:])
-        assert list(access.walk(S3Location("results", "out/"))) == names[:1]
+            access.put(ObjectLocation("results", name), name.encode())
+        assert set(access.list(ObjectLocation("results", "out/"))) == {n[4:] for n in names}
+        access.delete(ObjectLocation("results", name) for name in names[1:])
+        assert list(access.walk(ObjectLocation("results", "out/"))) == names[:1]
 
 
 def test_a_walk_finds_every_key_below_a_prefix_however_many_pages_there_are(s3):
     keys = sorted(f"walk/{number % 7}/{number:04d}.jpg" for number in range(1_050))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: s3.put_object(Bucket="results", Key=key, Body=b""), keys))
-    access = S3()
-    assert list(access.walk(S3Location("results", "walk/"))) == keys
-    assert list(access.walk(S3Location("results", "walk/3"))) == [
+    access = Stores()
+    assert list(access.walk(ObjectLocation("results", "walk/"))) == keys
+    assert list(access.walk(ObjectLocation("results", "walk/3"))) == [
         key for key in keys if key.startswith("walk/3")
     ]
     # More than one request may name, and some that are not there.
     gone = [*keys[:1_020], "walk/none"]
-    access.delete(S3Location("results", key) for key in gone)
-    assert list(access.walk(S3Location("results", "walk/"))) == keys[1_020:]
+    access.delete(ObjectLocation("results", key) for key in gone)
+    assert list(access.walk(ObjectLocation("results", "walk/"))) == keys[1_020:]
 
 
 @pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
 def test_wrong_credentials_stop_the_job_at_once(s3, images, client, monkeypatch, wrong):
     monkeypatch.setenv(wrong, "wrong")
-    fetcher = Fetcher(S3(), max_bytes=10**6, client=client)
+    fetcher = Fetcher(Stores(), max_bytes=10**6, client=client)
     began = time.monotonic()
     with pytest.raises(StorageError, match="S3 refuses the credentials") as caught:
         fetcher.fetch(next(iter(images)))
@@ -95,7 +95,7 @@ def test_wrong_credentials_stop_the_job_at_once(s3, images, client, monkeypatch,
 
 
 def test_real_answers_are_sorted(s3, images, client):
-    fetcher = Fetcher(S3(), max_bytes=10, client=client)
+    fetcher = Fetcher(Stores(), max_bytes=10, client=client)
     large = next(location for location, content in images.items() if len(content) > 10)
     for location, kind in ((large, "too-large"), ("s3://photos/none/a.jpg", "missing")):
         with pytest.raises(ObjectUnavailable) as caught:

@@ -12,8 +12,8 @@ from handler.values.emotions import MIKELS
 from handler.values.prediction import ModelIdentity
 from jobs.output import parquet
 from jobs.output.ledger import Ledger, LedgerError
-from jobs.storage.folders import ObjectMissing, S3Folder
-from jobs.storage.s3 import S3
+from jobs.storage.folders import ObjectMissing, StoreFolder
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Chunk, RunIdentity
 from jobs.values.layout import part_name
 
@@ -39,7 +39,7 @@ NAMES = [part_name(chunk) for chunk in CHUNKS]
 
 @pytest.fixture
 def folder(s3):
-    return S3Folder(f"s3://results/{uuid.uuid4().hex}", S3())
+    return StoreFolder(f"s3://results/{uuid.uuid4().hex}", Stores())
 
 
 def write_part(folder, chunk):
@@ -54,14 +54,14 @@ def write_part(folder, chunk):
 
 def refusing(operations, status, code):
     """A client whose requests of these kinds the server answers with an error."""
-    store = S3()
+    store = Stores()
     body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
 
     def answer(request, **_):
         return AWSResponse(request.url, status, {}, RawBody(body))
 
     for operation in operations:
-        store.connection().client.meta.events.register(f"before-send.s3.{operation}", answer)
+        store.s3.connection().client.meta.events.register(f"before-send.s3.{operation}", answer)
     return store
 
 
@@ -131,7 +131,7 @@ def test_parts_that_may_not_be_deleted_are_a_warning_after_a_complete_run(folder
     store = refusing(["DeleteObjects", "DeleteObject"], status, code)
     warned = []
     for _ in range(2):
-        book = Ledger(S3Folder(folder.location, store), IDENTITY, warn=warned.append)
+        book = Ledger(StoreFolder(folder.location, store), IDENTITY, warn=warned.append)
         if not book.claim().manifest:
             for chunk in CHUNKS:
                 write_part(folder, chunk)
@@ -148,7 +148,7 @@ def test_parts_that_may_not_be_deleted_are_a_warning_after_a_complete_run(folder
 def test_where_many_objects_cannot_be_deleted_at_once_each_one_is(folder, s3):
     store = refusing(["DeleteObjects"], 400, "MissingContentMD5")
     warned = []
-    book = Ledger(S3Folder(folder.location, store), IDENTITY, warn=warned.append)
+    book = Ledger(StoreFolder(folder.location, store), IDENTITY, warn=warned.append)
     book.claim()
     for chunk in CHUNKS:
         write_part(folder, chunk)

@@ -9,16 +9,16 @@ from jobs.lists.image_list import open_list
 from jobs.lists.prefix import snapshot_prefix
 from jobs.storage.errors import StorageError
 from jobs.storage.folders import open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 pytest_plugins = ["s3_server"]
 pytestmark = pytest.mark.integration
 
 
 def listed(location, out):
-    client = S3()
+    client = Stores()
     listing = snapshot_prefix(location, open_folder(out, client), client)
-    with open_list(listing.location, s3=client) as images:
+    with open_list(listing.location, stores=client) as images:
         return [entry.image for entry in images]
 
 

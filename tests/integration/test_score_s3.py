@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from handler.predictor import Predictor
 from handler.values.errors import VeaError
 from handler.values.limits import ImageLimits
-from jobs.storage.s3 import S3
-from jobs.values.locations import S3Location
+from jobs.storage.stores import Stores
+from jobs.values.locations import ObjectLocation
 from tests.shipped import ARCHIVE
 from vea.commands import score
 from vea.demo.embedded_s3 import embedded_s3
@@ -254,14 +254,14 @@ def test_another_run_s_prefix_is_refused(vea, s3, photos, out):
 
 
 def test_of_several_runs_that_claim_a_prefix_one_wins(s3, out):
-    place = S3Location.parse(f"{out}/_run/identity.json")
-    store = S3()
+    place = ObjectLocation.parse(f"{out}/_run/identity.json")
+    store = Stores()
     assert [store.create(place, name) for name in (b"one", b"two")] == [True, False]
     assert store.fetch(place, max_bytes=10)[0] == b"one"
 
 
 def test_a_prefix_of_more_than_a_thousand_parts_is_listed_whole(s3, out):
-    store, place = S3(), S3Location.parse(f"{out}/")
+    store, place = Stores(), ObjectLocation.parse(f"{out}/")
     for i in range(1005):
         s3.put_object(Bucket=place.bucket, Key=f"{place.key}{i}", Body=b"x")
     s3.put_object(Bucket=place.bucket, Key=f"{place.key}below/1", Body=b"x")

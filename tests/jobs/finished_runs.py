@@ -11,7 +11,7 @@ from handler.values.emotions import MIKELS
 from jobs.output import parquet
 from jobs.output.ledger import Ledger
 from jobs.storage.folders import open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Chunk
 from jobs.values.layout import part_name
 
@@ -61,7 +61,7 @@ def write_run(
 ):
     """Write a finished run of rows, whose files have the chosen columns; returns its manifest."""
     identity = replace(IDENTITY, model_digest=model.digest, list_folder=list_folder, columns=chosen)
-    with closing(S3()) as s3:
+    with closing(Stores()) as s3:
         folder = open_folder(str(location), s3)
         ledger = Ledger(folder, identity)
         ledger.claim()

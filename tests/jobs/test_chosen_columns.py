@@ -24,7 +24,7 @@ from jobs.report.finished_run import ReportError
 from jobs.report.reading import read_run
 from jobs.run.driver import score_list
 from jobs.storage.folders import LocalFolder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import ScoreJob
 from tests.program import vea
 
@@ -141,15 +141,15 @@ def test_a_report_is_made_of_columns_in_any_order_or_says_which_it_lacks(tmp_pat
     rows = [scored("awe", 0.9), scored("fear", 0.5)]
     columns = (*ALWAYS, "sku", "polarity", *reversed(PROBABILITIES))
     write_run(tmp_path / "a", rows, chosen=columns)
-    run = read_run(str(tmp_path / "a"), S3())
+    run = read_run(str(tmp_path / "a"), Stores())
     assert run.labels == MIKELS.labels
     assert run.confidence == pytest.approx(0.7)
     assert run.with_face is None
     with pytest.raises(ReportError, match="leave out with --columns: etag, objects"):
-        read_run(str(tmp_path / "a"), S3(), examples=2)
+        read_run(str(tmp_path / "a"), Stores(), examples=2)
     write_run(tmp_path / "b", rows, chosen=(*ALWAYS, "p_awe"))
     with pytest.raises(ReportError, match="leave out with --columns: polarity"):
-        read_run(str(tmp_path / "b"), S3())
+        read_run(str(tmp_path / "b"), Stores())
 
 
 def test_a_delta_table_is_partitioned_by_the_run_even_where_rows_do_not_name_it(
@@ -158,8 +158,8 @@ def test_a_delta_table_is_partitioned_by_the_run_even_where_rows_do_not_name_it(
     deltalake = pytest.importorskip("deltalake")
     manifest = write_run(tmp_path / "out", emotions(awe=2), chosen=ALWAYS)
     table = str(tmp_path / "table")
-    assert commit_run(str(tmp_path / "out"), table, S3())
-    assert not commit_run(str(tmp_path / "out"), table, S3())
+    assert commit_run(str(tmp_path / "out"), table, Stores())
+    assert not commit_run(str(tmp_path / "out"), table, Stores())
     found = deltalake.DeltaTable(table).to_pyarrow_table()
     assert found["run_id"].to_pylist() == [manifest["run_id"]] * 2
     assert set(found.column_names) == {*ALWAYS, "run_id"}

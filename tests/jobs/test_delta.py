@@ -8,17 +8,18 @@ from finished_runs import emotions, failed, write_run
 from part_rows import COLUMNS, MODEL
 
 from jobs.output import delta
-from jobs.output.delta import DeltaCommitError, commit_run, require_delta, storage_options
+from jobs.output.delta import DeltaCommitError, commit_run, require_delta
+from jobs.output.delta_options import storage_options
 from jobs.storage.errors import StorageError
 from jobs.storage.folders import open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 deltalake = pytest.importorskip("deltalake")
 
 
 @pytest.fixture
 def s3():
-    return S3()
+    return Stores()
 
 
 @pytest.fixture
@@ -170,6 +171,6 @@ def test_where_a_bucket_is_part_of_the_hosts_name_delta_is_told_so(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    options = storage_options("s3://my-bucket/tables/emotions", S3())
+    options = storage_options("s3://my-bucket/tables/emotions", Stores())
     assert options["AWS_ENDPOINT_URL"] == "https://my-bucket.s3.eu-central-1.amazonaws.com"
     assert options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] == "true"

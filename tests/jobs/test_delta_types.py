@@ -13,7 +13,7 @@ from handler.values.emotions import MIKELS
 from jobs.output import parquet
 from jobs.output.delta import check_columns, commit_run
 from jobs.output.delta_types import DeltaTypeError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -39,7 +39,7 @@ def commit(tmp_path):
         numbers = pa.array(values, kind)
         if pa.types.is_timestamp(kind):
             numbers = numbers.cast(pa.int64())
-        s3 = S3()
+        s3 = Stores()
         check_columns(table, str(out), columns(kind), ((v,) for v in numbers.to_pylist()), s3)
         assert commit_run(str(out), table, s3)
 

@@ -28,7 +28,7 @@ from jobs.output.selection import Selection
 from jobs.run.driver import score_list
 from jobs.scoring.sources import EndpointSource, OnDevice
 from jobs.storage.folders import LocalFolder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import EndpointSettings, ScoreJob
 from tests.program import vea
 
@@ -141,7 +141,7 @@ def test_a_part_without_any_scored_image_has_the_column_too() -> None:
 def test_a_delta_table_gets_lists_of_floats(run, expected, tmp_path: Path) -> None:
     deltalake = pytest.importorskip("deltalake")
     runtime, out = run
-    assert commit_run(str(out), str(tmp_path), S3())
+    assert commit_run(str(out), str(tmp_path), Stores())
     table = deltalake.DeltaTable(tmp_path).to_pyarrow_table().sort_by("position")
     assert table.schema.field("embedding").type.value_type == pa.float32()
     found = table["embedding"].to_pylist()

@@ -11,12 +11,12 @@ from jobs.fetching.fetcher import Fetcher
 from jobs.fetching.verdict import Controls, Streak
 from jobs.lists.image_list import EvenSample
 from jobs.storage.errors import ObjectUnavailable
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 
 @pytest.fixture
 def fetcher():
-    return Fetcher(S3(), max_bytes=100)
+    return Fetcher(Stores(), max_bytes=100)
 
 
 def refusal(fetcher, location):
@@ -73,12 +73,12 @@ def test_without_obstore_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "jobs.fetching.obstore", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(VeaError, match=r"pip install 'vea\[jobs\]'"):
-        Fetcher(S3(), max_bytes=1, client="obstore")
+        Fetcher(Stores(), max_bytes=1, client="obstore")
 
 
 def test_an_unknown_client_is_refused():
     with pytest.raises(VeaError, match=r"'curl' .* expected obstore or boto3"):
-        Fetcher(S3(), max_bytes=1, client="curl")
+        Fetcher(Stores(), max_bytes=1, client="curl")
 
 
 def test_a_streak_is_broken_by_anything_else_and_not_by_what_it_passes_over():

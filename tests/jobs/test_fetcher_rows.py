@@ -13,7 +13,7 @@ from flaky_s3 import flaky_s3
 
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectUnavailable, StorageError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 
 pytest.importorskip("obstore")
@@ -159,7 +159,7 @@ def row(server, settings):
 
     def fetch(client, sent):
         server.answers["photo.jpg"] = sent
-        fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client=client)
+        fetcher = Fetcher(Stores(retry=QUICK), max_bytes=MAX_BYTES, client=client)
         try:
             fetched = fetcher.fetch("s3://bucket/photo.jpg")
         except ObjectUnavailable as unavailable:
@@ -196,7 +196,7 @@ def test_a_corrupt_body_is_accepted_by_neither_fetcher(row, etag):
 def test_a_body_that_was_corrupt_once_is_fetched_again(server, settings):
     headers = (LENGTH, ETAG, DATE, f"x-amz-checksum-crc32: {crc32(PHOTO)}")
     server.answers["photo.jpg"] = [photo(*headers, body=CORRUPT), photo(*headers)]
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
     server.requests.clear()
     assert fetcher.fetch("s3://bucket/photo.jpg").data == PHOTO
     assert server.requests["photo.jpg"] == 2
@@ -209,7 +209,7 @@ def test_objects_whose_etag_is_no_digest_are_soon_asked_of_boto3_alone(
     server.objects |= {"photo.jpg": PHOTO, "other.jpg": PHOTO}
     monkeypatch.setitem(server.etags, "photo.jpg", "0" * 32)
     monkeypatch.setattr(server, "prompt", True)
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
 
     def requests(key, count):
         server.requests.clear()
@@ -227,7 +227,9 @@ def test_objects_whose_etag_is_no_digest_are_soon_asked_of_boto3_alone(
 def test_an_outage_does_not_leave_a_bucket_to_boto3(server, settings):
     server.objects["photo.jpg"] = PHOTO
     server.answers.clear()
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore", in_succession=1000)
+    fetcher = Fetcher(
+        Stores(retry=QUICK), max_bytes=MAX_BYTES, client="obstore", in_succession=1000
+    )
     server.faults["photo.jpg"] = ["reset"] * 450
     for _ in range(150):
         with pytest.raises(ObjectUnavailable):
@@ -270,18 +272,20 @@ def test_a_server_behind_a_proxy_is_reached_through_it(server, settings, monkeyp
     server.answers.clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.org")
     monkeypatch.setenv("http_proxy", server.endpoint)
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client=client)
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=MAX_BYTES, client=client)
     assert fetcher.fetch("s3://bucket/photo.jpg").data == PHOTO
     # Where the proxy is not to be used, nothing answers.
     monkeypatch.setenv("no_proxy", "s3.example.org")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.org:9")
     with pytest.raises(ObjectUnavailable):
-        Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client=client).fetch("s3://bucket/photo.jpg")
+        Fetcher(Stores(retry=QUICK), max_bytes=MAX_BYTES, client=client).fetch(
+            "s3://bucket/photo.jpg"
+        )
 
 
 def test_a_server_without_lengths_is_asked_by_boto3_alone_from_then_on(server, settings):
     server.answers["photo.jpg"] = photo(CHUNKED, ETAG, DATE, body=in_chunks(PHOTO))
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=MAX_BYTES, client="obstore")
     server.requests.clear()
     for requests in (2, 3):
         assert fetcher.fetch("s3://bucket/photo.jpg").data == PHOTO

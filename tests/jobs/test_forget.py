@@ -22,7 +22,7 @@ from jobs.output.erasure import ErasureError, delete_run, erase, plan
 from jobs.output.finished_runs import find_runs
 from jobs.output.selection import Selection, SelectionError
 from jobs.storage.folders import LocalFolder, open_folder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from tests.program import vea
 
 deltalake = pytest.importorskip("deltalake")
@@ -110,7 +110,7 @@ def in_a_process(function, *arguments):
 
 
 def content(location):
-    with closing(S3()) as s3:
+    with closing(Stores()) as s3:
         folder = open_folder(str(location), s3)
         return {n: folder.read(n) for p in ("", "_run/") for n in folder.list(p)}
 
@@ -135,7 +135,7 @@ def test_a_deletion_of_a_run_that_is_killed_anywhere_is_completed(tmp_path):
         folder = tmp_path / f"dt=2026-11-{changes + 1:02d}"
         night(folder, ["alice", "bob"])
         ended = in_a_process(lambda c=changes, f=folder: delete_run(Dying(str(f), c)))
-        with closing(S3()) as s3:
+        with closing(Stores()) as s3:
             found = [run for run in find_runs(str(tmp_path), s3) if run.location == str(folder)]
         assert all(run.finished or run.erasing for run in found), "it is known as one to delete"
         if folder.exists():
@@ -254,7 +254,7 @@ def table(tmp_path):
     for day, skus in ((20, ["alice", "bob"]), (21, ["bob"]), (22, ["alice"])):
         out = tmp_path / "runs" / f"dt=2026-11-{day}"
         night(out, skus)
-        with closing(S3()) as s3:
+        with closing(Stores()) as s3:
             commit_run(str(out), str(tmp_path / "table"), s3)
     return tmp_path / "table"
 

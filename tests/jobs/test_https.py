@@ -14,7 +14,7 @@ from jobs.fetching.https import HostError, HttpsImages
 from jobs.fetching.public_hosts import is_public
 from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.retry import Retries
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 
 QUICK = RetrySettings(attempts=3, base=0.001)
@@ -139,7 +139,7 @@ def test_an_image_comes_with_its_version_over_one_connection(server, fetch):
 
 
 def test_it_is_part_of_the_fetcher(origin):
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=10**6, insecure_origins=[origin])
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=10**6, insecure_origins=[origin])
     assert fetcher.fetch(f"{origin}/a.jpg").data == PHOTO
 
 

@@ -9,7 +9,7 @@ from jobs.fetching.fetcher import Fetcher
 from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
 from jobs.storage.errors import ObjectUnavailable
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 PHOTOS = [b"\xff\xd8\xff" + bytes([n]) * (n * 100) for n in range(20)]
 IDS = list(range(20))
@@ -38,7 +38,7 @@ def refusal(location, **options):
 
 
 def fetched(entries, max_bytes=20 * 1024 * 1024):
-    fetcher, found = Fetcher(S3(), max_bytes=max_bytes), []
+    fetcher, found = Fetcher(Stores(), max_bytes=max_bytes), []
     for entry in entries:
         try:
             found.append(fetcher.fetch(entry.image, entry.inside).data)

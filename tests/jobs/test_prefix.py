@@ -9,9 +9,9 @@ from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
 from jobs.lists.prefix import snapshot_prefix
 from jobs.storage.folders import LocalFolder
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.chunks import Entry
-from jobs.values.locations import S3Location, is_prefix
+from jobs.values.locations import ObjectLocation, is_prefix
 
 S3_FOLDER = "s3://photos/may/"
 
@@ -24,7 +24,7 @@ class Bucket:
         self.walks = 0
 
     def walk(self, location):
-        assert isinstance(location, S3Location)
+        assert isinstance(location, ObjectLocation)
         self.walks += 1
         for key in sorted(self.keys, key=str.encode):
             if key.startswith(location.key):
@@ -51,7 +51,7 @@ def photos(tmp_path):
 
 
 def listed(location, out, s3=None):
-    with open_list(snapshot_prefix(str(location), out, s3 or S3()).location) as images:
+    with open_list(snapshot_prefix(str(location), out, s3 or Stores()).location) as images:
         assert not images.has_relative
         return [entry.image for entry in images]
 
@@ -101,10 +101,10 @@ def test_what_is_left_out_is_counted_for_the_first_attempt_and_for_later_ones(ph
     (folder / "loop").symlink_to(folder)
     (folder / "broken.jpg").symlink_to(folder / "absent.jpg")
     counts = {"hidden": 3, "not-an-image": 1, "link-to-folder": 1, "not-a-file": 1}
-    assert snapshot_prefix(str(folder), out, S3()).left_out == counts
+    assert snapshot_prefix(str(folder), out, Stores()).left_out == counts
     assert listed(folder, out) == [f"{folder}/{name}" for name in ("a.JFIF", "b.heic", "c")]
     photos("late.txt")
-    assert snapshot_prefix(str(folder), out, S3()).left_out == counts
+    assert snapshot_prefix(str(folder), out, Stores()).left_out == counts
 
 
 def test_what_is_left_out_of_a_prefix_is_counted_by_names(out):

@@ -8,7 +8,7 @@ from part_rows import MODEL
 from jobs.report.build import Price, RunMetrics, make_report
 from jobs.report.finished_run import ReportError
 from jobs.report.reading import read_run
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run(tmp_path):
     def make(day, rows, **options):
         location = tmp_path / f"dt=2026-11-{day:02d}"
         write_run(location, rows, **options)
-        return read_run(str(location), S3(), examples=2)
+        return read_run(str(location), Stores(), examples=2)
 
     return make
 

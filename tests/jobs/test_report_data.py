@@ -8,9 +8,9 @@ from handler.values.emotions import MIKELS, POLARITY
 from jobs.output import parquet
 from jobs.report.finished_run import ReportError, date_in, earlier_locations
 from jobs.report.reading import find_run, read_run
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
-S3_UNUSED = S3()
+S3_UNUSED = Stores()
 
 
 def read(location, **options):

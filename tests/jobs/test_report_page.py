@@ -16,7 +16,7 @@ from jobs.report.finished_run import ReportError
 from jobs.report.gallery import Gallery, explainer
 from jobs.report.page import Shown, render
 from jobs.report.reading import read_run
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 ATTACK = '<script src="https://evil.example/x.js"></script>"\' onerror="x" {{ 7 * 7 }}.jpg'
 _VOID = {"meta", "img", "link", "br"}
@@ -53,7 +53,7 @@ def run(tmp_path):
     def make(day, rows, **options):
         location = tmp_path / f"dt=2026-11-{day:02d}"
         write_run(location, rows, list_folder=str(tmp_path), **options)
-        return read_run(str(location), S3(), examples=3)
+        return read_run(str(location), Stores(), examples=3)
 
     return make
 
@@ -77,7 +77,7 @@ def test_what_the_list_says_cannot_become_part_of_the_page(run):
 
 def test_the_page_loads_nothing_and_forbids_it_too(run, photos):
     latest = run(23, [scored("awe", 0.9 - n / 10) for n in range(3)])
-    shown = Gallery(latest, S3()).show(latest.most_confident)
+    shown = Gallery(latest, Stores()).show(latest.most_confident)
     outline = Outline(render(make_report(latest, []), most_confident=shown))
     links = [
         value
@@ -94,7 +94,7 @@ def test_the_page_loads_nothing_and_forbids_it_too(run, photos):
 def test_people_who_do_not_see_the_page_can_read_it(run, photos):
     before = run(22, emotions(awe=9, fear=9))
     latest = run(23, [scored("awe", 0.9 - n / 10) for n in range(3)])
-    shown = Gallery(latest, S3()).show(latest.most_confident)
+    shown = Gallery(latest, Stores()).show(latest.most_confident)
     outline = Outline(
         render(make_report(latest, [before]), most_confident=shown, least_confident=shown)
     )
@@ -144,7 +144,7 @@ def test_odd_runs_have_a_page_too(run, rows):
 @pytest.mark.parametrize("image", ["/none/1.tar.gz#7.jpg", "/none/a.parquet#row=7"])
 def test_a_photo_inside_a_file_is_said_not_to_be_shown(run, tmp_path, image):
     latest = run(23, [scored("awe", 0.9, image=image)])
-    (shown,) = Gallery(latest, S3()).show(latest.most_confident)
+    (shown,) = Gallery(latest, Stores()).show(latest.most_confident)
     assert shown.pictures == ()
     assert shown.remark == "no picture: it is inside a file, which a report does not open"
 
@@ -152,7 +152,7 @@ def test_a_photo_inside_a_file_is_said_not_to_be_shown(run, tmp_path, image):
 def test_photos_are_shown_small(run, tmp_path, photo, encode):
     (tmp_path / "large.jpg").write_bytes(encode(photo(1, (1600, 1200)), "JPEG"))
     latest = run(23, [scored("awe", image="large.jpg")])
-    ((_, url),) = Gallery(latest, S3()).show(latest.most_confident)[0].pictures
+    ((_, url),) = Gallery(latest, Stores()).show(latest.most_confident)[0].pictures
     picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     assert picture.size == (320, 240)
     assert len(url) < 60_000
@@ -169,7 +169,7 @@ def test_a_photo_that_is_gone_or_broken_is_said_to_be_so(run, tmp_path, jpeg):
             scored("awe", 0.7, image="changed.jpg", etag="what-it-was"),
         ],
     )
-    gone, broken, changed = Gallery(latest, S3()).show(latest.most_confident)
+    gone, broken, changed = Gallery(latest, Stores()).show(latest.most_confident)
     assert (gone.pictures, gone.remark) == ((), "no picture: there is no such file")
     assert broken.pictures == ()
     assert broken.remark.startswith("no picture: ")
@@ -180,7 +180,7 @@ def test_a_photo_that_is_gone_or_broken_is_said_to_be_so(run, tmp_path, jpeg):
 def test_with_the_model_the_reasons_are_drawn(run, photos, tiny_model):
     model = Predictor.load(tiny_model).model
     latest = run(23, [scored("awe")], model=model)
-    (shown,) = Gallery(latest, S3(), explain=explainer(tiny_model, latest)).show(
+    (shown,) = Gallery(latest, Stores(), explain=explainer(tiny_model, latest)).show(
         latest.most_confident
     )
     stimuli, activation = shown.pictures

@@ -9,9 +9,9 @@ from flaky_s3 import flaky_s3
 
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import ObjectUnavailable, StorageError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
-from jobs.values.locations import S3Location
+from jobs.values.locations import ObjectLocation
 
 QUICK = RetrySettings(attempts=4, base=0.001)
 PHOTO = bytes(range(256)) * 400
@@ -36,7 +36,7 @@ def client(request):
 @pytest.fixture
 def fetch(server, client):
     def run(key, max_bytes=10**6):
-        fetcher = Fetcher(S3(retry=QUICK), max_bytes=max_bytes, client=client)
+        fetcher = Fetcher(Stores(retry=QUICK), max_bytes=max_bytes, client=client)
         return fetcher.fetch(f"s3://bucket/{key}")
 
     return run
@@ -131,7 +131,7 @@ def test_missing_credentials_are_the_end_of_the_job(server, fetch, monkeypatch, 
 
 def test_a_bucket_of_another_region_is_left_to_boto3(server):
     pytest.importorskip("obstore")
-    s3 = S3(retry=QUICK)
+    s3 = Stores(retry=QUICK)
     fetcher = Fetcher(s3, max_bytes=10**6, client="obstore")
     server.faults["photo.jpg"] = ["400 AuthorizationHeaderMalformed"]
     for requests in (2, 3):
@@ -142,12 +142,12 @@ def test_a_bucket_of_another_region_is_left_to_boto3(server):
 def test_a_list_that_breaks_off_is_read_from_its_start_again(server, tmp_path):
     server.faults["photo.jpg"] = ["cut"]
     with (tmp_path / "copy").open("w+b") as file:
-        S3(retry=QUICK).download(S3Location("bucket", "photo.jpg"), file)
+        Stores(retry=QUICK).download(ObjectLocation("bucket", "photo.jpg"), file)
     assert (tmp_path / "copy").read_bytes() == PHOTO
 
 
 def test_images_that_are_all_forbidden_stop_the_job(server, client):
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=10**6, client=client, in_succession=3)
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=10**6, client=client, in_succession=3)
     # A throttled image between them is no answer, for or against.
     server.faults["secret.jpg"] = [*["403 AccessDenied"] * 2, *["503"] * 4, "403 AccessDenied"]
     for _ in range(3):
@@ -159,7 +159,7 @@ def test_images_that_are_all_forbidden_stop_the_job(server, client):
 
 
 def test_forbidden_images_after_a_success_are_their_own_misfortune(server, client):
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=10**6, client=client, in_succession=3)
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=10**6, client=client, in_succession=3)
     server.faults["secret.jpg"] = ["403 AccessDenied"] * 99
     fetcher.fetch("s3://bucket/photo.jpg")
     for _ in range(5):
@@ -170,7 +170,7 @@ def test_forbidden_images_after_a_success_are_their_own_misfortune(server, clien
 def test_many_threads_slow_down_together_until_the_server_bears_them(server, client):
     server.capacity, server.seconds = 3, 0.02
     settings = RetrySettings(attempts=50, base=0.05, cap=0.1)
-    fetcher = Fetcher(S3(threads=16, retry=settings), max_bytes=10**6, client=client)
+    fetcher = Fetcher(Stores(threads=16, retry=settings), max_bytes=10**6, client=client)
     with ThreadPoolExecutor(16) as pool:
         fetched = list(pool.map(fetcher.fetch, ["s3://bucket/photo.jpg"] * 150))
         at_first = server.throttled
@@ -193,7 +193,7 @@ def test_credentials_that_were_renewed_are_used(server, client, tmp_path, monkey
         " 'SecretAccessKey': 's', 'SessionToken': 't', 'Expiration': soon.isoformat()}))\n"
     )
     config.write_text(f"[default]\ncredential_process = {sys.executable} {program}\n")
-    fetcher = Fetcher(S3(retry=QUICK), max_bytes=10**6, client=client)
+    fetcher = Fetcher(Stores(retry=QUICK), max_bytes=10**6, client=client)
     for _ in range(2):
         fetcher.fetch("s3://bucket/photo.jpg")
     assert len(server.keys) >= 2
@@ -201,7 +201,7 @@ def test_credentials_that_were_renewed_are_used(server, client, tmp_path, monkey
 
 def test_closing_ends_a_wait_at_once_and_blames_no_image(server, client):
     server.faults["photo.jpg"] = ["503"] * 99
-    s3 = S3(retry=RetrySettings(attempts=1000, base=1000, cap=1000))
+    s3 = Stores(retry=RetrySettings(attempts=1000, base=1000, cap=1000))
     fetcher = Fetcher(s3, max_bytes=10**6, client=client)
     threading.Timer(0.3, s3.close).start()
     with pytest.raises(StorageError, match="being stopped"):

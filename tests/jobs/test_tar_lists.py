@@ -13,7 +13,7 @@ from jobs.fetching.fetcher import Fetcher
 from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
 from jobs.storage.errors import ObjectUnavailable, StorageError
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 LIMIT = 20 * 1024 * 1024
 
@@ -29,7 +29,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def fetcher():
-    return Fetcher(S3(), max_bytes=LIMIT)
+    return Fetcher(Stores(), max_bytes=LIMIT)
 
 
 def read(location, **options):
@@ -224,7 +224,7 @@ def test_sparse_members_are_rows_that_say_so(write, fetcher):
 
 def test_a_member_above_the_limit_of_bytes_is_a_row_and_is_not_read(write):
     _, entries = read(write(zst(tar_of({"big.jpg": bytes(5000), "a.jpg": b"a"})), "p.tar.zst"))
-    small = Fetcher(S3(), max_bytes=4999)
+    small = Fetcher(Stores(), max_bytes=4999)
     assert fetched(small, entries[0]) == (
         "too-large",
         "the picture has 5000 bytes; at most 4999 are accepted",
@@ -350,4 +350,4 @@ def test_an_archive_that_changes_ends_the_job(write, fetcher):
     write(tar_of({"a.jpg": b"a", "b.jpg": b"other"}))
     os.utime(location, ns=(0, 0))  # the clock of a file system may stand still for milliseconds
     with pytest.raises(StorageError, match="has changed since the list was read"):
-        fetched(Fetcher(S3(), max_bytes=LIMIT), entries[1])
+        fetched(Fetcher(Stores(), max_bytes=LIMIT), entries[1])

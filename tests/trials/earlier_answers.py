@@ -34,7 +34,7 @@ from jobs.lists.image_list import open_list
 from jobs.output import parquet
 from jobs.output.consulted import Consulted, EarlierRun
 from jobs.output.earlier_answers import open_earlier
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 
 _PER_FILE = 500_000
 _COLUMNS = parquet.schema(MIKELS.labels, extra=pa.schema([]), boxes=False, content_hash=True)
@@ -137,7 +137,7 @@ def main() -> None:
         run = make_run(folder, given.rows)
         with measured(report, "read"):
             found = open_earlier(
-                Consulted(place, (run,)), run_id="trial", columns=_COLUMNS, s3=S3(threads=1)
+                Consulted(place, (run,)), run_id="trial", columns=_COLUMNS, s3=Stores(threads=1)
             )
         kept = [path for path in Path(place).glob("vea-since-*/**/*") if path.is_file()]
         report["bytes_per_row"] = round(sum(path.stat().st_size for path in kept) / given.rows, 1)

@@ -21,7 +21,7 @@ from handler.predictor import Predictor
 from handler.serving.service import VisualEmotionService
 from handler.values.configs import FaceConfig
 from jobs.report.reading import read_run
-from jobs.storage.s3 import S3
+from jobs.storage.stores import Stores
 from tests.handler.test_service import Context
 from tests.program import vea
 from vea.demo.page import make_card
@@ -157,7 +157,7 @@ def test_rows_have_no_columns_of_faces_and_a_run_keeps_its_choice(
     other = score("with", "--faces", "off")
     assert other.returncode == 1
     assert "--faces" in other.stderr
-    s3 = S3()
+    s3 = Stores()
     assert read_run(str(tmp_path / "with"), s3, examples=2).with_face == 1
     run = read_run(str(tmp_path / "without"), s3, examples=2)
     assert run.with_face is None

@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     from jobs.output.erasure import Plan
     from jobs.output.finished_runs import FoundRun
     from jobs.output.selection import Selection
-    from jobs.storage.s3 import S3
+    from jobs.storage.stores import Stores
 
 Root = Annotated[
     str,
-    typer.Argument(help="Folder of a run, or of many: a path or s3://bucket/prefix."),
+    typer.Argument(
+        help="Folder of a run, or of many: a path, or s3://bucket/prefix (also gs:// and az://)."
+    ),
 ]
 DeltaTable = Annotated[
     str | None,
     typer.Option(
         "--delta",
         metavar="TABLE",
-        help="Also remove the rows from this Delta table: a path or s3://bucket/prefix.",
+        help="Also remove the rows from this Delta table: a path, or s3://bucket/prefix (also "
+        "gs:// and az://).",
     ),
 ]
 Vacuum = Annotated[
@@ -87,19 +90,19 @@ def forget(
     from jobs.output.finished_runs import find_runs
     from jobs.output.selection import Selection
     from jobs.storage.folders import open_folder
-    from jobs.storage.s3 import S3
+    from jobs.storage.stores import Stores
 
     selection = Selection.parse(where or (), [*(image or ()), *_listed(images)])
-    with closing(S3(threads=4)) as s3:
-        runs = _finished(find_runs(root, s3))
+    with closing(Stores(threads=4)) as stores:
+        runs = _finished(find_runs(root, stores))
         plans: dict[str, Plan] = {}
         with progress_bars() as on_progress:
             for run in runs:
-                plans[run.location] = plan(open_folder(run.location, s3), selection)
+                plans[run.location] = plan(open_folder(run.location, stores), selection)
                 on_progress("runs", len(plans), len(runs))
         if plans and not any(found.fits for found in plans.values()):
             raise VeaError(f"no run below {root} has the column {', '.join(selection.columns)}")
-        in_table = _count_in_table(delta, selection, s3)
+        in_table = _count_in_table(delta, selection, stores)
         _show(plans, delta, in_table)
         affected = [place for place, found in plans.items() if found.selected or found.interrupted]
         if not yes:
@@ -107,14 +110,14 @@ def forget(
                 out().print("nothing was changed; add --yes to remove these rows")
             return
         for location in affected:
-            lost = erase(open_folder(location, s3), selection)
+            lost = erase(open_folder(location, stores), selection)
             out().print(f"{location}: {lost} rows removed", soft_wrap=True, markup=False)
         if delta is not None:
             from jobs.output.delta_erasure import delete_rows
 
-            removed = delete_rows(delta, selection, s3) if in_table else 0
+            removed = delete_rows(delta, selection, stores) if in_table else 0
             out().print(f"{delta}: {removed} rows removed", soft_wrap=True, markup=False)
-            _vacuum(delta, vacuum, s3)
+            _vacuum(delta, vacuum, stores)
 
 
 def retain(
@@ -142,14 +145,14 @@ def retain(
     from jobs.output.finished_runs import find_runs
     from jobs.report.finished_run import date_in
     from jobs.storage.folders import open_folder
-    from jobs.storage.s3 import S3
+    from jobs.storage.stores import Stores
     from jobs.values.templates import parse_date
 
     today = datetime.date.today()
     first_kept = (parse_date(date, today=today) if date else today) - datetime.timedelta(days=days)
-    with closing(S3(threads=4)) as s3:
+    with closing(Stores(threads=4)) as stores:
         old: list[FoundRun] = []
-        for run in find_runs(root, s3):
+        for run in find_runs(root, stores):
             day = date_in(run.location)
             if day is None:
                 out().print(f"kept, no date in its name: {run.location}", markup=False)
@@ -160,15 +163,15 @@ def retain(
         for run in old:
             removed = ""
             if yes:
-                folder = open_folder(run.location, s3)
+                folder = open_folder(run.location, stores)
                 if delta is not None:
-                    removed = f", {_drop_from_table(delta, run, s3)} rows of the table"
+                    removed = f", {_drop_from_table(delta, run, stores)} rows of the table"
                 delete_run(folder)
             what = "deleted" if yes else "would be deleted"
             out().print(f"{what}: {run.location}{removed}", soft_wrap=True, markup=False)
         out().print(f"{len(old)} runs before {first_kept}")
         if yes and delta is not None:
-            _vacuum(delta, vacuum, s3)
+            _vacuum(delta, vacuum, stores)
 
 
 def _listed(images: Path | None) -> list[str]:
@@ -191,31 +194,31 @@ def _finished(runs: list[FoundRun]) -> list[FoundRun]:
     return [run for run in runs if run.finished]
 
 
-def _count_in_table(delta: str | None, selection: Selection, s3: S3) -> int:
+def _count_in_table(delta: str | None, selection: Selection, stores: Stores) -> int:
     if delta is None:
         return 0
     from jobs.output.delta_erasure import count_rows
 
-    return count_rows(delta, selection, s3)
+    return count_rows(delta, selection, stores)
 
 
-def _drop_from_table(delta: str, run: FoundRun, s3: S3) -> int:
+def _drop_from_table(delta: str, run: FoundRun, stores: Stores) -> int:
     from jobs.output.delta_erasure import delete_run_rows
     from jobs.storage.folders import ObjectMissing, open_folder
     from jobs.values.layout import IDENTITY
 
     try:
-        identity = json.loads(open_folder(run.location, s3).read(IDENTITY))
+        identity = json.loads(open_folder(run.location, stores).read(IDENTITY))
     except (ObjectMissing, ValueError):
         identity = {}
-    return delete_run_rows(delta, run.location, str(identity.get("run_id", "")), s3)
+    return delete_run_rows(delta, run.location, str(identity.get("run_id", "")), stores)
 
 
-def _vacuum(delta: str, wanted: bool, s3: S3) -> None:
+def _vacuum(delta: str, wanted: bool, stores: Stores) -> None:
     from jobs.output.delta_erasure import vacuum
 
     if wanted:
-        out().print(f"{delta}: {vacuum(delta, s3)} files of earlier versions deleted")
+        out().print(f"{delta}: {vacuum(delta, stores)} files of earlier versions deleted")
     else:
         out().print(f"{delta}: earlier versions still hold the rows; --vacuum deletes them")
 

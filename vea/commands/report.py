@@ -19,7 +19,7 @@ from vea.terminal import progress_bars
 if TYPE_CHECKING:
     from jobs.report.build import Report
     from jobs.report.finished_run import FinishedRun
-    from jobs.storage.s3 import S3
+    from jobs.storage.stores import Stores
 
 _DRIFT = 4  # exit code
 _DAYS = 14
@@ -32,7 +32,10 @@ def register(app: typer.Typer) -> None:
 
 def report(
     out: Annotated[
-        str, typer.Argument(help="Folder of a finished run: a path or s3://bucket/prefix.")
+        str,
+        typer.Argument(
+            help="Folder of a finished run: a path, or s3://bucket/prefix (also gs:// and az://)."
+        ),
     ],
     date: Annotated[
         str | None,
@@ -60,7 +63,10 @@ def report(
     ] = None,
     html: Annotated[
         str | None,
-        typer.Option(help="Write a page there: a path or s3://bucket/key.", metavar="FILE"),
+        typer.Option(
+            help="Write a page there: a path, or s3://bucket/key (also gs:// and az://).",
+            metavar="FILE",
+        ),
     ] = None,
     json_file: Annotated[
         str | None,
@@ -122,24 +128,24 @@ def report(
 
     The page needs no other file and no network. With --thumbnails it shows the most and the least
     confident images as small copies, with --model their reasons too. Credentials
-    and AWS_ENDPOINT_URL_S3 are those of `vea score`.
+    and servers of your own are those of `vea score`.
     """
     from jobs.report.build import Price, make_report
     from jobs.report.reading import read_run
-    from jobs.storage.s3 import S3
+    from jobs.storage.stores import Stores
 
     fill = _filler(date, model)
     out = fill(out)
     html, json_file = html and fill(html), json_file and fill(json_file)
     price = None if price_per_hour is None else Price.parse(price_per_hour)
-    with closing(S3(threads=4)) as s3:
-        run = read_run(out, s3, examples=examples)
-        earlier = _earlier(out, against, last, s3)
+    with closing(Stores(threads=4)) as stores:
+        run = read_run(out, stores, examples=examples)
+        earlier = _earlier(out, against, last, stores)
         found = make_report(run, earlier, any_model=bool(against), threshold=threshold, price=price)
         if html:
-            _write(html, _page(found, s3, model, thumbnails), s3)
+            _write(html, _page(found, stores, model, thumbnails), stores)
         if json_file:
-            _write(json_file, json.dumps(found.to_dict(), indent=2) + "\n", s3)
+            _write(json_file, json.dumps(found.to_dict(), indent=2) + "\n", stores)
     terminal_out().print(_table(found))
     for what, where in (("page", html), ("figures", json_file)):
         if where:
@@ -161,7 +167,9 @@ def _filler(date: str | None, model: Path | None) -> Callable[[str], str]:
     return partial(fill, date=day, model_name=name, model_version=version)
 
 
-def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> list[FinishedRun]:
+def _earlier(
+    out: str, against: list[str] | None, last: int | None, stores: Stores
+) -> list[FinishedRun]:
     """The runs to compare with, the latest first."""
     from jobs.report.finished_run import date_in, earlier_locations
     from jobs.report.reading import find_run, read_run
@@ -169,18 +177,18 @@ def _earlier(out: str, against: list[str] | None, last: int | None, s3: S3) -> l
     if against:
         if last is not None:
             raise typer.BadParameter("give either --against or --last", param_hint="--last")
-        return [read_run(location, s3) for location in against]
+        return [read_run(location, stores) for location in against]
     if last is None:
         last = _DAYS if date_in(out) else 0
     found = []
     with progress_bars() as on_progress:
         for location in earlier_locations(out, last) if last else ():
-            found.append(find_run(location, s3))
+            found.append(find_run(location, stores))
             on_progress("earlier runs", len(found), last)
     return [run for run in found if run]
 
 
-def _page(found: Report, s3: S3, model: Path | None, thumbnails: bool) -> str:
+def _page(found: Report, stores: Stores, model: Path | None, thumbnails: bool) -> str:
     from jobs.report.gallery import Gallery, explainer
     from jobs.report.page import Shown, render
 
@@ -190,20 +198,20 @@ def _page(found: Report, s3: S3, model: Path | None, thumbnails: bool) -> str:
             found, most_confident=[*map(Shown, most)], least_confident=[*map(Shown, least)]
         )
     explain = explainer(model, found.run) if model else None
-    gallery = Gallery(found.run, s3, explain=explain)
+    gallery = Gallery(found.run, stores, explain=explain)
     return render(found, most_confident=gallery.show(most), least_confident=gallery.show(least))
 
 
-def _write(location: str, text: str, s3: S3) -> None:
-    """Write a file whole, here or on S3."""
+def _write(location: str, text: str, stores: Stores) -> None:
+    """Write a file whole, here or in an object store."""
     from jobs.storage.folders import open_folder
-    from jobs.values.locations import is_on_s3
+    from jobs.values.locations import is_in_store
 
-    place = location if is_on_s3(location) else str(Path(location).absolute())
+    place = location if is_in_store(location) else str(Path(location).absolute())
     folder, _, name = place.rpartition("/")
-    if not name or folder in ("s3:/", "s3:"):
+    if not name or (is_in_store(location) and place.count("/") < 3):
         raise typer.BadParameter(f"'{location}' names no file", param_hint="--html/--json")
-    open_folder(folder or "/", s3).write(name, text.encode())
+    open_folder(folder or "/", stores).write(name, text.encode())
 
 
 def _table(found: Report) -> Table:

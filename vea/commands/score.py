@@ -79,7 +79,7 @@ def score(
     price_per_hour: plan.PricePerHour = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score a list of images, on S3 or on this machine, into parquet.
+    """Score a list of images, in an object store or on this machine, into parquet.
 
     Every row of the list gives one row: emotion, all probabilities, faces and objects, or why there
     are none, and the list's other columns. Start the same command again after an interruption, and
@@ -97,7 +97,8 @@ def score(
     `{model_name}` and `{model_version}` are always filled in; a new model writes beside the old
     one. Then read the folder with `pandas.read_parquet("s3://results/photos")`; `_manifest.json` in
     it says what it holds, and `_SUCCESS` is there when it is complete. S3 is reached with the usual
-    AWS settings; AWS_ENDPOINT_URL_S3 names a server of your own.
+    AWS settings, where AWS_ENDPOINT_URL_S3 names a server of your own; `gs://bucket/key` with those
+    of Google Cloud and `az://container/key` with those of Azure.
 
     **Through a service** that runs already, with the same rows, and a line and exit code 1 if it
     changes to another model meanwhile:

@@ -17,12 +17,17 @@ ImageList = Annotated[
     typer.Argument(
         metavar="LIST",
         help="The list of images: .txt, .csv, .tsv, .jsonl or .parquet (the first four also .gz "
-        "and .zst), a path or s3://…; or a folder or prefix that ends in '/', for all images "
-        "under it. Also files that hold the pictures: .tar, .tar.gz, .tar.zst, .parquet, one, a "
-        "folder of them, or a pattern in quotes such as 's3://photos/*.tar'.",
+        "and .zst), a path or s3://… (also gs:// and az://); or a folder or prefix that ends in "
+        "'/', for all images under it. Also files that hold the pictures: .tar, .tar.gz, .tar.zst, "
+        ".parquet, one, a folder of them, or a pattern in quotes such as 's3://photos/*.tar'.",
     ),
 ]
-Out = Annotated[str, typer.Option(help="Folder of the result: a path or s3://bucket/prefix.")]
+Out = Annotated[
+    str,
+    typer.Option(
+        help="Folder of the result: a path, or s3://bucket/prefix (also gs:// and az://)."
+    ),
+]
 Model = Annotated[
     Path | None,
     typer.Option(help="The archive to score with (.mar or folder); or give --endpoint."),
@@ -57,8 +62,8 @@ Schema = Annotated[
     str | None,
     typer.Option(
         help='JSON file of the columns to take over and their types, such as {"post": "int64", '
-        '"score": "double"}: a path or s3://…. [default: the columns of the nights before, which '
-        "the first one keeps in _schema.json beside the folders of the nights]",
+        '"score": "double"}: a path or s3://… likewise. [default: the columns of the nights '
+        "before, which the first one keeps in _schema.json beside the folders of the nights]",
         metavar="FILE",
         rich_help_panel=_IMAGES,
     ),
@@ -140,8 +145,9 @@ ReplaceFailed = Annotated[
 Delta = Annotated[
     str | None,
     typer.Option(
-        help="Commit the finished rows to this Delta Lake table too, a path or s3://bucket/prefix, "
-        "in place of those of the same partition (such as dt=2026-11-23); needs the extra 'delta'.",
+        help="Commit the finished rows to this Delta Lake table too, a path, or s3://bucket/prefix "
+        "(also gs:// and az://), in place of those of the same partition (such as dt=2026-11-23); "
+        "needs the extra 'delta'.",
         metavar="TABLE",
         rich_help_panel=_IMAGES,
     ),

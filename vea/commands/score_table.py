@@ -24,10 +24,10 @@ def columns_check(out: str, table: str) -> Callable[[pa.Schema, ImageList], None
 
     def accept(columns: pa.Schema, images: ImageList) -> None:
         from jobs.output.delta import check_columns
-        from jobs.storage.s3 import S3
+        from jobs.storage.stores import Stores
 
-        with closing(S3(threads=4)) as s3:
-            check_columns(table, out, columns, (entry.extra for entry in images), s3)
+        with closing(Stores(threads=4)) as stores:
+            check_columns(table, out, columns, (entry.extra for entry in images), stores)
 
     return accept
 
@@ -35,9 +35,9 @@ def columns_check(out: str, table: str) -> Callable[[pa.Schema, ImageList], None
 def commit(out: str, table: str) -> None:
     """Commit the finished run in ``out`` to the table, and say if it is there already."""
     from jobs.output.delta import commit_run
-    from jobs.storage.s3 import S3
+    from jobs.storage.stores import Stores
 
-    with closing(S3(threads=4)) as s3:
-        committed = commit_run(out, table, s3)
+    with closing(Stores(threads=4)) as stores:
+        committed = commit_run(out, table, stores)
     if not committed:
         complain(f"{table} holds this run already: nothing to commit")
