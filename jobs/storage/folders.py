@@ -24,6 +24,7 @@ from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.stores import Stores
 from jobs.values.locations import ObjectLocation, is_in_store
 
+_SENT_TWICE = 64 * 1024  # bytes
 _DAY = 24 * 60 * 60.0
 # Names of files before `LocalFolder` moves them into place; parquet readers ignore such names.
 _UNFINISHED = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
@@ -268,7 +269,8 @@ class StoreFolder:
         if not self._stores.create(self._at(name), data):
             return False
         # The same once more: a server that ignores the condition says again that it has written.
-        if self._stores.create(self._at(name), data):
+        # What every run creates is small, so a long listing need not be sent twice.
+        if len(data) <= _SENT_TWICE and self._stores.create(self._at(name), data):
             raise UnconditionalWrites(
                 f"the server of {self.location} does not refuse to create {name} although it "
                 "exists, so two runs could write into one folder: choose a store with conditional "
