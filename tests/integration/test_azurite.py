@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from jobs.fetching.fetcher import Fetcher
 from jobs.storage.errors import NotModified, ObjectUnavailable, StorageError
 from jobs.storage.folders import ObjectMissing, StoreFolder, open_folder
+from jobs.storage.pinned import open_pinned
 from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation
@@ -85,6 +86,20 @@ def test_real_answers_are_sorted(azure):
         assert caught.value.kind == kind
     with pytest.raises(StorageError, match="the container 'absent' does not exist"):
         list(stores.walk(at("absent", "")))
+
+
+def test_a_file_is_read_in_parts_of_one_version(azure):
+    stores, content = Stores(), bytes(range(256)) * 400
+    stores.put(at("photos", "big.tar"), content)
+    with open_pinned("az://photos/big.tar", stores, block=1_000) as file:
+        file.seek(50_000)
+        assert file.read(3_000) == content[50_000:53_000]
+        stores.put(at("photos", "big.tar"), content[::-1])
+        file.seek(70_000)
+        with pytest.raises(StorageError, match=r"az://photos/big.tar has changed"):
+            file.read(3_000)
+    stores.put(at("photos", "empty.tar"), b"")
+    assert open_pinned("az://photos/empty.tar", stores).size == 0
 
 
 def test_a_wrong_key_stops_the_job_at_once(azure, monkeypatch):

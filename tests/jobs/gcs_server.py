@@ -100,6 +100,10 @@ class _Requests(BaseHTTPRequestHandler):
             return self._xml(404, "NoSuchKey")
         data, status = objects[self.key], 200
         facts = self._facts(data)
+        if self.headers.get("If-None-Match") == facts["ETag"]:
+            return 304, facts, b""
+        if self.headers.get("If-Match", facts["ETag"]) != facts["ETag"]:
+            return self._xml(412, "PreconditionFailed")
         if wanted := re.fullmatch("bytes=([0-9]*)-([0-9]*)", self.headers.get("Range", "")):
             # Readers of Delta tables ask for parts of files: the last bytes, or some in between.
             start = int(wanted[1]) if wanted[1] else max(0, len(data) - int(wanted[2]))

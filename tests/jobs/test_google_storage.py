@@ -1,5 +1,7 @@
 """Lists, images and results in Google Cloud Storage, on a server that keeps its conditions."""
 
+import io
+import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,8 +9,10 @@ import pytest
 from gcs_server import google_storage
 
 from jobs.fetching.fetcher import Fetcher
+from jobs.lists.image_list import open_list
 from jobs.storage.errors import NotModified, ObjectUnavailable, StorageError
 from jobs.storage.folders import ObjectMissing, StoreFolder, UnconditionalWrites
+from jobs.storage.pinned import open_pinned
 from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation
@@ -204,6 +208,37 @@ def test_a_walk_goes_on_where_a_page_failed(server, stores):
     ]
     everything = list(stores.walk(ObjectLocation("results", "", "gs")))
     assert everything == sorted([*keys, "walk-2/other.jpg", "z.jpg"], key=str.encode)
+
+
+def test_a_file_is_read_in_parts_of_one_version(server, stores):
+    objects = server.buckets["photos"]
+    server.faults["photo.jpg"] = ["503", "cut"]
+    with open_pinned("gs://photos/photo.jpg", stores, block=1_000) as file:
+        assert file.size == len(PHOTO)
+        file.seek(50_000)
+        assert file.read(3_000) == PHOTO[50_000:53_000]
+        file.seek(-10, io.SEEK_END)
+        assert file.read() == PHOTO[-10:]
+        objects["photo.jpg"] = PHOTO[::-1]
+        file.seek(70_000)
+        with pytest.raises(StorageError, match=r"gs://photos/photo.jpg has changed"):
+            file.read(3_000)
+    with pytest.raises(ObjectUnavailable, match="no such object"):
+        open_pinned("gs://photos/none.tar", stores)
+
+
+def test_pictures_in_an_archive_are_listed_and_fetched(server, stores):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("1.jpg", "2.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = len(PHOTO)
+            archive.addfile(member, io.BytesIO(PHOTO))
+    server.buckets["photos"]["shards/0.tar"] = packed.getvalue()
+    with open_list("gs://photos/shards/*.tar", stores=stores) as images:
+        entries = list(images)
+    fetcher = Fetcher(stores, max_bytes=10**6)
+    assert [fetcher.fetch(entry.image, entry.inside).data for entry in entries] == [PHOTO] * 2
 
 
 def test_a_bucket_that_does_not_exist_is_named(server, stores):
