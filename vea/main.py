@@ -62,6 +62,7 @@ def build_app() -> typer.Typer:
         explain,
         forget,
         models,
+        package,
         predict,
         report,
         score,
@@ -82,7 +83,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for module in (
-        *(demo, predict, explain, data, cache, train, weights),
+        *(demo, predict, explain, data, cache, train, package, weights),
         *(
             evaluate,
             cross_validate,
