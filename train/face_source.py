@@ -1,4 +1,4 @@
-"""`change_face_source`: a model -> the same one, which looks for faces otherwise than in training."""
+"""`change_face_source`: a trained model looks for faces otherwise than in training."""
 
 from __future__ import annotations
 
