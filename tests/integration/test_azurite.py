@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas
 import pytest
-from azurite import connection_string
+from azurite_account import connection_string
 from fault_proxy import faults_before
 from typer.testing import CliRunner
 
@@ -26,7 +26,7 @@ from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation
 from vea.main import build_app
 
-pytest_plugins = ["azurite"]
+pytest_plugins = ["azurite_server"]
 pytestmark = pytest.mark.integration
 
 PATIENT = RetrySettings(attempts=9, base=0.05, cap=1.0)

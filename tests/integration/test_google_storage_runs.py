@@ -66,6 +66,19 @@ def test_a_night_is_scored_once_reported_and_forgotten(server, vea):
     assert set(pandas.read_parquet(io.BytesIO(results[FILE]))["author"]) == {"0"}
 
 
+def test_only_what_is_new_is_scored_on_the_next_night(server, vea, encode, photo):
+    first = vea("score", LIST, "--out", NIGHT, "--once")
+    assert first.exit_code == 0, first.output
+    server.buckets["photos"]["night/7.jpg"] = encode(photo(7), "JPEG")
+    out = "gs://results/nights/dt=2026-11-29"
+    second = vea("score", LIST, "--out", out, "--since", "gs://results/nights", "--json")
+    assert second.exit_code == 0, second.output
+    rows = pandas.read_parquet(io.BytesIO(open_folder(out, Stores()).read("images-00000.parquet")))
+    assert rows["status"].eq("ok").all()
+    # The failed row of the night before is not copied.
+    assert rows["scored_by_run"].notna().tolist() == [True] * 7 + [False]
+
+
 def test_a_delta_table_lies_there_too(server, vea):
     assert vea("score", LIST, "--out", NIGHT).exit_code == 0
     # In a process of its own: the package lets no other thread run while it waits for the server.

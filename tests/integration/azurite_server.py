@@ -18,15 +18,9 @@ from email.utils import formatdate
 
 import pytest
 import urllib3
+from azurite_account import ACCOUNT, KEY, connection_string
 
-ACCOUNT = "devstoreaccount1"
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _PATIENCE = 60.0
-
-
-def connection_string(origin: str) -> str:
-    """What Azure's programs are told, for a server at this origin."""
-    return f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={origin}/{ACCOUNT};"
 
 
 @contextmanager
