@@ -27,17 +27,18 @@ from jobs.storage.azure_reads import AzureReads
 from jobs.storage.errors import NotModified, ObjectUnavailable, stopped
 from jobs.storage.obstore_connection import ObstoreConnection, connect
 from jobs.storage.obstore_errors import NoToken, StoreAnswer, classify_answer, translate
+from jobs.storage.obstore_listing import Listing
 from jobs.storage.obstore_parts import read_part
 from jobs.storage.opened import Opened
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3 import bare_etag, refuse_large
+from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation, is_tidy
 
 Result = TypeVar("Result")
 
 _BLOCK = 1024 * 1024
-_PAGE = 1_000
 _DELETED_AT_ONCE = 256  # Azure refuses more
 _MD5 = re.compile("[0-9a-f]{32}")
 
@@ -49,12 +50,16 @@ class ObstoreClient:
         scheme: ``gs`` or ``az``.
         retries: Retries of every request.
         threads: Number of threads that will use it at the same time.
+        retry: Attempts and waits of requests for the pages of a listing, which obstore repeats.
     """
 
-    def __init__(self, scheme: str, retries: Retries, *, threads: int) -> None:
+    def __init__(
+        self, scheme: str, retries: Retries, *, threads: int, retry: RetrySettings
+    ) -> None:
         self._scheme = scheme
         self._retries = retries
         self._threads = threads
+        self._retry = retry
         self._connections: dict[str, ObstoreConnection] = {}
         self._reads: dict[str, AzureReads] = {}
         self._lock = threading.Lock()
@@ -150,35 +155,14 @@ class ObstoreClient:
         return found
 
     def walk(self, location: ObjectLocation) -> Iterator[str]:
-        """All keys that begin with ``location.key``, however deep, in the order of their bytes.
+        """All keys that begin with ``location.key``, however deep, in the server's order.
 
         Raises:
             StorageError: The bucket does not exist or may not be listed.
         """
-        parent = location.key.rpartition("/")[0]
-        pages: Iterator[Sequence[Any]] | None = None
-        last = ""
-
-        def page() -> Sequence[Any] | None:
-            nonlocal pages
-            if pages is None:
-                pages = iter(
-                    obstore.list(
-                        self._store(location), parent or None, offset=last or None, chunk_size=_PAGE
-                    )
-                )
-            try:
-                return next(pages, None)
-            except Exception:
-                pages = None  # the next attempt goes on after the last key that arrived
-                raise
-
-        while (items := self._run_or_stop(page, location, "list")) is not None:
-            for item in items:
-                if item["path"] > last:
-                    last = item["path"]
-                    if last.startswith(location.key):
-                        yield last
+        listing = Listing(self.connection(location.bucket).lister, location.key)
+        while (keys := self._run_or_stop(listing.page, location, "list")) is not None:
+            yield from keys
 
     def delete(self, locations: Iterable[ObjectLocation]) -> None:
         """Remove objects; those that do not exist are ignored.
@@ -253,7 +237,7 @@ class ObstoreClient:
         """
         with self._lock:
             if bucket not in self._connections:
-                found = connect(self._scheme, bucket)
+                found = connect(self._scheme, bucket, self._retry)
                 if self._scheme == "az" and AzureReads.are_possible(found):
                     self._reads[bucket] = AzureReads(found, connections=self._threads)
                 self._connections[bucket] = found

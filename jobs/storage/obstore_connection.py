@@ -14,9 +14,12 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.storage.errors import StorageError, one_line
+from jobs.values.job import RetrySettings
 from jobs.values.locations import STORES
 
 _CONNECT, _READ, _WHOLE = timedelta(seconds=10), timedelta(seconds=60), timedelta(minutes=5)
+_LONGEST_WAIT = 5.0  # seconds; nothing ends it before its time
+_NEVER: Any = {"max_retries": 0}
 _GOOGLE_EMULATOR = "STORAGE_EMULATOR_HOST"
 _CONNECTION_STRING = "AZURE_STORAGE_CONNECTION_STRING"
 # Settings of Azure by their names in obstore, with the variables that programs of Azure know.
@@ -52,24 +55,27 @@ class ObstoreConnection:
     """One bucket or container, as obstore reaches it.
 
     Attributes:
-        store: Connection of obstore; safe to share between threads.
+        store: Connection of obstore without retries; safe to share between threads.
+        lister: The same with retries, for listings.
         bucket: Name of the bucket or container.
         endpoint: URL of the server.
         settings: Settings that were found here, by their names in obstore, credentials among them.
     """
 
     store: Any
+    lister: Any
     bucket: str
     endpoint: str
     settings: Mapping[str, Any]
 
 
-def connect(scheme: str, bucket: str) -> ObstoreConnection:
+def connect(scheme: str, bucket: str, retry: RetrySettings) -> ObstoreConnection:
     """Connect to a bucket or container; no request is sent.
 
     Args:
         scheme: ``gs`` or ``az``.
         bucket: Name of the bucket or container.
+        retry: Attempts and waits of requests for the pages of a listing.
 
     Raises:
         StorageError: The settings are unusable.
@@ -79,24 +85,28 @@ def connect(scheme: str, bucket: str) -> ObstoreConnection:
 
     settings: Any = _google() if scheme == "gs" else _azure()
     endpoint = settings.get("endpoint") or settings.get("base_url") or _default(scheme, settings)
+    kind = GCSStore if scheme == "gs" else AzureStore
+    options: Any = {
+        "allow_http": endpoint.startswith("http://"),  # the user's endpoint decides
+        "connect_timeout": _CONNECT,
+        "read_timeout": _READ,
+        "timeout": _WHOLE,
+    }
+    waits: Any = {
+        "init_backoff": timedelta(seconds=retry.base),
+        "max_backoff": timedelta(seconds=min(retry.cap, _LONGEST_WAIT)),
+        "base": 2,
+    }
+    repeated: Any = {"max_retries": retry.attempts - 1, "backoff": waits}
     try:
-        store = (GCSStore if scheme == "gs" else AzureStore)(
-            bucket,
-            config=settings,
-            client_options={
-                "allow_http": endpoint.startswith("http://"),  # the user's endpoint decides
-                "connect_timeout": _CONNECT,
-                "read_timeout": _READ,
-                "timeout": _WHOLE,
-            },
-            retry_config={"max_retries": 0},
-        )
+        store = kind(bucket, config=settings, client_options=options, retry_config=_NEVER)
+        lister = kind(bucket, config=settings, client_options=options, retry_config=repeated)
     except (BaseError, ValueError) as error:
         raise StorageError(
             f"the settings of {STORES[scheme]} cannot be used "
             f"({one_line(str(error).partition(chr(10))[0])}): set {CREDENTIALS[scheme]}"
         ) from None
-    return ObstoreConnection(store, bucket, endpoint.rstrip("/"), settings)
+    return ObstoreConnection(store, lister, bucket, endpoint.rstrip("/"), settings)
 
 
 def _default(scheme: str, settings: Mapping[str, Any]) -> str:

@@ -77,9 +77,10 @@ def said_by(error: Exception) -> str:
 def translate(error: Exception) -> Exception:
     """What an error of obstore says: `StoreAnswer`, `NoToken` or `TransientError`."""
     said = said_by(error)
-    if _TOKEN in said:
+    answer = answer_in(error)
+    if _TOKEN in said and not (answer and is_transient_status(answer[0])):
         return NoToken(one_line(said.partition(f"{_TOKEN}: ")[2]))
-    if answer := answer_in(error):
+    if answer:
         return of_answer(*answer)
     if "HTTP error: " in said:
         return TransientError(f"{type(error).__name__}: {said.rpartition(' - ')[2]}")

@@ -63,6 +63,7 @@ class Stores:
         self.s3 = S3(threads=threads, retry=retry)
         self.retries: Retries = self.s3.retries
         self._threads = threads
+        self._retry = retry or RetrySettings()
         self._others: dict[str, ObstoreClient] = {}
         self._lock = threading.Lock()
 
@@ -165,7 +166,9 @@ class Stores:
                         f"obstore, which {STORES[scheme]} needs, is not installed: pip install "
                         "'vea[jobs]'"
                     ) from None
-                self._others[scheme] = ObstoreClient(scheme, self.retries, threads=self._threads)
+                self._others[scheme] = ObstoreClient(
+                    scheme, self.retries, threads=self._threads, retry=self._retry
+                )
             return self._others[scheme]
 
     def _of(self, location: ObjectLocation) -> ObjectStore:

@@ -38,6 +38,7 @@ class GoogleStorage(ThreadingHTTPServer):
         self.conditional = True
         self.tokens = {"emulator", ""}
         self.page = 1000
+        self.backwards = False  # the order of listings
         self.generations = count(1)
         self.lock = threading.Lock()
 
@@ -136,9 +137,12 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _listing(self, objects):
         prefix, delimiter = self.query.get("prefix", ""), self.query.get("delimiter")
-        after = self.query.get("continuation-token") or self.query.get("start-after", "")
+        after, token = self.query.get("start-after", ""), self.query.get("continuation-token")
         items, folders, last = [], [], ""
-        for key in sorted(objects, key=str.encode):
+        for key in sorted(objects, key=str.encode, reverse=self.server.backwards):
+            if token is not None:  # the last key of the page before
+                token = None if key == token else token
+                continue
             rest = key.removeprefix(prefix)
             if not key.startswith(prefix) or key.encode() <= after.encode():
                 continue

@@ -136,6 +136,14 @@ def test_a_token_that_cannot_be_had_is_the_end_of_the_job(server, monkeypatch):
         fetcher.fetch(LOCATION)
     assert "\n" not in str(error.value)
 
+    # One that is busy is asked again.
+    server.answers["token"] = answer(503)
+    server.requests.clear()
+    with pytest.raises(ObjectUnavailable) as caught:
+        fetcher.fetch(LOCATION)
+    assert caught.value.kind == "unreachable"
+    assert server.requests["token"] == QUICK.attempts
+
 
 def test_blobs_of_a_public_container_need_no_key(server, fetcher, monkeypatch):
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_KEY")
@@ -174,16 +182,16 @@ def test_connection_strings_are_read(text, settings):
 def test_a_connection_string_without_account_is_refused(monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=a==")
     with pytest.raises(StorageError, match="neither AccountName nor BlobEndpoint"):
-        connect("az", "photos")
+        connect("az", "photos", QUICK)
 
 
 def test_settings_of_the_command_line_of_azure_and_of_the_emulator(server, monkeypatch):
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "mine")
-    assert connect("az", "photos").endpoint == "https://mine.blob.core.windows.net"
+    assert connect("az", "photos", QUICK).endpoint == "https://mine.blob.core.windows.net"
     monkeypatch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
-    assert connect("az", "photos").endpoint == "http://127.0.0.1:10000/devstoreaccount1"
+    assert connect("az", "photos", QUICK).endpoint == "http://127.0.0.1:10000/devstoreaccount1"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "UseDevelopmentStorage=true")
     monkeypatch.delenv("AZURE_STORAGE_USE_EMULATOR")
-    assert connect("az", "photos").endpoint == "http://127.0.0.1:10000/devstoreaccount1"
+    assert connect("az", "photos", QUICK).endpoint == "http://127.0.0.1:10000/devstoreaccount1"

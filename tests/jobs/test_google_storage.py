@@ -210,6 +210,14 @@ def test_a_walk_goes_on_where_a_page_failed(server, stores):
     assert everything == sorted([*keys, "walk-2/other.jpg", "z.jpg"], key=str.encode)
 
 
+def test_a_walk_assumes_no_order(server, stores):
+    # Azure's accounts with folders have an order of their own.
+    keys = [f"{number:04d}.jpg" for number in range(2_500)]
+    server.buckets["results"] |= dict.fromkeys(keys, b"")
+    server.backwards, server.faults[""] = True, ["none", "none", "cut"]
+    assert list(stores.walk(ObjectLocation("results", "", "gs"))) == keys[::-1]
+
+
 def test_a_file_is_read_in_parts_of_one_version(server, stores):
     objects = server.buckets["photos"]
     server.faults["photo.jpg"] = ["503", "cut"]
