@@ -16,6 +16,7 @@ from typing import Any
 
 from handler.values.errors import VeaError
 from handler.values.runtimes import TORCH
+from jobs.output.delta_answers import is_table, runs_of
 from jobs.output.finished_runs import find_runs
 from jobs.output.parquet import SCORED_BY
 from jobs.storage.folders import Folder, open_folder
@@ -36,12 +37,15 @@ class EarlierRun:
     Attributes:
         location: Folder of the run, an absolute path or ``s3://bucket/prefix``.
         run_id: Identifier of the run.
-        manifest_sha256: SHA-256 of its manifest, which has the digests of its files.
+        manifest_sha256: SHA-256 of its manifest, which has the digests of its files; of a run in a
+            Delta table the version of the table.
+        in_table: Whether ``location`` is a Delta table.
     """
 
     location: str
     run_id: str
     manifest_sha256: str
+    in_table: bool = False
 
     def manifest(self, stores: Stores) -> tuple[Folder, dict[str, Any]]:
         """The folder and the manifest of the run.
@@ -121,6 +125,9 @@ def consult(
 
 
 def _runs(root: str, folder: Folder, identity: RunIdentity, stores: Stores) -> list[EarlierRun]:
+    if is_table(root, stores):
+        version, run_ids = runs_of(root, identity, stores)
+        return [EarlierRun(root, run_id, version, in_table=True) for run_id in run_ids]
     own = folder.location if is_in_store(folder.location) else os.path.abspath(folder.location)
     runs = []
     for found in find_runs(root, stores):

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from handler.values.errors import VeaError
+from handler.values.runtimes import TORCH
 from jobs.output import parquet
 from jobs.output.delta_options import storage_options
 from jobs.output.delta_types import DeltaTypeError, convert, delta_columns, nanoseconds
@@ -116,6 +117,11 @@ def commit_run(out: str, table: str, stores: Stores) -> bool:
     run = deltalake.Transaction(
         app_id=f"vea:{partition_path}", version=int(manifest["run_id"][:15], 16)
     )
+    # Rows do not name it, and `jobs.output.delta_answers` has to know it.
+    scored_with = manifest["settings"].get("runtime", TORCH)
+    runtime = deltalake.Transaction(
+        app_id=runtime_record(manifest["run_id"], scored_with), version=0
+    )
     refused: Exception
     unread: list[VeaError] = []
     for _ in range(_ATTEMPTS):
@@ -141,7 +147,8 @@ def commit_run(out: str, table: str, stores: Stores) -> bool:
                 partition_by=list(partition),
                 schema_mode="merge",  # another list may have brought other columns
                 commit_properties=deltalake.CommitProperties(
-                    custom_metadata={"vea_run": manifest["run_id"]}, app_transactions=[run]
+                    custom_metadata={"vea_run": manifest["run_id"]},
+                    app_transactions=[run, runtime],
                 ),
             )
             return True
@@ -158,6 +165,11 @@ def commit_run(out: str, table: str, stores: Stores) -> bool:
     raise refused_by(table, refused)
 
 
+def runtime_record(run_id: str, runtime: str) -> str:
+    """Identifier of the transaction that records with which runtime a run was scored."""
+    return f"vea-runtime:{run_id}:{runtime}"
+
+
 def load_deltalake() -> Any:
     """The package, which is an extra. Raises: DeltaCommitError: It is not installed."""
     try:
@@ -165,7 +177,7 @@ def load_deltalake() -> Any:
         import deltalake.exceptions  # noqa: PLC0415
     except ModuleNotFoundError:
         raise DeltaCommitError(
-            "--delta needs a package that is missing: pip install 'vea[delta]'"
+            "Delta tables need a package that is missing: pip install 'vea[delta]'"
         ) from None
     return deltalake
 

@@ -24,9 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.output.consulted import Consulted, ConsultedError, EarlierRun
+from jobs.output.delta_answers import TableVersion
 from jobs.output.earlier_files import ANSWERS, AnswersWriter, SortedKeys, made_once
 from jobs.output.parquet import CONTENT_HASH, OK, ORIGIN, SCORED_BY, Row
 from jobs.storage.errors import one_line
+from jobs.storage.folders import Folder
 from jobs.storage.key_sort import KEY_BYTES, KeySort, key_of
 from jobs.storage.stores import Stores
 from jobs.values.locations import is_object, resolve
@@ -117,50 +119,76 @@ def _make(folder: Path, consulted: Consulted, columns: pa.Schema, stores: Stores
     answer = [item for item in columns if item.name not in _OTHERS]
     kept = pa.schema([*answer, *(pa.field(n, _TEXT) for n in ("etag", CONTENT_HASH, SCORED_BY))])
     need_hash = CONTENT_HASH in columns.names
-    runs = [(run, *run.manifest(stores)) for run in consulted.runs]
-    expected = sum(int(manifest["rows"]) for _, _, manifest in runs)
+    sources = list(_sources(consulted, pa.schema(answer), stores))
+    expected = sum(source.rows for source in sources)
     starts = []
     with KeySort(expected) as locations, KeySort(expected) as contents:
         answers = AnswersWriter(folder, kept)
-        for run, found, manifest in runs:
-            images = manifest["settings"].get("list_folder") or ""
-            for file in manifest["files"]:
-                for table in _tables(run, found.read(file["name"]), file):
-                    rows = _answers(table, run.run_id, kept)
-                    places = [resolve(image, images) for image in _images(table)]
-                    by_etag = _by_etag(rows["etag"], places)
-                    by_content = _known(rows[CONTENT_HASH])
-                    usable = by_content if need_hash else by_etag | by_content
-                    by_etag, by_content = by_etag[usable], by_content[usable]
-                    rows = rows.filter(pa.array(usable))
-                    numbers = np.arange(answers.rows, answers.rows + rows.num_rows)
-                    places = list(compress(places, usable))
-                    locations.add(map(key_of, compress(places, by_etag)), numbers[by_etag])
-                    digests = compress(rows[CONTENT_HASH].to_pylist(), by_content)
-                    contents.add(map(_content_key, digests), numbers[by_content])
-                    if rows.num_rows:
-                        starts.append(answers.rows)
-                        answers.add(rows)
+        for source in sources:
+            for table in source.tables:
+                rows = _answers(table, source.run_id, kept)
+                places = [resolve(image, source.images) for image in table["image"].to_pylist()]
+                by_etag = _by_etag(rows["etag"], places)
+                by_content = _known(rows[CONTENT_HASH])
+                usable = by_content if need_hash else by_etag | by_content
+                by_etag, by_content = by_etag[usable], by_content[usable]
+                rows = rows.filter(pa.array(usable))
+                numbers = np.arange(answers.rows, answers.rows + rows.num_rows)
+                places = list(compress(places, usable))
+                locations.add(map(key_of, compress(places, by_etag)), numbers[by_etag])
+                digests = compress(rows[CONTENT_HASH].to_pylist(), by_content)
+                contents.add(map(_content_key, digests), numbers[by_content])
+                if rows.num_rows:
+                    starts.append(answers.rows)
+                    answers.add(rows)
         answers.close()
         SortedKeys.write(folder, "locations", locations)
         SortedKeys.write(folder, "contents", contents)
     np.save(folder / "starts.npy", np.array(starts, np.int64))
 
 
-def _tables(run: EarlierRun, data: bytes, file: Mapping[str, Any]) -> Iterator[pa.Table]:
-    """The rows of a file that have an answer."""
-    try:
-        if hashlib.sha256(data).hexdigest() != file["sha256"]:
-            raise ValueError("its content is not that of the manifest")
-        with pq.ParquetFile(io.BytesIO(data)) as opened:
-            for batch in opened.iter_batches(_ROWS, use_threads=False):
-                table = pa.Table.from_batches([batch])
-                yield table.filter(pc.equal(table["status"], OK))
-    except (ValueError, pa.ArrowException, OSError) as error:
-        raise ConsultedError(
-            f"{file['name']} in {run.location} is damaged ({one_line(str(error))}): score that "
-            "list again, or choose another --out without it"
-        ) from None
+@dataclass(frozen=True)
+class _Source:
+    """A run to copy from: its identifier, rows, folder of relative images, and good rows."""
+
+    run_id: str
+    rows: int
+    images: str
+    tables: Iterator[pa.Table]
+
+
+def _sources(consulted: Consulted, answer: pa.Schema, stores: Stores) -> Iterator[_Source]:
+    table: TableVersion | None = None
+    for run in consulted.runs:
+        if run.in_table:
+            table = table or TableVersion(run.location, run.manifest_sha256, stores)
+            rows = table.rows(run.run_id)
+            yield _Source(run.run_id, rows, "", table.tables(run.run_id, answer))
+            continue
+        folder, manifest = run.manifest(stores)
+        images = manifest["settings"].get("list_folder") or ""
+        found = _tables(run, folder, manifest["files"])
+        yield _Source(run.run_id, int(manifest["rows"]), images, found)
+
+
+def _tables(
+    run: EarlierRun, folder: Folder, files: Sequence[Mapping[str, Any]]
+) -> Iterator[pa.Table]:
+    """The rows of a run's files that have an answer."""
+    for file in files:
+        data = folder.read(file["name"])
+        try:
+            if hashlib.sha256(data).hexdigest() != file["sha256"]:
+                raise ValueError("its content is not that of the manifest")
+            with pq.ParquetFile(io.BytesIO(data)) as opened:
+                for batch in opened.iter_batches(_ROWS, use_threads=False):
+                    table = pa.Table.from_batches([batch])
+                    yield table.filter(pc.equal(table["status"], OK))
+        except (ValueError, pa.ArrowException, OSError) as error:
+            raise ConsultedError(
+                f"{file['name']} in {run.location} is damaged ({one_line(str(error))}): score "
+                "that list again, or choose another --out without it"
+            ) from None
 
 
 def _answers(table: pa.Table, run_id: str, kept: pa.Schema) -> pa.Table:
@@ -172,11 +200,6 @@ def _answers(table: pa.Table, run_id: str, kept: pa.Schema) -> pa.Table:
     ]
     rows[-1] = pc.fill_null(rows[-1], run_id)
     return pa.Table.from_arrays(rows, schema=kept)
-
-
-def _images(table: pa.Table) -> list[str]:
-    found: list[str] = table["image"].to_pylist()
-    return found
 
 
 def _by_etag(etags: pa.ChunkedArray, places: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import uuid
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -18,8 +19,11 @@ from stub_job import ARCHIVE
 
 from jobs.engines.processes import Processes
 from jobs.fetching.fetcher import Fetcher
+from jobs.output.delta import commit_run
 from jobs.run.driver import score_list
+from jobs.scoring.sources import source_of
 from jobs.storage.errors import NotModified
+from jobs.storage.stores import Stores
 from jobs.values.job import ScoreJob
 
 pytest_plugins = ["s3_server"]
@@ -176,6 +180,20 @@ def test_objects_of_several_parts_are_known_by_their_bytes(bucket, s3, fetched):
     row = bucket.rows(bucket.job("3", ["large"]))[1][0]
     assert row["content_sha256"] == hashlib.sha256(body).hexdigest()
     assert "-" in row["etag"]
+
+
+def test_answers_are_copied_from_a_delta_table_in_s3(bucket):
+    pytest.importorskip("deltalake")
+    first, second = nights(bucket)
+    table = f"s3://results/{bucket.name}-table"
+    model = Counting()
+    model.model = source_of(first, model.load).identify()[0]
+    score_list(first, load=model.load)
+    with closing(Stores(threads=1)) as stores:
+        commit_run(first.out, table, stores)
+    model.scored.clear()
+    score_list(replace(second, since=table), load=model.load)
+    assert sorted(model.scored) == list(range(PHOTOS, 2 * PHOTOS - BOTH))
 
 
 def test_processes_make_the_same_bytes_and_leave_nothing_in_the_temporary_folder(

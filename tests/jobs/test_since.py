@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +14,13 @@ from text_model import TextModel
 from handler.values.errors import VeaError
 from handler.values.prediction import ModelIdentity
 from jobs.output.consulted import ConsultedError
+from jobs.output.delta import commit_run
+from jobs.output.delta_answers import runs_of
+from jobs.output.earlier_files import remove_earlier
 from jobs.run.driver import score_list
+from jobs.scoring.sources import source_of
+from jobs.storage.stores import Stores
+from jobs.values.chunks import RunIdentity
 from jobs.values.job import ScoreJob
 
 
@@ -52,6 +59,7 @@ def root(tmp_path):
 
 def score(job, model=None, **options):
     model = model or TextModel()
+    model.model = source_of(job, model.load).identify()[0]  # rows name what the manifest names
     summary = score_list(job, load=model.load, **options)
     return summary, sorted(int(text.split()[-1]) for text in model.scored)
 
@@ -223,3 +231,68 @@ def test_another_users_folder_in_tmpdir_is_not_used(night, root, tmp_path):
     (tmp_path / f"vea-since-{os.getuid()}").chmod(0o777)
     with pytest.raises(VeaError, match="not a folder of yours alone"):
         score(night("2", [1], since=root))
+
+
+@pytest.fixture
+def table(tmp_path):
+    pytest.importorskip("deltalake")
+    with closing(Stores(threads=1)) as stores:
+        place = str(tmp_path / "table")
+        yield place, lambda job: commit_run(job.out, place, stores)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_answers_are_copied_from_a_delta_table(night, table, tmp_path, boxes):
+    place, commit = table
+    first = night("1", range(10), boxes=boxes)
+    run, _ = score(first)
+    commit(first)
+    second = night("2", range(4, 14), since=place, boxes=boxes)
+    _, scored = score(second)
+    assert scored == [10, 11, 12, 13]
+    plain = dataclasses.replace(second, since=None, out=str(tmp_path / "plain"))
+    score(plain)
+    assert but_for_provenance(rows_of(second)) == but_for_provenance(rows_of(plain))
+    assert [row["scored_by_run"] for row in rows_of(second)][1:5] == [run.run_id] * 4
+    commit(second)
+    third = night("3", range(4, 14), since=place, boxes=boxes)
+    _, scored = score(third)
+    assert scored == []
+    assert rows_of(third)[1]["scored_by_run"] == run.run_id
+
+
+def test_a_resumed_run_copies_from_the_version_of_the_table_that_it_began_with(
+    night, table, tmp_path
+):
+    place, commit = table
+    first, between = night("1", range(6)), night("1b", range(14))
+    score(first)
+    score(between)
+    commit(first)
+    job = night("2", range(3, 14), since=place)
+    undisturbed = dataclasses.replace(job, out=str(tmp_path / "undisturbed"))
+    score(undisturbed)
+    with pytest.raises(Broken):
+        score(job, on_progress=break_off)
+    remove_earlier(json.loads(Path(job.out, "_run/identity.json").read_text())["run_id"])
+    commit(between)
+    _, scored = score(job)
+    assert 13 in scored
+    name = "images-00000.parquet"
+    assert Path(job.out, name).read_bytes() == Path(undisturbed.out, name).read_bytes()
+
+
+def test_rows_of_a_table_need_the_same_model_and_runtime(night, table):
+    place, commit = table
+    first = night("1", range(3))
+    score(first)
+    commit(first)
+    known = json.loads(Path(first.out, "_run/identity.json").read_text())
+    run_id = known.pop("run_id")
+    identity = RunIdentity(**known)
+    with closing(Stores(threads=1)) as stores:
+        assert runs_of(place, identity, stores)[1] == [run_id]
+        other = dataclasses.replace(identity, runtime="another")
+        assert runs_of(place, other, stores)[1] == []
+        other = dataclasses.replace(identity, model_digest="e" * 64)
+        assert runs_of(place, other, stores)[1] == []

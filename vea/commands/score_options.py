@@ -99,7 +99,8 @@ Since = Annotated[
     str | None,
     typer.Option(
         help="Copy the answers of photos that the same model has scored in the runs below this "
-        "folder, such as s3://results: those with the same location and ETag, or the same bytes. "
+        "folder, such as s3://results, or in this Delta table: those with the same location and "
+        "ETag, or the same bytes. "
         "Only new photos are scored; the column scored_by_run says where the others come from.",
         metavar="ROOT",
         rich_help_panel=_IMAGES,
