@@ -1,4 +1,4 @@
-"""Options of `vea score` that decide what a row of the result holds."""
+"""Options of `vea score` that decide what a row of the result holds, and where it comes from."""
 
 from typing import Annotated
 
@@ -22,6 +22,36 @@ Columns = Annotated[
         "p_awe,etag; again for more, '' for none. position, image, status, stage, reason_kind and "
         "emotion are always there, and columns of the list by --keep. [default: all]",
         metavar="NAME",
+        rich_help_panel=_IMAGES,
+    ),
+]
+ContentHash = Annotated[
+    bool,
+    typer.Option(
+        "--content-hash",
+        help="A further column, content_sha256: the SHA-256 of each image's bytes, such as to join "
+        "results with other tables.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Once = Annotated[
+    bool,
+    typer.Option(
+        "--once",
+        help="Fetch and score an image once that the list names several times, such as "
+        "s3://photos/a.jpg for three posts; every row of the list still gives a row. Equal bytes "
+        "under other names within a chunk are fetched, but not scored again.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        help="Copy the answers of photos that the same model has scored in the runs below this "
+        "folder, such as s3://results, or in this Delta table: those with the same location and "
+        "ETag, or the same bytes. "
+        "Only new photos are scored; the column scored_by_run says where the others come from.",
+        metavar="ROOT",
         rich_help_panel=_IMAGES,
     ),
 ]
