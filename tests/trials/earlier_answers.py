@@ -137,7 +137,7 @@ def main() -> None:
         run = make_run(folder, given.rows)
         with measured(report, "read"):
             found = open_earlier(
-                Consulted(place, (run,)), run_id="trial", columns=_COLUMNS, s3=Stores(threads=1)
+                Consulted(place, (run,)), run_id="trial", columns=_COLUMNS, stores=Stores(threads=1)
             )
         kept = [path for path in Path(place).glob("vea-since-*/**/*") if path.is_file()]
         report["bytes_per_row"] = round(sum(path.stat().st_size for path in kept) / given.rows, 1)
