@@ -59,7 +59,7 @@ class Load:
         seconds: that each answered request took.
         wall: from the first request to the last answer.
         cpu: seconds of the server's processes.
-        front_end: those of them that TorchServe's own process took, which is Java's.
+        front_end: those of them that TorchServe's own program took, which runs in Java.
         statuses: of all answers.
     """
 
@@ -106,7 +106,7 @@ def put_load(server: TorchServe, photos: Sequence[bytes], *, clients: int, reque
                 load.statuses.append(response.status)
         connection.close()
 
-    front_end = [psutil.Process(server.pid)]
+    front_end = [one for one in server.processes() if Path(one.exe()).name == "java"]
     before = cpu_seconds(server.processes()), cpu_seconds(front_end)
     began = time.perf_counter()
     threads = [threading.Thread(target=client) for _ in range(clients)]

@@ -5,8 +5,8 @@
 The same archive twice in one run: batches of 1 with one client at a time, and the settings of the
 package with 32 clients. Of a request's time, as its client sees it, the queue (by TorchServe's own
 count) and the handler (by the handler's) are told apart; what is left is TorchServe's own. Of the
-handler's time, what is neither decoding nor stimuli nor networks is its overhead: requests, answers
-and their JSON. Of the CPU time, the front end's is that of TorchServe's own process.
+handler's time, what is neither decoding nor stimuli nor networks is its overhead: answers and their
+JSON. Of the CPU time, the front end's is that of TorchServe's own process.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def measured(
         after = metrics(server)
 
     def gained(name: str) -> float:
-        return after[name] - before[name]
+        return after.get(name, 0.0) - before.get(name, 0.0)
 
-    def per_batch(stage: str) -> float:
-        gains = (gained(f"vea_{stage}_seconds_{kind}") for kind in ("sum", "count"))
-        return next(gains) / next(gains) * 1e3
-
+    batches = gained("vea_whole_seconds_count")
+    whole, *parts = (
+        gained(f"vea_{stage}_seconds_sum") / batches * 1e3
+        for stage in ("whole", "decode", "select", "network", "recheck")
+    )
     request = sum(load.seconds) / len(load.seconds) * 1e3
     queue = gained("ts_queue_latency_microseconds") / requests / 1e3
-    handler = per_batch("whole")
     where = {
         "request": request,
         "queue": queue,
-        "handler": handler,
-        "overhead": handler - sum(map(per_batch, ("decode", "select", "network"))),
-        "rest": request - queue - handler,
+        "handler": whole,
+        "overhead": whole - sum(parts),
+        "rest": request - queue - whole,
         "batch": gained("vea_batch_size_sum") / gained("vea_batch_size_count"),
     }
     return load, where
