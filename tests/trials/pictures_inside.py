@@ -6,7 +6,7 @@
 The first scores a list of photos with the shipped model as a user types it, then every file that
 holds the same photos, in a run that is killed with `kill -9` and started again; rows must be equal
 but for location, and the files of a killed run the same bytes as of one that was left alone. The
-second scores 500 and 5,000 pictures of 100 kB with a stub of a model, in processes of their own,
+second scores 300 and 3,000 pictures of 100 kB with a stub of a model, in processes of their own,
 and prints the peak of each process's memory: flat means that ten times as many need no more.
 """
 
@@ -120,11 +120,11 @@ def measure(listed: Path, out: Path) -> None:
 
 
 def compare_memory(folder: Path) -> int:
-    """Peak memory of 500 and of 5,000 pictures in every form."""
+    """Peak memory of 300 and of 3,000 pictures in every form."""
     folder.mkdir(parents=True)
     dice = random.Random(1)
     found: dict[str, dict[int, int]] = {}
-    for count in (500, 5000):
+    for count in (300, 3000):
         # Digits that do not compress: the stub takes the last word for the picture's number.
         pictures = [dice.randbytes(50_000).hex().encode() + b" %d" % n for n in range(count)]
         for name, data in forms_of(pictures).items():
