@@ -3,8 +3,9 @@
 A list is a text file, a table (CSV, TSV, JSON lines) that may be compressed with gzip or zstd, or a
 parquet file, local or on S3. One column of a table names the image, the others pass through into
 the result. Images are ``s3://bucket/key``, ``https://host/path`` or paths, relative ones to the
-folder that the list is in. An image that is listed twice is scored twice. Files that hold the
-pictures themselves (see `jobs.lists.containers`) are lists, too.
+folder that the list is in. An image that is listed twice is scored twice, unless the job takes each
+once (see `jobs.lists.distinct`). Files that hold the pictures themselves (see
+`jobs.lists.containers`) are lists, too.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ import pytest
 from text_model import TextModel
 
 from handler.values.errors import VeaError
-from handler.values.prediction import ModelIdentity
+from handler.values.prediction import ModelIdentity, Prediction
 from jobs.output.consulted import ConsultedError
 from jobs.output.delta import commit_run
 from jobs.output.delta_answers import runs_of
 from jobs.output.earlier_files import remove_earlier
 from jobs.run.driver import score_list
+from jobs.run.plan import plan_run
 from jobs.scoring.sources import source_of
 from jobs.storage.stores import Stores
 from jobs.values.chunks import RunIdentity
@@ -231,6 +232,54 @@ def test_another_users_folder_in_tmpdir_is_not_used(night, root, tmp_path):
     (tmp_path / f"vea-since-{os.getuid()}").chmod(0o777)
     with pytest.raises(VeaError, match="not a folder of yours alone"):
         score(night("2", [1], since=root))
+
+
+def with_embeddings(job):
+    model = TextModel()
+    size = source_of(job, model.load).embedding_size()
+    answers = model.predict_decoded
+
+    def predict_decoded(images, *, embeddings=False):
+        return [
+            dataclasses.replace(one, embedding=tuple([one.width / 7] * size))
+            if embeddings and isinstance(one, Prediction)
+            else one
+            for one in answers(images)
+        ]
+
+    model.predict_decoded = predict_decoded
+    return model
+
+
+def test_embeddings_are_copied_as_they_are(night, root, tmp_path):
+    score(night("1", range(6)))
+    second = night("2", range(3), embeddings=True)
+    score(second, with_embeddings(second))
+    third = night("3", range(1, 5), embeddings=True, since=root)
+    _, scored = score(third, with_embeddings(third))
+    assert scored == [3]
+    plain = dataclasses.replace(third, since=None, out=str(tmp_path / "plain"))
+    score(plain, with_embeddings(plain))
+    assert but_for_provenance(rows_of(third)) == but_for_provenance(rows_of(plain))
+
+
+def test_runs_without_a_column_that_is_wanted_are_not_consulted(night, root):
+    chosen = ["content_sha256", "p_awe"]
+    score(night("1", range(3), columns=chosen))
+    few = night("2", range(3), columns=["scored_by_run", *chosen], since=root)
+    assert score(few)[1] == []
+    assert score(night("3", range(3), since=root))[1] == [0, 1, 2]
+
+
+def test_a_dry_run_names_the_run_and_writes_nothing(night, root):
+    score(night("1", range(6)))
+    job = night("2", [4, 5, 7, 7, 5], since=root, once=True)
+    model = TextModel()
+    plan = plan_run(job, load=model.load)
+    assert not Path(job.out).exists()
+    assert (plan.rows, plan.images) == (5, 3)
+    assert plan.columns["scored_by_run"] == "string"
+    assert score(job)[0].run_id == plan.run_id
 
 
 @pytest.fixture
