@@ -13,6 +13,10 @@ from handler.values.errors import VeaError
 from train.weights import face_detector
 
 _THRESHOLDS = {LIGHT_FACES: 0.6}
+_LICENCES = {
+    LIGHT_FACES: "Apache-2.0 (BlazeFace, full range, of MediaPipe; Copyright The MediaPipe Authors)",
+    "cnn": "CC0 (dlib's mmod_human_face_detector, by Davis King)",
+}
 
 
 def change_face_source(
@@ -53,4 +57,6 @@ def change_face_source(
     (target / files.CONFIG).write_text(config.to_json())
     words: dict[str, Any] = {key: value for key, value in card.items() if key != "compiled"}
     words["faces"] = {"backend": backend, "threshold": chosen, "trained_with": before.backend}
+    if name is not None:
+        words["licences"] = {**words.get("licences", {}), name: _LICENCES[backend]}
     files.write_card(target, words)

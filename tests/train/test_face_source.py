@@ -29,11 +29,9 @@ def test_a_model_gets_the_light_source(
     config = verify(archive).config
     assert (config.selector.faces.backend, config.selector.faces.threshold) == ("light", 0.6)
     assert config.compiled is None
-    assert read_card(archive)[1]["faces"] == {
-        "backend": "light",
-        "threshold": 0.6,
-        "trained_with": "hog",
-    }
+    card = read_card(archive)[1]
+    assert card["faces"] == {"backend": "light", "threshold": 0.6, "trained_with": "hog"}
+    assert "Apache-2.0" in card["licences"]["face_detector.safetensors"]
     before, after = (
         Predictor.load(model).predict([encode(portrait, "PNG"), encode(photo(1), "PNG")])
         for model in (tiny_model, archive)
