@@ -14,7 +14,7 @@ from train.weights import face_detector
 
 _THRESHOLDS = {LIGHT_FACES: 0.6}
 _LICENCES = {
-    LIGHT_FACES: "Apache-2.0 (BlazeFace, full range, of MediaPipe; Copyright The MediaPipe Authors)",
+    LIGHT_FACES: "Apache-2.0 (MediaPipe's BlazeFace, full range; Copyright The MediaPipe Authors)",
     "cnn": "CC0 (dlib's mmod_human_face_detector, by Davis King)",
 }
 
