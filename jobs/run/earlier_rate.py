@@ -47,7 +47,8 @@ def earlier_rate(out: str, model: ModelIdentity, stores: Stores) -> MeasuredRate
 
     Args:
         out: Folder of the run that is estimated.
-        model: Model that will score, whose digest and runtime count.
+        model: Model that will score, whose digest and runtime count. Runs that copied answers of
+            others (`--since`) do not.
         stores: Clients of the object stores.
     """
     for location, manifest in islice(_manifests(out, stores), _MAX_MANIFESTS):
@@ -57,6 +58,8 @@ def earlier_rate(out: str, model: ModelIdentity, stores: Stores) -> MeasuredRate
             size = float(manifest["bytes"]) / max(1, int(manifest["rows"]))
         except (KeyError, TypeError, ValueError):
             continue  # of another version, or edited
+        if manifest.get("settings", {}).get("since"):
+            continue  # most of its images may have been copied, which takes next to no time
         same = (scorer.get("digest"), scorer.get("runtime")) == (model.digest, model.runtime)
         if same and rate > 0:
             return MeasuredRate(rate, images, size, location)

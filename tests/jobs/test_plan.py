@@ -104,6 +104,10 @@ def test_the_rate_is_that_of_the_latest_night_of_the_same_model(job: ScoreJob, r
     ):
         facts = {**FACTS, "images_per_second": rate}
         write_run(nights / f"dt={day}", emotions(awe=10), model=model, facts=facts)
+    copied = nights / "dt=2026-11-25"
+    manifest = write_run(copied, emotions(awe=10), model=mine)
+    manifest["settings"]["since"] = "a" * 64
+    (copied / "_manifest.json").write_text(json.dumps(manifest))
     plan = plan_run(job)
     assert plan.rate.images_per_second == 2.0
     assert plan.rate.location.endswith("dt=2026-11-21")
