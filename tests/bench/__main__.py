@@ -16,6 +16,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ from model_store import shipped_archive
 from tests.bench import table
 from tests.bench.jobs import NAIVE_JOB, PLAIN, RAY, SCORE
 from tests.bench.machine import describe_machine
-from tests.bench.photos import BUNDLED
+from tests.bench.photos import BUNDLED, write_enlarged
 from tests.bench.plan import FULL, NAIVE, PREDICTOR, QUICK, Archives
 from tests.bench.results import Measurement, Ratio, Report, ratio, ratios
 from tests.bench.sections import SECTIONS, Bench
@@ -57,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> Report:
     model = (given.model or shipped_archive()).resolve()
     os.environ[VARIABLE] = given.runtime  # the measured programs inherit it
     archives = Archives(model, (given.baseline or model).resolve())
-    bench = Bench(plan, archives, given.photos.resolve(), given.threads)
+    folder = given.photos.resolve()
+    if given.enlarge:
+        scratch = tempfile.TemporaryDirectory(prefix="vea-bench-")
+        write_enlarged(folder, Path(scratch.name), given.enlarge)
+        folder = Path(scratch.name)
+    bench = Bench(plan, archives, folder, given.threads)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     about = {
@@ -65,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> Report:
         "note": given.note,
         "model": _model(archives.model, given.runtime),
         "baseline": _model(archives.baseline, TORCH),
-        "photos": "those of the demo" if given.photos == BUNDLED else "a folder of the user's",
+        "photos": _photos(given),
     }
     report = Report(about, [], [])
     if given.resume and given.output.is_file():
@@ -95,6 +101,12 @@ def _earlier(file: Path, about: dict[str, Any]) -> Report:
     return report
 
 
+def _photos(given: argparse.Namespace) -> str:
+    """Which photos are scored, in words."""
+    words = "those of the demo" if given.photos == BUNDLED else "a folder of the user's"
+    return words + (f", enlarged to 1 to 12 megapixels ({given.enlarge})" if given.enlarge else "")
+
+
 def _command(arguments: Sequence[str]) -> str:
     """What repeats the run; of files and folders elsewhere only their names."""
     names = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
@@ -108,6 +120,12 @@ def _options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--photos", type=Path, default=BUNDLED, help="folder of photos")
+    parser.add_argument(
+        "--enlarge",
+        type=int,
+        metavar="N",
+        help="score N photos of 1 to 12 megapixels that are made from those of the folder",
+    )
     parser.add_argument("--model", type=Path, help="archive; the shipped one if not given")
     parser.add_argument(
         "--baseline", type=Path, help="archive of the naive script and of the plain loop"

@@ -38,6 +38,19 @@ def photos_of(folder: Path, count: int) -> list[bytes]:
     return list(islice(cycle(known), count))
 
 
+def write_enlarged(folder: Path, target: Path, count: int) -> None:
+    """Write photos of 1 to 12 megapixels, made from those of a folder, as `of_megapixels` does.
+
+    Args:
+        folder: Folder of the photos.
+        target: Folder to write to.
+        count: Number of photos to write.
+    """
+    sizes = np.random.default_rng(1).uniform(1, 12, count)
+    for number, (photo, size) in enumerate(zip(photos_of(folder, count), sizes, strict=True)):
+        (target / f"{number:04d}.jpg").write_bytes(of_megapixels(photo, float(size)))
+
+
 def of_megapixels(photo: bytes, megapixels: float) -> bytes:
     """A JPEG of a photo at another size.
 
