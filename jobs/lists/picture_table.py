@@ -58,6 +58,8 @@ def opened(
         ):
             yield pinned, file
     except ObjectUnavailable as refused:
+        if refused.kind == "missing":
+            raise ListError(f"there is no list of images at {location}") from None
         raise ListError(f"the list {location} cannot be read: {refused.reason}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         line = " ".join(str(error).split())[:200]
