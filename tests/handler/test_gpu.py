@@ -7,7 +7,7 @@ they cannot say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 import numpy as np
@@ -20,11 +20,26 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from handler.network import Response
 from handler.predictor import Predictor
 from handler.response import polarity_log_probabilities
+from handler.stimuli.faces.light import SIDE
+from handler.stimuli.faces.search import FinishedSearch, no_faces
 from handler.values.prediction import Prediction
 from tests.shipped import ARCHIVE, REPOSITORY
 
 GPU = torch.device("cuda", 0)
 PICTURES = [torch.zeros(3, 300, side, dtype=torch.uint8) for side in (200, 400)]
+
+
+class OneFaceEach(nn.Module):
+    """Finds a face in every picture, as a network's answer would have to be read as numbers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def start(self, images: Sequence[torch.Tensor]) -> FinishedSearch:
+        found = no_faces(len(images))
+        found.counts += 1
+        return FinishedSearch(found)
 
 
 @pytest.fixture
@@ -44,6 +59,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
                 there = torch.empty(value.shape, dtype=value.dtype, device=GPU)
                 setattr(module, name, there)
         predictor.device = GPU
+        predictor.selector.faces = OneFaceEach(predictor.selector.faces.network)
         yield predictor
 
 
@@ -61,6 +77,8 @@ def test_all_that_is_computed_lies_on_the_gpu(on_gpu: Predictor) -> None:
     maps = on_gpu.network.activation_map(response, log_p.argmax(dim=1))
     assert maps is not None
     assert maps.device == GPU
+    squares = torch.empty(2, 3, SIDE, SIDE, dtype=torch.uint8, device=GPU)
+    assert on_gpu.selector.faces.network(squares).device == GPU
 
 
 @pytest.mark.parametrize(

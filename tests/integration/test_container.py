@@ -298,6 +298,7 @@ def until_they_are_read(container: Container, under_way: list[Future[int]]) -> N
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_a_torchserve_that_dies_takes_the_container_with_it(root: Path) -> None:
     # So that whoever started it starts it again, rather than keep one that never gets ready.
     container = run(root)

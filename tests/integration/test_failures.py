@@ -123,6 +123,7 @@ def test_a_request_that_hangs_once_is_answered_in_the_end(
     assert client.predict(IMAGE + HANG_ONCE)["emotion"]
 
 
+@pytest.mark.long
 def test_a_request_that_always_hangs_is_given_up_and_others_are_answered(
     server: TorchServe, client: Client
 ) -> None:
@@ -192,6 +193,7 @@ def test_a_key_about_to_expire_is_renewed_before_it_is_sent(
     assert datetime.fromisoformat(after["expiration time"]) > datetime.fromisoformat(soon)
 
 
+@pytest.mark.long
 def test_a_key_that_has_expired_is_replaced_if_it_can_be(
     tmp_path: Path, tiny_archive: Path
 ) -> None:
@@ -253,6 +255,7 @@ def test_malformed_json_and_nothing_at_all_are_refused_with_a_reason(
     assert answer["error"]["reason"]
 
 
+@pytest.mark.long
 def test_an_answer_too_large_for_torchserve_is_given_up_and_others_are_answered(
     server: TorchServe, client: Client
 ) -> None:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.integration
 COUNT = 160
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_no_hostile_request_ends_a_worker_or_goes_without_a_reason(
     tiny_server: TorchServe, step: int

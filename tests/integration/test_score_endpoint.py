@@ -127,6 +127,7 @@ def test_an_image_that_breaks_the_service_is_found_and_its_neighbours_are_scored
     assert "alone" in failed["reason"].item()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", [InThisProcess(), Processes(1)])
 def test_a_service_that_goes_away_ends_the_job_and_blames_no_image(
     archive: Path, listed: Path, tmp_path: Path, engine: Engine
@@ -156,6 +157,7 @@ def test_a_service_that_goes_away_ends_the_job_and_blames_no_image(
     assert summary.parts_skipped > 0
 
 
+@pytest.mark.long
 def test_another_model_behind_the_endpoint_stops_the_job(
     archive: Path, tiny_model: Path, listed: Path, tmp_path: Path
 ) -> None:

@@ -199,6 +199,7 @@ def run(cases: Cases, data: Path, root: Path) -> dict[str, Any]:
     return json.loads(line.removeprefix("ANSWERS "))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("place", "step"), KILLED)
 def test_a_killed_run_ends_with_the_same_weights(
     answers: dict[str, Any], place: str, step: int | None
