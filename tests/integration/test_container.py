@@ -34,7 +34,7 @@ from train.package import package
 from vea.serving.server_directory import STATE_VARIABLE
 from vea.web.keys import new_key
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 DOCKERFILE = REPOSITORY / "deploy" / "docker" / "Dockerfile"
 GRACE = 45  # seconds: what the gateway and TorchServe may take to end, and some to spare
@@ -298,7 +298,6 @@ def until_they_are_read(container: Container, under_way: list[Future[int]]) -> N
         time.sleep(0.01)
 
 
-@pytest.mark.long
 def test_a_torchserve_that_dies_takes_the_container_with_it(root: Path) -> None:
     # So that whoever started it starts it again, rather than keep one that never gets ready.
     container = run(root)

@@ -24,7 +24,7 @@ from torchserve_server import drawn_images
 
 from vea.serving.server import TorchServe
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 KEYS = ["none", "wrong", "inference", "management", "API"]
 WAITED = 5.0  # seconds in which a worker that loads a workflow has started, many times over

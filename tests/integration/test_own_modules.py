@@ -10,7 +10,7 @@ import pytest
 from tests.shipped import ARCHIVE, REPOSITORY
 from vea.serving.ports import Ports
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from jobs.engines.processes import Processes
 from jobs.engines.quarantine import WorkersDie
 from jobs.run.driver import score_list
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

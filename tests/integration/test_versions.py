@@ -36,7 +36,7 @@ from vea.serving.server import TorchServe
 from vea.serving.verification import digest_of
 from vea.serving.versions import Versions
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 SAME = 1e-4
 REFUSED = range(400, 500)
@@ -147,7 +147,6 @@ def test_a_switch_under_load_fails_no_request_and_leaves_no_doubt_who_answers(
         assert {(status, answer["model"]["version"]) for status, answer in told} == {(200, version)}
 
 
-@pytest.mark.long
 def test_two_versions_at_once_each_answer_in_their_own_name(
     server: TorchServe, store: Path, images: list[bytes]
 ) -> None:
@@ -303,7 +302,6 @@ versions.Versions(TorchServe.attach(Path(state))).promote(Path(archive))
 """
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("when", ["copied", "loaded", "switched"])
 def test_after_a_kill_in_the_middle_the_same_command_goes_on(
     server: TorchServe, store: Path, images: list[bytes], when: str
@@ -411,7 +409,6 @@ def test_archives_elsewhere_cannot_be_registered_even_with_the_key(
         planted.unlink()
 
 
-@pytest.mark.long
 def test_a_new_start_goes_on_with_what_was_promoted_and_can_still_roll_back(
     store: Path, tmp_path: Path, images: list[bytes]
 ) -> None:
