@@ -103,7 +103,7 @@ def package(
 
     A model can look for faces otherwise than in training:
 
-        vea package model_store/vea-lite-2.1.mar --version 2.2 --faces light
+        vea package model_store/vea-lite-2.1.mar --version 2.2 --faces hog --runtime torch
     """
     from handler.archive.files import read_card
     from train.package import package as pack
