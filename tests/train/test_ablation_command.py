@@ -69,6 +69,19 @@ def test_a_study_leaves_a_table_a_csv_and_a_chart_and_is_not_done_twice(
     assert len(pd.read_csv(run / "steps" / "table.csv")) == 3, "what was there is in the table too"
 
 
+def test_a_study_can_be_trained_on_a_part_of_the_photos(
+    data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    shown = vea(
+        *("ablate", "branches", "--data", data, "--recipe", recipe, "--run", tmp_path / "run"),
+        *("--cache", tmp_path / "cache", "--seeds", 1, "--only", "E"),
+        *("--set", "ablation.epochs=1", "--set", "ablation.photos=4"),
+    )
+    assert shown.exit_code == 0, shown.exception
+    table = (tmp_path / "run" / "branches" / "table.md").read_text()
+    assert "4 for training, 3 of the split val" in table
+
+
 def test_an_unknown_row_is_told_before_any_work(data: Path, recipe: Path, tmp_path: Path) -> None:
     shown = vea(
         *("ablate", "branches", "--data", data, "--recipe", recipe, "--only", "G+X"),

@@ -111,6 +111,26 @@ def test_pictures_are_seen_in_colour_and_as_luminance_each_mirrored_too(
     assert not torch.equal(features.colour["rgb"], features.colour["y"])
 
 
+def test_only_what_rows_look_at_is_computed(
+    features: FeatureSet, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    told: set[str] = set()
+    less = build_features(
+        RECIPE,
+        {"train": table},
+        count=9,
+        cache_root=tmp_path,
+        spaces={"rgb"},
+        mirrored=False,
+        on_progress=lambda what, done, total: told.add(what),
+    )["train"]
+    assert list(less.colour) == ["rgb"]
+    assert torch.equal(less.colour["rgb"], features.colour["rgb"][:, :1])
+    assert "pictures train" in told
+    assert "luminance train" not in told
+    assert less.identity == features.identity, "rows of studies with other needs can be joined"
+
+
 def test_luminance_has_three_equal_channels_and_keeps_the_grey_pictures() -> None:
     picture = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     grey = luminance(picture)

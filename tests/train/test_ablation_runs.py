@@ -256,6 +256,7 @@ def test_settings_of_the_trainings_are_read_and_checked() -> None:
         ("ablation.dropout=1", "dropout is 1: expected less than 1"),
         ("ablation.flip=3", "flip is '3': expected true or false"),
         ("ablation.precision=64", "precision is '64'"),
+        ("ablation.photos=-1", "photos is -1: expected a whole number of at least 0"),
         ("ablation.colour=red", "colour"),
     ):
         with pytest.raises(RecipeError, match=said):

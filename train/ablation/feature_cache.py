@@ -1,16 +1,16 @@
 """Features of the frozen backbones for every photo, computed once for all rows of all studies.
 
-Objects and faces come from the stimuli cache. Global-Net's backbone computes four features of each
-picture: in colour and as luminance alone (Y of YCbCr, in all three channels), each as it is and
-mirrored. They are stored beside the stimuli, in shards of the same kind, so that a second study, or
-one that was killed, computes only what is missing.
+Objects and faces come from the stimuli cache. Global-Net's backbone computes up to four features
+of each picture: in colour and as luminance alone (Y of YCbCr, in all three channels), each as it is
+and mirrored. They are stored beside the stimuli, in shards of the same kind, so that a second
+study, or one that was killed, computes only what is missing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from train.stimuli.cache import StimuliCache, build_cache
 from train.stimuli.shards import CacheError, ShardFolder
 
 Progress = Callable[[str, int, int], None]
+SPACES = ("rgb", "y")
+_TOLD = {"rgb": "pictures", "y": "luminance"}  # by colour space, to whoever waits
 _BATCH = 32  # photos in a backbone's batch
 _SHARD = 256  # photos in a shard; a killed process loses at most that many
 _READ = 512  # photos whose stimuli are unpacked together
@@ -46,6 +48,8 @@ def build_features(
     *,
     count: int,
     cache_root: Path,
+    spaces: Collection[str] = SPACES,
+    mirrored: bool = True,
     workers: int | None = None,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, FeatureSet]:
@@ -56,6 +60,8 @@ def build_features(
         splits: Tables by the name of the split, with columns ``path``, ``label`` and ``sha256``.
         count: Number N of objects of a photo.
         cache_root: Folder of the stimuli caches.
+        spaces: Colour spaces that pictures are seen in, some of `SPACES`.
+        mirrored: Whether pictures are seen mirrored, too.
         workers: Number of processes that select stimuli.
         on_progress: Callback with (what, photos done, photos in all).
 
@@ -102,6 +108,8 @@ def build_features(
             network,
             identity,
             cache_root,
+            spaces=spaces,
+            mirrored=mirrored,
             frozen_faces=recipe.initial["expression"] != "random",
             on_progress=tell,
         )
@@ -113,16 +121,24 @@ def luminance(images: torch.Tensor) -> torch.Tensor:
     return transforms.rgb_to_grayscale(images, num_output_channels=3)
 
 
-def colour_features(global_net: GlobalNet, colour: torch.Tensor) -> dict[str, torch.Tensor]:
-    """v_g of pictures: uint8, Bx3xSxS -> ``rgb`` and ``y``, each half, Bx2xd1, mirrored second."""
+def colour_features(
+    global_net: GlobalNet, colour: torch.Tensor, *, space: str, mirrored: bool
+) -> torch.Tensor:
+    """v_g of pictures in one colour space.
+
+    Args:
+        global_net: Global-Net with a frozen backbone.
+        colour: Pictures, uint8, Bx3xSxS.
+        space: Colour space, one of `SPACES`.
+        mirrored: Whether the pictures are seen mirrored, too.
+
+    Returns:
+        half, BxVxd1: V is 2, the second of the mirrored picture, or 1.
+    """
     device = global_net.backbone.mean.device
-    views = {"rgb": colour, "y": luminance(colour)}
-    return {
-        name: torch.stack(
-            [global_net(side.to(device))[0].half().cpu() for side in (view, view.flip(-1))], dim=1
-        )
-        for name, view in views.items()
-    }
+    view = luminance(colour) if space == "y" else colour
+    sides = (view, view.flip(-1)) if mirrored else (view,)
+    return torch.stack([global_net(side.to(device))[0].half().cpu() for side in sides], dim=1)
 
 
 def face_features(net: ExpressionNet, faces: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -138,6 +154,8 @@ def _feature_set(
     identity: str,
     cache_root: Path,
     *,
+    spaces: Collection[str],
+    mirrored: bool,
     frozen_faces: bool,
     on_progress: Progress,
 ) -> FeatureSet:
@@ -145,13 +163,19 @@ def _feature_set(
     assert global_net is not None  # `full_model` has seen to it
     assert expression_net is not None
     cache, rows = dataset.cache, dataset.rows
-    folder = _folder(cache_root, identity, "v_g of frozen backbones")
-    colour = _cached(
-        folder,
-        digests,
-        lambda positions: colour_features(global_net, dataset.__getitems__(positions)[0].colour),
-        partial(on_progress, "pictures"),
-    )
+    colour: dict[str, torch.Tensor] = {}
+    for space in SPACES:
+        if space not in spaces:
+            continue
+
+        def see(positions: list[int], space: str = space) -> dict[str, torch.Tensor]:
+            pictures = dataset.__getitems__(positions)[0].colour
+            return {space: colour_features(global_net, pictures, space=space, mirrored=mirrored)}
+
+        sides = "both sides" if mirrored else "one side"
+        seen = hashlib.sha256(f"{identity} {space} {sides}".encode()).hexdigest()[:20]
+        folder = _folder(cache_root, seen, "v_g of frozen backbones")
+        colour |= _cached(folder, digests, see, partial(on_progress, _TOLD[space]))
     made_by = [cache.folder.name, identity]
     objects = _read_stimuli(cache, rows, on_progress)
     faces, face_mask = objects.pop("faces"), objects.pop("face_mask")

@@ -39,8 +39,8 @@ class FeatureSet:
     Attributes:
         labels: Labels of the photos, int64, n.
         digests: SHA-256 of each photo's file.
-        colour: Features of the picture by colour space, ``rgb`` and ``y``: nx2xd1, the second of
-            each two from the mirrored picture.
+        colour: Features of the picture by colour space, ``rgb`` and ``y`` where rows need it:
+            nx2xd1, the second of each two from the mirrored picture, or nx1xd1 without it.
         objects: Features of the objects, nxNxF, in descending order of confidence.
         object_mask: Mask of the objects that exist, bool, nxN.
         faces: Features of a frozen trunk, nxd3, zeros without a face; else crops, uint8, nx1x48x48.

@@ -50,6 +50,7 @@ class AblationConfig:
         dropout: Dropout rate before the classifier.
         flip: Whether half of the pictures, drawn anew in each epoch, are mirrored.
         precision: Floating-point precision, ``"32"`` or ``"bf16-mixed"``.
+        photos: Number of training photos, drawn at random; 0 takes all.
     """
 
     epochs: int = 6
@@ -60,12 +61,14 @@ class AblationConfig:
     dropout: float = 0.4
     flip: bool = True
     precision: str = "bf16-mixed"
+    photos: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "hidden"):
             check_number(name, getattr(self, name), least=1, whole=True)
         for name in ("lr", "weight_decay", "dropout"):
             check_number(name, getattr(self, name), least=0)
+        check_number("photos", self.photos, least=0, whole=True)
         if self.dropout >= 1:
             raise ValueError(f"dropout is {self.dropout}: expected less than 1")
         if not isinstance(self.flip, bool):

@@ -78,11 +78,14 @@ def ablate(
     to RUN/trainings and is not repeated, so a study that was stopped resumes.
 
     `--set` overrides values of the recipe and of the trainings, as in `--set ablation.epochs=8`.
+    `--set ablation.photos=4000` trains on that many photos, drawn at random: the same for all
+    rows, and for all recipes.
     """
     from handler.values import emotions
     from train.ablation.feature_cache import build_features
     from train.ablation.report import short_table, write_report
     from train.ablation.runs import run_study
+    from train.ablation.sampling import sample_photos
     from train.ablation.studies import build_study, full_model, largest_count, object_counts
     from train.ablation.summary import summarise
     from train.ablation.training import Experiment, load_ablation_config
@@ -96,7 +99,8 @@ def ablate(
     full = full_model(chosen)
     counts = object_counts(chosen)
     asked = build_study(study.value, full, counts)
-    asked.select(only or ())  # an unknown row is reported before an hour of work
+    # An unknown row is reported before an hour of work.
+    asked_rows = [asked.rows[row] for row in asked.select(only or ())]
     folder = run or Path("runs", f"ablation-{chosen.name}")
     check_output_folder(folder)
     check_output_folder(cache or cache_home())
@@ -110,9 +114,14 @@ def ablate(
         print_remarks(remarks(dataset, splits=("train", split)))
         features = build_features(
             chosen,
-            {name: dataset.split(name) for name in ("train", split)},
+            {
+                "train": sample_photos(dataset.split("train"), config.photos),
+                split: dataset.split(split),
+            },
             count=largest_count(full, counts),
             cache_root=cache or cache_home(),
+            spaces={row.colour for row in asked_rows if row.colour},
+            mirrored=config.flip,
             workers=workers,
             on_progress=on_progress,
         )
