@@ -49,7 +49,12 @@ def test_every_shipped_recipe_loads_under_its_own_name(name: str) -> None:
 def test_the_light_recipes_fit_together(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.network.wheel == "mikels-8"
-    assert recipe.initial == {"global": "imagenet", "objects": "imagenet", "expression": "random"}
+    assert recipe.initial == {
+        "global": "imagenet",
+        "semantic": "random",
+        "objects": "imagenet",
+        "expression": "random",
+    }
     assert isinstance(recipe.training.crop_scale, tuple)
     network = StimuliAwareNetwork(recipe.network)
     source = build_object_source(recipe.selector.objects)
@@ -86,6 +91,7 @@ def test_the_papers_recipe_says_what_the_paper_says() -> None:
     network, training, selector = recipe.network, recipe.training, recipe.selector
     assert recipe.initial == {
         "global": "imagenet",
+        "semantic": "random",
         "objects": "visual-genome",
         "expression": "fer2013-resnet18",
     }
@@ -134,10 +140,15 @@ def _plain(value: object) -> object:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("random", ("random", "random", "random")),
-        ("imagenet", ("imagenet", "imagenet", "random")),
-        ("{global: imagenet}", ("imagenet", "random", "random")),
-        ("{objects: coco, expression: a/b.safetensors}", ("random", "coco", "a/b.safetensors")),
+        ("random", ("random", "random", "random", "random")),
+        ("imagenet", ("imagenet", "random", "imagenet", "random")),
+        ("{global: imagenet}", ("imagenet", "random", "random", "random")),
+        (
+            "{objects: coco, expression: a/b.safetensors}",
+            ("random", "random", "coco", "a/b.safetensors"),
+        ),
+        ("{model: a.mar}", ("a.mar", "a.mar", "a.mar", "a.mar")),
+        ("{model: a.mar, expression: mine}", ("a.mar", "a.mar", "a.mar", "mine")),
     ],
 )
 def test_init_says_where_each_part_starts(
@@ -145,7 +156,7 @@ def test_init_says_where_each_part_starts(
 ) -> None:
     recipe = load_recipe(write(tmp_path, f"name: x\ninit: {said}\n"))
     assert tuple(recipe.initial.values()) == expected
-    assert list(recipe.initial) == ["global", "objects", "expression"]
+    assert list(recipe.initial) == ["global", "semantic", "objects", "expression"]
 
 
 # --- overrides ----------------------------------------------------------------------------------

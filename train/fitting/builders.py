@@ -14,8 +14,10 @@ from train.stimuli.cache import SelectorFiles
 from train.weights import (
     face_detector,
     initial_backbone,
+    initial_branches,
     initial_expression,
     initial_objects,
+    is_trained,
     landmark_file,
     object_settings,
 )
@@ -64,7 +66,9 @@ def build_network(recipe: Recipe, selector: StimuliSelector) -> StimuliAwareNetw
     """The network with its initial weights.
 
     Raises:
-        RecipeError: The object source and the network do not fit together.
+        RecipeError: The object source and the network do not fit together, or Semantic-Net cannot
+            begin as the recipe says.
+        ArchiveError: There is no archive at the path of a trained model.
         WeightsMissing: The weights do not exist.
     """
     expected, offered = recipe.network.object_features, selector.objects.feature_size
@@ -73,8 +77,15 @@ def build_network(recipe: Recipe, selector: StimuliSelector) -> StimuliAwareNetw
             f"object_features is {expected}: the recipe's object source yields {offered}"
         )
     network = StimuliAwareNetwork(recipe.network)
-    if network.global_net is not None:
-        initial_backbone(network.global_net.backbone, recipe.initial["global"])
-    if network.expression_net is not None:
-        initial_expression(network.expression_net, recipe.initial["expression"])
+    names = recipe.initial
+    if network.global_net is not None and not is_trained(names["global"]):
+        initial_backbone(network.global_net.backbone, names["global"])
+    if names["semantic"] != "random" and not is_trained(names["semantic"]):
+        raise RecipeError(
+            f"init of 'semantic' is '{names['semantic']}': expected random, or the path of a "
+            ".mar file or of a run's model folder"
+        )
+    if network.expression_net is not None and not is_trained(names["expression"]):
+        initial_expression(network.expression_net, names["expression"])
+    initial_branches(network, names)
     return network

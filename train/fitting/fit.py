@@ -42,6 +42,7 @@ from train.fitting.soft_labels import soft_targets
 from train.fitting.trainer import BEST, LAST, build_trainer, is_first_process, quietly
 from train.recipes.recipe import Recipe
 from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache
+from train.weights import trained_digests
 
 Progress = Callable[[str, int, int], None]
 _MODEL = "model"
@@ -139,6 +140,8 @@ def fit(
     refuse_unreadable(training, "training")
     refuse_unreadable(validating, "validation")
     facts = _facts(recipe, dataset, rows, caches)
+    if begun_from := trained_digests(recipe.initial):
+        facts["begun_from"] = begun_from
     if soft_labels:
         facts["soft_labels"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in soft_labels]
     checkpoint = run / LAST if resume and (run / LAST).exists() else None

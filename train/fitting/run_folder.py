@@ -26,6 +26,7 @@ _FACTS = "recipe.json"
 _MUST_AGREE = {
     "recipe": "another recipe",
     "photos": "other photos",
+    "begun_from": "other models to begin from",
     "soft_labels": "other soft labels",
     "faces": "other faces",
     "protocol": "another protocol",

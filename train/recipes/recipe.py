@@ -15,7 +15,9 @@ from train.recipes.training import TrainingConfig
 MAX_SEED = 2**32 - 1  # numpy takes no greater one
 # What kind of training a recipe is for, where it does not say.
 EMOTION = "emotion"
-_PARTS = ("global", "objects", "expression")
+_PARTS = ("global", "semantic", "objects", "expression")
+# Stands for all parts that `init` does not name.
+_MODEL = "model"
 _IMAGENET = {"global": "imagenet", "objects": "imagenet", "expression": "random"}
 
 
@@ -26,10 +28,12 @@ class Recipe:
     Attributes:
         name: Name of the recipe.
         seed: Seed of everything random.
-        init: Initial weights of each part: a mapping of ``global``, ``objects`` and ``expression``
-            to ``random``, ``imagenet``, the name of an imported weights file, or a path to one;
-            what is left out is random. ``"random"`` alone stands for all random, ``"imagenet"`` for
-            ImageNet weights in the two that have any.
+        init: Initial weights of each part: a mapping of ``global``, ``semantic``, ``objects`` and
+            ``expression`` to ``random``, ``imagenet``, the name of an imported weights file, a path
+            to one, or a trained model (a ``.mar`` file, or the model folder of a run), whose
+            columns of the classifier a branch takes along where the wheel is the same. What is left
+            out comes from the trained model under ``model``, or else is random. ``"random"`` alone
+            stands for all random, ``"imagenet"`` for ImageNet weights in the two that have any.
         selector: Configuration of the stimuli.
         network: Configuration of organism and response.
         training: Configuration of the training.
@@ -45,8 +49,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.init, dict):
             for part, weights in self.init.items():
-                if part not in _PARTS:
-                    raise ValueError(f"init names '{part}': expected {', '.join(_PARTS)}")
+                if part not in (*_PARTS, _MODEL):
+                    expected = ", ".join((*_PARTS, _MODEL))
+                    raise ValueError(f"init names '{part}': expected {expected}")
                 if not isinstance(weights, str):
                     raise ValueError(f"init of '{part}' is {weights}: expected the name of weights")
         elif self.init not in ("imagenet", "random"):
@@ -73,10 +78,11 @@ class Recipe:
 
     @property
     def initial(self) -> dict[str, str]:
-        """Initial weights of each of the three parts."""
+        """Initial weights of each of the four parts."""
         everywhere = dict.fromkeys(_PARTS, "random")
         if isinstance(self.init, dict):
-            return everywhere | self.init
+            rest = self.init.get(_MODEL, "random")
+            return {part: self.init.get(part, rest) for part in _PARTS}
         return everywhere if self.init == "random" else everywhere | _IMAGENET
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Initial weights: each part of a model is filled in place from a weights file.
 
 ``name`` is ``random`` (the part stays as it was built), ``imagenet`` (for backbones), the name of a
-file in the weights home, or a path ending in ``.safetensors``.
+file in the weights home, or a path ending in ``.safetensors``. Of an object source it may be the
+path of a trained model, too; branches that begin from one are filled by `train.weights.trained`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from handler.backbones import Backbone
 from handler.organism.expression_net import ExpressionNet
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.source import ObjectSource
+from train.weights.filling import fill
 from train.weights.home import Header, WeightsError, find_weights, read_header, read_weights
 from train.weights.packages import LITE, load_lite
+from train.weights.trained import initial_trained_objects, is_trained, trained_object_settings
 
 CLASSIFIER = "classifier."
 # Which object source a kind of weights file is for.
@@ -53,14 +53,14 @@ def initial_backbone(backbone: Backbone, name: str) -> None:
         for key in list(tensors)
         if key.startswith(CLASSIFIER)
     }
-    _fill(backbone.trunk, tensors, path)
+    fill(backbone.trunk, tensors, path)
     if backbone.classifier is not None:
         if not classifier:
             raise WeightsError(
                 f"{path} holds no classifier, which a grid source needs to name its cells: "
                 "import a file that has one (`fc.weight`, `fc.bias`)"
             )
-        _fill(backbone.classifier, classifier, path)
+        fill(backbone.classifier, classifier, path)
 
 
 def initial_objects(source: ObjectSource, name: str) -> None:
@@ -71,6 +71,9 @@ def initial_objects(source: ObjectSource, name: str) -> None:
         WeightsError: The weights are not for this source, or name other classes.
     """
     if name == "random":
+        return
+    if is_trained(name):
+        initial_trained_objects(source, name)
         return
     if isinstance(source, GridObjects):
         initial_backbone(source.backbone, name)
@@ -90,7 +93,7 @@ def initial_objects(source: ObjectSource, name: str) -> None:
                 f"{path} was trained with {_names(named)} as its {what}, "
                 f"the recipe's object source has {_names(told)}: leave '{what}' out of the recipe"
             )
-    _fill(source, tensors, path)
+    fill(source, tensors, path)
 
 
 def initial_expression(net: ExpressionNet, name: str) -> None:
@@ -110,7 +113,7 @@ def initial_expression(net: ExpressionNet, name: str) -> None:
             f"{path} is {header.settings.get('width')} channels wide, the recipe's "
             f"expression_width is {width}: they must be the same"
         )
-    _fill(net.faces, read_weights(path)[1], path)
+    fill(net.faces, read_weights(path)[1], path)
 
 
 def object_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -126,6 +129,8 @@ def object_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     if name in ("random", "imagenet"):
         return dict(config)
+    if is_trained(name):
+        return trained_object_settings(config, name)
     path = find_weights(name)
     header = read_header(path)
     meant, asked = _SOURCES.get(header.kind), config.get("source")
@@ -140,26 +145,6 @@ def _header(path: Path, kind: str) -> Header:
     if header.kind != kind:
         raise WeightsError(f"{path} is of kind {header.kind}: expected kind {kind}")
     return header
-
-
-def _fill(part: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load ``tensors`` into ``part``; their names and shapes must match exactly."""
-    wanted = part.state_dict()
-    for name in sorted(wanted.keys() | tensors.keys()):
-        if name not in tensors or name not in wanted:
-            problem = f"'{name}' is {'missing' if name in wanted else 'not part of it'}"
-        elif wanted[name].shape != tensors[name].shape:
-            problem = (
-                f"'{name}' is {_shape(tensors[name])}, the network's is {_shape(wanted[name])}"
-            )
-        else:
-            continue
-        raise WeightsError(f"{path} does not fit {type(part).__name__}: {problem}")
-    part.load_state_dict(tensors)
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return "x".join(str(size) for size in tensor.shape) or "a number"
 
 
 def _names(names: Any) -> str:
