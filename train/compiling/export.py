@@ -172,4 +172,4 @@ class _Padded(nn.Conv2d):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """As `Conv2d`."""
-        return super().forward(nn.functional.pad(inputs, self._around))
+        return super().forward(nn.functional.pad(inputs, self._around, value=0.0))
