@@ -21,6 +21,7 @@ from handler.predictor import Predictor
 from handler.values.backbones import GLOBAL, OBJECTS
 from handler.values.errors import ArchiveError
 from train.compiling.build import Calibration, add_compiled_form
+from train.compiling.sharing import merge_equal_nodes
 
 SHARED_GRAPH = "backbones.onnx"
 SIDE = 96
@@ -109,6 +110,26 @@ def test_the_first_layers_are_in_the_graph_once(shared: Path, alike_model: Path)
         for layer in stage.modules()
     )
     assert convolutions(shared / SHARED_GRAPH) == 2 * each - common
+
+
+def test_backbones_that_are_equal_throughout_still_have_an_output_each(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    nodes = [
+        onnx.helper.make_node("Neg", ["pixels"], ["a"]),
+        onnx.helper.make_node("Neg", ["pixels"], ["b"]),
+        onnx.helper.make_node("Abs", ["a"], [GLOBAL]),
+        onnx.helper.make_node("Abs", ["b"], [OBJECTS]),
+    ]
+    ends = [value(name, onnx.TensorProto.FLOAT, [1]) for name in ("pixels", GLOBAL, OBJECTS)]
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph(nodes, "two", ends[:1], ends[1:])),
+        str(tmp_path / "two.onnx"),
+    )
+    merge_equal_nodes(tmp_path / "two.onnx")
+    merged = onnx.load(str(tmp_path / "two.onnx"))
+    onnx.checker.check_model(merged)
+    assert [node.op_type for node in merged.graph.node] == ["Neg", "Abs", "Abs"]
+    assert [node.output[0] for node in merged.graph.node[1:]] == [GLOBAL, OBJECTS]
 
 
 def test_it_answers_as_the_weights_do(shared: Path, images: list[bytes]) -> None:

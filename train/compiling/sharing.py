@@ -52,24 +52,24 @@ def merge_equal_nodes(graph: Path) -> None:
     weights = {one.name: one for one in model.graph.initializer}
     # What a tensor is: a name, or for weights what they hold, whatever their name.
     values = {name: _content(tensor) for name, tensor in weights.items()}
+    ends = {output.name for output in model.graph.output}  # which stay, even if they are equal
     kept: dict[tuple[object, ...], onnx.NodeProto] = {}
     renamed: dict[str, str] = {}
     for node in list(model.graph.node):
         inputs = [renamed.get(name, name) for name in node.input]
-        if node.op_type == "Identity":  # how the exporter says that two weights are the same
-            renamed[node.output[0]] = inputs[0]
-            model.graph.node.remove(node)
-            continue
         does = tuple(attribute.SerializeToString() for attribute in node.attribute)
         same = node.op_type, does, tuple(values.get(name, name.encode()) for name in inputs)
         first = kept.setdefault(same, node)
-        if first is node:
+        if ends.intersection(node.output):
+            node.input[:] = inputs
+        elif node.op_type == "Identity":  # how the exporter says that two weights are the same
+            renamed[node.output[0]] = inputs[0]
+            model.graph.node.remove(node)
+        elif first is node:
             node.input[:] = inputs
         else:
             renamed.update(zip(node.output, first.output, strict=True))
             model.graph.node.remove(node)
-    outputs = {output.name for output in model.graph.output}
-    assert not outputs & renamed.keys(), "two equal backbones are no case of two"
     used = {name for node in model.graph.node for name in node.input}
     for name, tensor in weights.items():
         if name not in used:
