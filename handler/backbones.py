@@ -29,13 +29,21 @@ class BackboneRuntime(Protocol):
         """Compiled trunk of a part of the archive.
 
         Args:
-            part: ``"global"`` for Global-Net, ``"objects"`` for the grid or light object source,
-                ``"faces"`` for the light face source.
+            part: One of `handler.values.backbones`: `GLOBAL`, `OBJECTS` or `FACES`.
 
         Returns:
             Module that maps uint8 RGB images, Bx3xHxW, to feature maps, float, BxFxhxw (for the
             light object source to cells, BxFxM); None where the trunk is built with torch and
             filled with the archive's weights.
+        """
+
+    def shared(self) -> nn.Module | None:
+        """One pass for Global-Net and the grid object source, which share their first layers.
+
+        Returns:
+            Module that maps uint8 RGB images, Bx3xHxW, to the feature maps of `GLOBAL` and of
+            `OBJECTS`, float, BxFxhxw each: what the two trunks give one by one. None where no
+            layer is shared.
         """
 
 
@@ -46,6 +54,10 @@ class TorchRuntime:
 
     def trunk(self, part: str) -> nn.Module | None:
         """As `BackboneRuntime.trunk`: always None."""
+        return None
+
+    def shared(self) -> nn.Module | None:
+        """As `BackboneRuntime.shared`: always None."""
         return None
 
 

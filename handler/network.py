@@ -17,6 +17,7 @@ from handler.organism.semantic_net import SemanticNet
 from handler.response import EmotionResponse
 from handler.stimuli.stimuli import Stimuli
 from handler.values import emotions
+from handler.values.backbones import GLOBAL
 from handler.values.configs import NetworkConfig
 
 
@@ -70,7 +71,7 @@ class StimuliAwareNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.wheel = emotions.wheel(config.wheel)
-        compiled = (runtime or TorchRuntime()).trunk("global")
+        compiled = (runtime or TorchRuntime()).trunk(GLOBAL)
         self.global_net = (
             GlobalNet(config.global_backbone, compiled=compiled) if config.global_backbone else None
         )
@@ -92,7 +93,7 @@ class StimuliAwareNetwork(nn.Module):
         """Stimuli of B images -> what each branch makes of them, Eq. 1 to 11."""
         features, present, attention, feature_map = [], [], None, None
         if self.global_net is not None:
-            v_g, feature_map = self.global_net(stimuli.colour)
+            v_g, feature_map = self.global_net(stimuli.colour, stimuli.feature_map)
             features.append(v_g)
             present.append(torch.ones(len(v_g), dtype=torch.bool, device=v_g.device))
         if self.semantic_net is not None:

@@ -9,61 +9,98 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import torch
 from torch import nn
 
+from handler.values.backbones import GLOBAL, OBJECTS, SHARED
+
 PIXELS, FEATURES = "pixels", "features"
-"""Names of a graph's input, uint8, Bx3xHxW, and of its output, float32, BxFxhxw (or BxFxM)."""
+"""Names of a graph's input, uint8, Bx3xHxW, and of its output, float32, BxFxhxw (or BxFxM). A
+shared graph has an output for each of its parts, with the part's name."""
 
 
 class OnnxTrunk(nn.Module):
     """The trunk of a backbone as an ONNX graph; it has no parameters for torch.
 
-    Args:
-        file: Path of the graph, which is complete in itself.
-        threads: Number of threads that compute.
+    Of a shared graph everything is computed, whichever part is asked for.
 
-    Raises:
-        Exception: The file is no such graph; ONNX Runtime raises various types.
+    Args:
+        session: Session of the graph.
+        output: Name of the output.
     """
 
-    def __init__(self, file: Path, *, threads: int) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, output: str = FEATURES) -> None:
         super().__init__()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the cores from other workers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors
-        # From bytes: a graph cannot refer to other files.
-        self._session = onnxruntime.InferenceSession(
-            file.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session
+        self._output = output
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images, uint8, Bx3xHxW, on the CPU, to features, float32, BxFxhxw (or BxFxM)."""
-        pixels = images.contiguous().numpy()
-        (features,) = self._session.run([FEATURES], {PIXELS: pixels})
+        (features,) = self._session.run([self._output], _feed(images))
         return torch.from_numpy(features)
+
+
+class SharedOnnxTrunk(nn.Module):
+    """The trunks of two backbones as one ONNX graph, which computes what they share once.
+
+    Args:
+        session: Session of the graph.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        super().__init__()
+        self._session = session
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images, uint8, Bx3xHxW, on the CPU, to the maps of both parts, float32, BxFxhxw."""
+        seen, found = self._session.run([GLOBAL, OBJECTS], _feed(images))
+        return torch.from_numpy(seen), torch.from_numpy(found)
 
 
 class OnnxRuntime:
     """Trunks from ONNX files; a `handler.backbones.BackboneRuntime`.
 
     Args:
-        files: Path of the graph of each part.
+        files: Path of the graph of each part. A graph may leave its weights in files of its folder.
         threads: Number of threads that compute; by default as many as torch has.
+
+    Raises:
+        Exception: A file is no such graph; ONNX Runtime raises various types.
     """
 
     name = "onnx"
 
     def __init__(self, files: Mapping[str, Path], *, threads: int | None = None) -> None:
-        self._files = files
-        self._threads = threads or torch.get_num_threads()
+        threads = threads or torch.get_num_threads()
+        self._sessions = {part: _open(file, threads) for part, file in files.items()}
 
     def trunk(self, part: str) -> nn.Module | None:
         """As `BackboneRuntime.trunk`: None for a part without a graph."""
-        file = self._files.get(part)
-        return None if file is None else OnnxTrunk(file, threads=self._threads)
+        if part in self._sessions:
+            return OnnxTrunk(self._sessions[part])
+        if SHARED in self._sessions and part in (GLOBAL, OBJECTS):
+            return OnnxTrunk(self._sessions[SHARED], part)
+        return None
+
+    def shared(self) -> nn.Module | None:
+        """As `BackboneRuntime.shared`: None without a shared graph."""
+        session = self._sessions.get(SHARED)
+        return None if session is None else SharedOnnxTrunk(session)
+
+
+def _open(file: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the cores from other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    # From its path: a float32 graph refers to weights in its folder, and to no other place.
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _feed(images: torch.Tensor) -> dict[str, Any]:
+    return {PIXELS: images.contiguous().numpy()}

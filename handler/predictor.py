@@ -25,7 +25,7 @@ from handler.images import ImageRefused, decode
 from handler.network import Response, StimuliAwareNetwork
 from handler.reading import read_predictions
 from handler.stimuli.objects.grid import GridObjects
-from handler.stimuli.selector import StimuliSelector
+from handler.stimuli.selector import StimuliSelector, find_objects
 from handler.stimuli.stimuli import Stimuli, take
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal
@@ -242,7 +242,9 @@ class Predictor:
         """Objects and response anew, in float32; colour and faces are no backbone's work."""
         assert self.precise is not None
         self.rechecked += len(images)
-        stimuli = replace(stimuli, objects=self.precise.objects.select(images))
+        precise = self.precise
+        objects, feature_map = find_objects(precise.objects, precise.shared, images, stimuli.colour)
+        stimuli = replace(stimuli, objects=objects, feature_map=feature_map)
         return stimuli, self.precise.network(stimuli)
 
     def _precision(self) -> AbstractContextManager[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.archive.files import LANDMARKS
 from handler.archive.writing import write_model_folder
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
@@ -68,17 +66,12 @@ def encode() -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def landmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dlib's 5-point landmark predictor: from its package, else out of a shipped archive."""
+def landmarks() -> Path:
+    """dlib's 5-point landmark predictor, from its package."""
     try:
         return landmark_file()
     except WeightsMissing:
-        for archive in sorted((REPOSITORY / "model_store").glob("*.mar")):
-            target = tmp_path_factory.mktemp("landmarks") / LANDMARKS
-            with zipfile.ZipFile(archive) as packed:
-                target.write_bytes(packed.read(LANDMARKS))
-            return target
-    pytest.skip("no landmark file: neither face_recognition_models nor an archive is here")
+        pytest.skip("no landmark file: face_recognition_models is not here")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 from handler.archive import files
 from handler.values.configs import LIGHT_FACES, NO_FACES, FaceConfig
 from handler.values.errors import VeaError
-from train.weights import face_detector
+from train.weights import face_detector, landmark_file
 
 _THRESHOLDS = {LIGHT_FACES: 0.6}
 _LICENCES = {
@@ -33,7 +33,7 @@ def change_face_source(
     Raises:
         ArchiveError: ``model`` is neither a model folder nor an archive.
         VeaError: The model was trained without faces, and there is nothing to read them.
-        WeightsMissing: The face detector is not on this machine.
+        WeightsMissing: The face detector or the landmark file is not on this machine.
     """
     config, card, _ = files.read_card(model)
     before = config.selector.faces
@@ -41,17 +41,15 @@ def change_face_source(
         raise VeaError(f"{model} was trained without faces: it has no use for a face source")
     chosen = _THRESHOLDS.get(backend, 0.0) if threshold is None else threshold
     faces: FaceConfig = replace(before, backend=backend, threshold=chosen)
-    config = replace(
-        config,
-        selector=replace(config.selector, faces=faces),
-        compiled=None,
-        recheck_margin=None,
-    )
+    config = replace(config.without_compiled_form(), selector=replace(config.selector, faces=faces))
     name, file = files.face_detector_file(config), face_detector(backend)
+    landmarks = files.landmark_file(config)
     target.mkdir(parents=True)
     with files.model_folder(model) as source:
-        for kept in (files.WEIGHTS, files.LANDMARKS):
-            shutil.copyfile(source / kept, target / kept)
+        shutil.copyfile(source / files.WEIGHTS, target / files.WEIGHTS)
+        if landmarks is not None:
+            own = source / landmarks
+            shutil.copyfile(own if own.is_file() else landmark_file(), target / landmarks)
     if name is not None and file is not None:
         shutil.copyfile(file, target / name)
     (target / files.CONFIG).write_text(config.to_json())

@@ -78,8 +78,10 @@ def page() -> str:
 
 _STAGES = """\
 CPU milliseconds a photo, one thread, in batches as `Predictor` forms them. `Predictor` is decode,
-resize, objects, faces and network together. The time of the S3 server is not counted. *Rows and
-queues* is what the threads of a job and its rows cost when photos and answers are at hand."""
+resize, objects, faces and network together. Where one pass serves objects and Global-Net, its time
+is that of *objects*, and *network* is what comes after. The time of the S3 server is not counted.
+*Rows and queues* is what the threads of a job and its rows cost when photos and answers are at
+hand."""
 _MEMORY = "CPU milliseconds a photo and peak memory of one process."
 _JOBS = """\
 CPU milliseconds a photo, the start taken off by a second, shorter list. Workers have one thread

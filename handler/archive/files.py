@@ -4,12 +4,14 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
 
     config.json            name, version, network and selector settings
     weights.safetensors    ``network.*`` and ``objects.*`` tensors
-    face_landmarks.dat     dlib's 5-point landmark predictor
+    face_landmarks.dat     dlib's 5-point landmark predictor, only for dlib's face sources
     global_backbone.onnx   compiled forms, only where the settings say ``compiled``: of Global-Net's
     object_backbone.onnx   backbone, of the network of the grid or light object source, and of the
     face_detector.onnx     network of the light face source
+    backbones.onnx         the first two in one graph, where the settings say ``shared_graph``
     *_float32.onnx         the backbones' in float32, for photos that the 8-bit form is unsure of;
-                           only where the settings say ``recheck_margin``
+                           only where the settings say ``recheck_margin``; graphs in float32 refer
+                           to the tensors of the safetensors files
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     face_detector.safetensors  weights of the face source ``light``, likewise
     model_card.json        what it was trained on, how well it does, what it may be used for
@@ -32,20 +34,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handler.values.configs import LIGHT_FACES, ArchiveConfig
+from handler.values.backbones import FACES, GLOBAL, OBJECTS, SHARED
+from handler.values.configs import LIGHT_FACES, NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError
 
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 FACE_DETECTOR, LIGHT_FACE_DETECTOR = "face_detector.dat", "face_detector.safetensors"
 _FACE_DETECTORS = {"cnn": FACE_DETECTOR, LIGHT_FACES: LIGHT_FACE_DETECTOR}
+_WITHOUT_LANDMARKS = (LIGHT_FACES, NO_FACES)
 CARD, CONTENTS = "model_card.json", "contents.json"
 _COMPILED = {
-    "global": "global_backbone.onnx",
-    "objects": "object_backbone.onnx",
-    "faces": "face_detector.onnx",
+    SHARED: "backbones.onnx",
+    GLOBAL: "global_backbone.onnx",
+    OBJECTS: "object_backbone.onnx",
+    FACES: "face_detector.onnx",
 }
-_PRECISE = {"global": "global_backbone_float32.onnx", "objects": "object_backbone_float32.onnx"}
-_MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
+_PRECISE = {
+    SHARED: "backbones_float32.onnx",
+    GLOBAL: "global_backbone_float32.onnx",
+    OBJECTS: "object_backbone_float32.onnx",
+}
+_MODEL_FILES = (CONFIG, WEIGHTS, CARD)
 _CHUNK = 1 << 20  # bytes unpacked at a time
 # RuntimeError: the zip file is encrypted, or packed by a method that Python does not know.
 _ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zlib.error)
@@ -56,9 +65,24 @@ def face_detector_file(config: ArchiveConfig) -> str | None:
     return _FACE_DETECTORS.get(config.selector.faces.backend)
 
 
-def remove_face_detectors(folder: Path) -> None:
-    """Delete the files of every face detector from a model folder."""
-    for name in _FACE_DETECTORS.values():
+def landmark_file(config: ArchiveConfig) -> str | None:
+    """Name of the face landmark file; None for a face source that does without."""
+    return None if config.selector.faces.backend in _WITHOUT_LANDMARKS else LANDMARKS
+
+
+def face_files(config: ArchiveConfig) -> list[str]:
+    """Names of the files that the face source needs."""
+    return [name for name in (landmark_file(config), face_detector_file(config)) if name]
+
+
+def weights_files(config: ArchiveConfig) -> list[str]:
+    """Names of the safetensors files, which float32 graphs may refer to."""
+    return [WEIGHTS, *(name for name in face_files(config) if name == LIGHT_FACE_DETECTOR)]
+
+
+def remove_face_files(folder: Path) -> None:
+    """Delete the files of every face source from a model folder."""
+    for name in (LANDMARKS, *_FACE_DETECTORS.values()):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -76,11 +100,12 @@ def precise_files(config: ArchiveConfig) -> dict[str, str]:
 
 
 def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
-    network, objects = config.network, config.selector.objects
+    network, objects, apart = config.network, config.selector.objects, not config.shared_graph
     there = {
-        "global": network.global_backbone,
-        "objects": objects.get("source") in ("grid", "light"),
-        "faces": config.selector.faces.backend == LIGHT_FACES,
+        SHARED: config.shared_graph,
+        GLOBAL: apart and network.global_backbone,
+        OBJECTS: apart and objects.get("source") in ("grid", "light"),
+        FACES: config.selector.faces.backend == LIGHT_FACES,
     }
     return {part: file for part, file in files.items() if there[part]}
 
@@ -125,7 +150,8 @@ def model_folder(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as packed:
                 inside = set(packed.namelist())
-                possible = (*_FACE_DETECTORS.values(), *_COMPILED.values(), *_PRECISE.values())
+                faces = LANDMARKS, *_FACE_DETECTORS.values()
+                possible = (*faces, *_COMPILED.values(), *_PRECISE.values())
                 optional = [name for name in possible if name in inside]
                 for name in (*_MODEL_FILES, CONTENTS, *optional):
                     with packed.open(name) as source, Path(scratch, name).open("wb") as target:
@@ -152,9 +178,8 @@ def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of a folder whose files have not been tampered with."""
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
-    detector = face_detector_file(config)
-    optional = [] if detector is None else [detector]
-    _verify(folder, [*optional, *compiled_files(config).values(), *precise_files(config).values()])
+    graphs = *compiled_files(config).values(), *precise_files(config).values()
+    _verify(folder, [*face_files(config), *graphs])
     try:
         card = json.loads(_text(folder / CARD))
     except ValueError as error:

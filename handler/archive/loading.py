@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from handler.archive.files import (
     CONFIG,
-    LANDMARKS,
     WEIGHTS,
     compiled_files,
     face_detector_file,
+    face_files,
+    landmark_file,
     model_folder,
     precise_files,
     read_settings,
@@ -38,12 +40,14 @@ class PreciseForm:
     Attributes:
         network: Network whose backbone computes in float32; all else it shares with the other one.
         objects: Object source whose backbone computes in float32.
+        shared: As `BackboneRuntime.shared`, in float32.
         margin: Difference between the probabilities of the two most probable emotions, 0 to 1,
             below which this form decides.
     """
 
     network: StimuliAwareNetwork
     objects: ObjectSource
+    shared: nn.Module | None
     margin: float
 
 
@@ -107,14 +111,13 @@ def load_archive(
         chosen = choose_runtime(runtime, compiled=config.compiled, device=device)
         compiled = compiled_files(config) if chosen == ONNX else {}
         exact = precise_files(config) if chosen == ONNX else {}
-        detector = face_detector_file(config)
-        files = [LANDMARKS, *([] if detector is None else [detector])]
+        landmarks, detector = landmark_file(config), face_detector_file(config)
         try:
             backbones = _runtime(folder, compiled)
             network = StimuliAwareNetwork(config.network, runtime=backbones)
             selector = StimuliSelector(
                 config.selector,
-                landmarks=folder / LANDMARKS,
+                landmarks=None if landmarks is None else folder / landmarks,
                 face_detector=None if detector is None else folder / detector,
                 face_threads=face_threads,
                 runtime=backbones,
@@ -123,7 +126,9 @@ def load_archive(
         except VeaError:  # it says itself what to do, and the archive is not to blame
             raise
         except Exception as error:  # torch, timm and dlib raise various types for wrong settings
-            sources = " and ".join([CONFIG, *files, *compiled.values(), *exact.values()])
+            sources = " and ".join(
+                [CONFIG, *face_files(config), *compiled.values(), *exact.values()]
+            )
             raise ArchiveError(f"no model can be built from {sources}: {_line(error)}") from None
         _fill(folder / WEIGHTS, network=network, objects=selector.objects)
     network.eval().requires_grad_(False)
@@ -149,6 +154,7 @@ def _build_precise(config: ArchiveConfig, runtime: BackboneRuntime) -> PreciseFo
     return PreciseForm(
         StimuliAwareNetwork(config.network, runtime=runtime),
         build_object_source(config.selector.objects, runtime),
+        runtime.shared(),
         config.recheck_margin,
     )
 

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from handler.archive.files import (
     CONFIG,
-    LANDMARKS,
     WEIGHTS,
     face_detector_file,
-    remove_face_detectors,
+    landmark_file,
+    remove_face_files,
     write_card,
 )
 from handler.network import StimuliAwareNetwork
@@ -33,7 +33,7 @@ def write_model_folder(
     config: ArchiveConfig,
     network: StimuliAwareNetwork,
     selector: StimuliSelector,
-    landmarks: Path,
+    landmarks: Path | None,
     card: dict[str, Any],
     face_detector: Path | None = None,
 ) -> None:
@@ -44,26 +44,30 @@ def write_model_folder(
         config: Names and settings.
         network: Network with its weights.
         selector: Selector with its weights.
-        landmarks: Path of the face landmark file.
+        landmarks: Path of the face landmark file, required if the face source of ``config`` is
+            dlib's.
         card: Model card.
         face_detector: Path of the face detector's file, required if ``config`` uses that detector.
 
     Raises:
-        ArchiveError: The face detector's file is required and missing.
+        ArchiveError: The landmark file or the face detector's is required and missing.
     """
-    detector = face_detector_file(config)
-    if detector is not None and face_detector is None:
-        backend = config.selector.faces.backend
-        raise ArchiveError(f"face search '{backend}' needs a {detector}: give face_detector")
+    backend = config.selector.faces.backend
+    given = {"landmarks": landmarks, "face_detector": face_detector}
+    needed = {"landmarks": landmark_file(config), "face_detector": face_detector_file(config)}
+    for argument, name in needed.items():
+        if name is not None and given[argument] is None:
+            raise ArchiveError(f"face search '{backend}' needs a {name}: give {argument}")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"objects.{k}": v for k, v in selector.objects.state_dict().items()}
     save_file({k: _compact(k, v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
     (folder / CONFIG).write_text(config.to_json())
-    shutil.copyfile(landmarks, folder / LANDMARKS)
-    remove_face_detectors(folder)  # what an earlier model left here would be sealed with this one
-    if detector is not None and face_detector is not None:
-        shutil.copyfile(face_detector, folder / detector)
+    remove_face_files(folder)  # what an earlier model left here would be sealed with this one
+    for argument, name in needed.items():
+        file = given[argument]
+        if name is not None and file is not None:
+            shutil.copyfile(file, folder / name)
     write_card(folder, card)
 
 

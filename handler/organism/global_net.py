@@ -27,14 +27,18 @@ class GlobalNet(nn.Module):
         self.backbone = Backbone(backbone, compiled=compiled)
         self.feature_size = self.backbone.feature_size
 
-    def forward(self, colour: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, colour: torch.Tensor, feature_map: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Whole images to global features.
 
         Args:
             colour: I_g, uint8 or float, Bx3xHxW, 0 to 255.
+            feature_map: F_g, where it has been computed along with the objects.
 
         Returns:
             v_g, Bxd1, and the feature map F_g, Bxd1xhxw, which class activation maps need.
         """
-        feature_map = self.backbone(colour)
+        if feature_map is None:
+            feature_map = self.backbone(colour)
         return feature_map.mean(dim=(2, 3)), feature_map

@@ -11,8 +11,10 @@ from torch import nn
 from handler.backbones import BackboneRuntime
 from handler.resizing import crop_centre, resize, resize_shorter
 from handler.stimuli.faces.source import build_face_source
-from handler.stimuli.objects.source import build_object_source
-from handler.stimuli.stimuli import Stimuli
+from handler.stimuli.objects.grid import GridObjects
+from handler.stimuli.objects.source import ObjectSource, build_object_source
+from handler.stimuli.stimuli import Objects, Stimuli
+from handler.values.backbones import FACES
 from handler.values.configs import SelectorConfig
 from handler.values.places import Box
 
@@ -24,11 +26,12 @@ class StimuliSelector(nn.Module):
 
     Args:
         config: Stimuli to select, with their settings.
-        landmarks: Path of the face landmark file.
+        landmarks: Path of the face landmark file; only for the face backends of dlib.
         face_detector: Path of the face detector's file; only for the face backends ``"cnn"`` and
             ``"light"``.
         face_threads: Number of images that are searched for faces in parallel.
-        runtime: Runtime of the object source's backbone and of the face network; torch by default.
+        runtime: Runtime of the object source's backbone and of the face network, and of
+            Global-Net's backbone where one pass does for both; torch by default.
 
     Raises:
         FaceDetectorMissing: The configured face detector needs a file that is missing.
@@ -38,7 +41,7 @@ class StimuliSelector(nn.Module):
         self,
         config: SelectorConfig,
         *,
-        landmarks: Path,
+        landmarks: Path | None,
         face_detector: Path | None = None,
         face_threads: int = 1,
         runtime: BackboneRuntime | None = None,
@@ -51,17 +54,42 @@ class StimuliSelector(nn.Module):
             landmarks=landmarks,
             detector=face_detector,
             threads=face_threads,
-            compiled=None if runtime is None else runtime.trunk("faces"),
+            compiled=None if runtime is None else runtime.trunk(FACES),
         )
         self.objects = build_object_source(config.objects, runtime)
+        self.shared = None if runtime is None else runtime.shared()
 
     def select(self, images: Sequence[torch.Tensor]) -> Stimuli:
         """The stimuli of images (uint8, 3xHxW, any sizes); at least one image."""
         # Faces are searched in threads of their own while the object source works.
         search = self.faces.start(images)
         colour = torch.stack([fit_colour(image, self.config) for image in images])
-        objects = self.objects.select(images)
-        return Stimuli(colour=colour, objects=objects, faces=search.collect())
+        objects, feature_map = find_objects(self.objects, self.shared, images, colour)
+        return Stimuli(colour, objects, search.collect(), feature_map)
+
+
+def find_objects(
+    source: ObjectSource,
+    shared: nn.Module | None,
+    images: Sequence[torch.Tensor],
+    colour: torch.Tensor,
+) -> tuple[Objects, torch.Tensor | None]:
+    """The objects of B images, and what the same pass has seen for Global-Net.
+
+    Args:
+        source: Object source.
+        shared: As `BackboneRuntime.shared`, for a grid source that sees the colour stimulus.
+        images: Images as decoded, uint8, each 3xHxW.
+        colour: Colour stimulus of the images, uint8, Bx3xSxS.
+
+    Returns:
+        The objects, and `Stimuli.feature_map`.
+    """
+    if shared is None:
+        return source.select(images), None
+    assert isinstance(source, GridObjects)
+    feature_map, cells = shared(colour)
+    return source.places(cells, images), feature_map
 
 
 def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:

@@ -73,16 +73,22 @@ class Stimuli:
         colour: uint8, Bx3xHxW, the whole image, resized.
         objects: Selected regions.
         faces: Selected faces.
+        feature_map: F_g of the colour, float, Bxd1xhxw, where one pass of the backbones gave it and
+            the objects; None where Global-Net has yet to compute it.
     """
 
     colour: torch.Tensor
     objects: Objects
     faces: Faces
+    feature_map: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Stimuli:
         """The same stimuli on ``device``."""
         return Stimuli(
-            self.colour.to(device), _move(self.objects, device), _move(self.faces, device)
+            self.colour.to(device),
+            _move(self.objects, device),
+            _move(self.faces, device),
+            None if self.feature_map is None else self.feature_map.to(device),
         )
 
 
@@ -90,7 +96,10 @@ def take(stimuli: Stimuli, rows: Sequence[int]) -> Stimuli:
     """The stimuli of some of the images, by their positions."""
     index = torch.tensor(rows, dtype=torch.long, device=stimuli.colour.device)
     return Stimuli(
-        stimuli.colour[index], _take(stimuli.objects, index), _take(stimuli.faces, index)
+        stimuli.colour[index],
+        _take(stimuli.objects, index),
+        _take(stimuli.faces, index),
+        None if stimuli.feature_map is None else stimuli.feature_map[index],
     )
 
 

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GLOBAL, OBJECTS, FACES = "global", "objects", "faces"
+"""Parts of an archive that may be compiled: Global-Net's backbone, the network of the grid or light
+object source, and that of the light face source."""
+SHARED = "shared"
+"""The graph of `GLOBAL` and `OBJECTS` in one, where both see the same pixels with the same layers
+first."""
+
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

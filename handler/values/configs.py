@@ -6,7 +6,7 @@ Reading or checking a configuration builds no network and imports neither torch 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from handler.values import emotions
@@ -20,6 +20,8 @@ FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 LAST_STAGE = 8
 """Channels of Expression-Net's last stage, as a multiple of its width."""
+GRID_SIZE = 224
+"""Side in pixels of what the grid object source sees, unless its settings say otherwise."""
 BACKENDS = ("hog", "cnn", LIGHT_FACES, NO_FACES)
 
 
@@ -193,6 +195,8 @@ class ArchiveConfig:
         recheck_margin: Difference between the probabilities of the two most probable emotions, 0 to
             1, below which a float32 form decides instead of the 8-bit one; None without such a
             form.
+        shared_graph: Whether the compiled form has Global-Net's backbone and that of the grid
+            object source in one graph, which computes their common layers once.
     """
 
     name: str
@@ -201,6 +205,7 @@ class ArchiveConfig:
     selector: SelectorConfig
     compiled: str | None = None
     recheck_margin: float | None = None
+    shared_graph: bool = False
 
     def __post_init__(self) -> None:
         if self.recheck_margin is not None:
@@ -211,6 +216,26 @@ class ArchiveConfig:
             raise ValueError(
                 f"compiled is '{self.compiled}': expected one of {', '.join(PRECISIONS)}"
             )
+        if self.shared_graph and not (self.compiled and self.sees_once):
+            raise ValueError(
+                "shared_graph is for a compiled form whose objects come from a grid on the whole "
+                "picture, as Global-Net sees it"
+            )
+
+    def without_compiled_form(self) -> ArchiveConfig:
+        """The same configuration, of the weights alone."""
+        return replace(self, compiled=None, recheck_margin=None, shared_graph=False)
+
+    @property
+    def sees_once(self) -> bool:
+        """Whether Global-Net and a grid object source see the same pixels."""
+        objects, size = self.selector.objects, self.selector.size
+        return (
+            self.network.global_backbone is not None
+            and self.selector.fit == "squash"
+            and objects.get("source") == "grid"
+            and objects.get("size", GRID_SIZE) == size
+        )
 
     def to_json(self) -> str:
         """The text of ``config.json``."""
@@ -225,6 +250,8 @@ class ArchiveConfig:
             values["compiled"] = self.compiled
         if self.recheck_margin is not None:
             values["recheck_margin"] = self.recheck_margin
+        if self.shared_graph:
+            values["shared_graph"] = True
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -243,6 +270,7 @@ class ArchiveConfig:
                 selector=SelectorConfig.from_dict(values["selector"]),
                 compiled=values.get("compiled"),
                 recheck_margin=values.get("recheck_margin"),
+                shared_graph=values.get("shared_graph", False),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchiveError(f"config.json is not a model configuration: {error}") from None

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from handler.archive.files import LANDMARKS, model_folder
 from handler.archive.loading import load_archive
 from handler.stimuli.stimuli import Faces, Stimuli
 from handler.values.prediction import FACE_SIDE
+from train.weights import landmark_file
 
 _UPSAMPLE = 1
 
@@ -37,8 +37,7 @@ class NaiveScript:
         self._config = loaded.config.selector
         self._wheel = loaded.network.wheel
         self._detector = dlib.get_frontal_face_detector()
-        with model_folder(archive) as folder:
-            self._align = dlib.shape_predictor(str(folder / LANDMARKS))
+        self._align = dlib.shape_predictor(str(landmark_file()))
 
     def predict(self, data: bytes) -> dict[str, float]:
         """The probability of each emotion that a photo evokes."""

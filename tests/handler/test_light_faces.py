@@ -181,6 +181,9 @@ def test_an_archive_carries_the_network_in_both_forms(compiled_light: Path) -> N
     with zipfile.ZipFile(compiled_light) as packed:
         assert {LIGHT_FACE_DETECTOR, "face_detector.onnx"} <= set(packed.namelist())
         assert packed.read(LIGHT_FACE_DETECTOR) == WEIGHTS.read_bytes()
+        # Its points come from the network, and the compiled form's weights from the other form.
+        assert LANDMARKS not in packed.namelist()
+        assert packed.getinfo("face_detector.onnx").file_size < 0.2 * WEIGHTS.stat().st_size
 
 
 def test_both_forms_find_the_same_face(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from handler.archive.files import model_folder, read_card, seal
 from handler.archive.loading import load_archive
 from handler.predictor import Predictor
-from train.compiling.export import CompileError, backbones_of
+from train.compiling.export import CompileError, networks_of
 from train.compiling.rounding import round_to_grid
 from train.package import package
 from vea.main import build_app
@@ -186,7 +186,7 @@ def test_a_model_without_backbones_to_compile_is_refused(tiny_model: Path) -> No
     archive.network.global_net = None
     archive.selector.objects = None
     with pytest.raises(CompileError, match="neither Global-Net nor grid or light objects"):
-        backbones_of(archive)
+        networks_of(archive)
 
 
 def test_rounding_with_the_inputs_in_mind_changes_the_outputs_less() -> None:

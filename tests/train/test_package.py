@@ -59,6 +59,13 @@ def test_the_archive_holds_no_date_of_its_making(mar: Path) -> None:
         assert "createdOn" not in json.loads(packed.read("MAR-INF/MANIFEST.json"))
 
 
+def test_all_but_the_weights_is_compressed(mar: Path) -> None:
+    with zipfile.ZipFile(mar) as packed:
+        assert packed.getinfo("weights.safetensors").compress_type == zipfile.ZIP_STORED
+        code = packed.getinfo("handler/predictor.py")
+    assert code.compress_size < 0.5 * code.file_size
+
+
 def test_the_archive_holds_code_weights_and_card(mar: Path) -> None:
     held = names(mar)
     assert {

@@ -17,11 +17,13 @@ from handler.archive.loading import LoadedArchive, load_archive
 from handler.images import ImageRefused, decode
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
-from handler.stimuli.selector import fit_colour
+from handler.stimuli.selector import StimuliSelector, fit_colour
+from handler.values.backbones import FACES, OBJECTS, SHARED
 from handler.values.configs import ArchiveConfig
 from handler.values.runtimes import FLOAT32, INT8, ONNX
-from train.compiling.export import CompileError, backbones_of, export_backbone
+from train.compiling.export import CompileError, export, networks_of
 from train.compiling.quantise import Pixels, fuse, quantise
+from train.compiling.references import refer_to_weights
 
 _SEED = 17
 
@@ -60,27 +62,37 @@ def add_compiled_form(
     """
     archive = load_archive(model)
     precision = FLOAT32 if calibration is None else INT8
-    config = replace(archive.config, compiled=precision, recheck_margin=recheck_margin)
-    backbones = backbones_of(archive)
-    quantised = [part for part in backbones if part != "faces"]
+    networks = networks_of(archive)
+    config = replace(
+        archive.config,
+        compiled=precision,
+        recheck_margin=recheck_margin,
+        shared_graph=SHARED in networks,
+    )
+    quantised = [part for part in networks if part != FACES]
     photos = {} if calibration is None else _prepare(archive, calibration, quantised)
     with (
         files.model_folder(model) as source,
         tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch,
     ):
         _copy_weights(source, target, config)
-        precise = files.precise_files(config)
-        for part, name in files.compiled_files(config).items():
-            exported, fused = Path(scratch, f"{part}.onnx"), Path(scratch, f"{part}.fused.onnx")
-            export_backbone(*backbones[part], exported)
-            fuse(exported, fused)
-            if calibration is None or part == "faces":  # which costs little and must place points
-                shutil.copyfile(fused, target / name)
-            else:
-                quantise(fused, target / name, photos[part])
-            if part in precise:
-                shutil.copyfile(fused, target / precise[part])
+        compiled, floats = files.compiled_files(config), files.precise_files(config)
+        if calibration is None:
+            floats = compiled
+        if FACES in compiled:  # which costs little and must place points
+            floats = {**floats, FACES: compiled[FACES]}
+        weights = [target / name for name in files.weights_files(config)]
+        exported = Path(scratch, "exported.onnx")
+        for part, name in floats.items():  # first, before batch norms are folded
+            export(networks[part], exported, fold=False)
+            refer_to_weights(exported, target / name, weights)
+        for part, seen in photos.items():
+            export(networks[part], exported, fold=True)
+            fuse(exported, Path(scratch, "fused.onnx"))
+            quantise(Path(scratch, "fused.onnx"), target / compiled[part], seen)
     described: dict[str, Any] = {"runtime": ONNX, "precision": precision}
+    if config.shared_graph:
+        described["shared_graph"] = True
     if calibration is not None:
         described["calibration"] = {
             "photos": len(calibration.photos),
@@ -103,15 +115,14 @@ def remove_compiled_form(model: Path, target: Path) -> None:
     """
     config, card, _ = files.read_card(model)
     with files.model_folder(model) as source:
-        _copy_weights(source, target, replace(config, compiled=None, recheck_margin=None))
+        _copy_weights(source, target, config.without_compiled_form())
     files.write_card(target, {key: value for key, value in card.items() if key != "compiled"})
 
 
 def _copy_weights(source: Path, target: Path, config: ArchiveConfig) -> None:
     target.mkdir(parents=True)
-    for name in (files.WEIGHTS, files.LANDMARKS, files.face_detector_file(config)):
-        if name is not None:
-            shutil.copyfile(source / name, target / name)
+    for name in (files.WEIGHTS, *files.face_files(config)):
+        shutil.copyfile(source / name, target / name)
     (target / files.CONFIG).write_text(config.to_json())
 
 
@@ -126,13 +137,19 @@ def _prepare(
     """The calibration photos as each backbone sees them."""
     prepared: dict[str, list[Pixels]] = {part: [] for part in parts}
     for image in _decoded(calibration.photos):
-        if "global" in prepared:
-            prepared["global"].append(fit_colour(image, archive.config.selector).numpy())
-        if isinstance(archive.selector.objects, GridObjects | LightObjects):
-            prepared["objects"].append(archive.selector.objects.resize([image])[0].numpy())
+        for part in parts:
+            prepared[part].append(_as_seen(image, part, archive.selector).numpy())
     if not all(prepared.values()):
         raise CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
     return prepared
+
+
+def _as_seen(image: torch.Tensor, part: str, selector: StimuliSelector) -> torch.Tensor:
+    """An image (uint8, 3xHxW) as a network sees it, uint8, 3xSxS."""
+    if part != OBJECTS:
+        return fit_colour(image, selector.config)
+    assert isinstance(selector.objects, GridObjects | LightObjects)
+    return selector.objects.resize([image])[0]
 
 
 def _decoded(photos: Sequence[Path]) -> Iterator[torch.Tensor]:

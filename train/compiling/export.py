@@ -1,17 +1,19 @@
 """Backbones -> ONNX graphs, float32: pixels in, feature maps out.
 
-Batch norms are folded, padding is made constant, since the size of the image is, and pixels are
-normalised inside the graph.
+Padding is made constant, since the size of the image is, and pixels are normalised inside the
+graph.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from timm.layers import Conv2dSame
 from torch import nn
+from torch.onnx import TrainingMode
 from torch.utils.hooks import RemovableHandle
 
 from handler.archive.loading import LoadedArchive
@@ -20,7 +22,9 @@ from handler.onnx_runtime import FEATURES, PIXELS
 from handler.stimuli.faces.light import SIDE, LightFaces
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
+from handler.values.backbones import FACES, GLOBAL, OBJECTS, SHARED
 from handler.values.errors import VeaError
+from train.compiling.sharing import SideBySide, begin_alike, merge_equal_nodes
 
 _OPSET = 17
 
@@ -29,62 +33,91 @@ class CompileError(VeaError):
     """The backbones cannot be compiled. The message is one line for the user."""
 
 
-def backbones_of(archive: LoadedArchive) -> dict[str, tuple[nn.Module, int]]:
-    """The networks that have a compiled form, each with the side in pixels of its square input.
+@dataclass(frozen=True)
+class ToCompile:
+    """A network of which a graph is made.
+
+    Attributes:
+        network: Network in evaluation mode, on the CPU.
+        side: Side in pixels of its square input.
+        outputs: Names of the outputs of the graph.
+    """
+
+    network: nn.Module
+    side: int
+    outputs: tuple[str, ...] = (FEATURES,)
+
+
+def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
+    """The network of each graph of the compiled form.
 
     Args:
         archive: Archive, loaded with the runtime torch.
 
     Raises:
-        CompileError: The archive has no such backbone.
+        CompileError: The archive has no network that can be compiled.
     """
-    found: dict[str, tuple[nn.Module, int]] = {}
-    if archive.network.global_net is not None:
-        found["global"] = archive.network.global_net.backbone, archive.config.selector.size
-    objects = archive.selector.objects
+    found: dict[str, ToCompile] = {}
+    network, objects, side = archive.network, archive.selector.objects, archive.config.selector.size
+    if network.global_net is not None:
+        found[GLOBAL] = ToCompile(network.global_net.backbone, side)
     if isinstance(objects, GridObjects):
-        found["objects"] = objects.backbone, objects.size
+        found[OBJECTS] = ToCompile(objects.backbone, objects.size)
+        if (
+            network.global_net is not None
+            and archive.config.sees_once
+            and begin_alike(network.global_net.backbone, objects.backbone)
+        ):
+            both = SideBySide(network.global_net.backbone, objects.backbone).eval()
+            found = {SHARED: ToCompile(both, side, (GLOBAL, OBJECTS))}
     if isinstance(objects, LightObjects):
-        found["objects"] = objects.detector, objects.size
+        found[OBJECTS] = ToCompile(objects.detector, objects.size)
     if not found:
         raise CompileError(
             "nothing to compile: the model has neither Global-Net nor grid or light objects"
         )
     if isinstance(archive.selector.faces, LightFaces):
-        found["faces"] = archive.selector.faces.network, SIDE
+        found[FACES] = ToCompile(archive.selector.faces.network, SIDE)
     return found
 
 
-def export_backbone(backbone: nn.Module, side: int, file: Path) -> None:
-    """Write a backbone, or a detector, as an ONNX graph; its batch norms are folded in place.
+def export(given: ToCompile, file: Path, *, fold: bool) -> None:
+    """Write a network as an ONNX graph.
 
     Args:
-        backbone: Backbone or detector in evaluation mode, on the CPU.
-        side: Side in pixels of its square input.
+        given: Network to compile.
         file: Path of the graph to write.
+        fold: Whether batch norms are folded, in the network as well. Without it the graph holds the
+            network's weights as they are, and ONNX Runtime folds when it loads the graph.
     """
-    fold_batch_norms(backbone)
+    if fold:
+        fold_batch_norms(given.network)
     # Two images: of one the exporter would take the batch size for a constant.
-    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    images = torch.zeros(2, 3, given.side, given.side, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
         # The newer exporter, which the warnings recommend, needs a package more.
         warnings.simplefilter("ignore")
-        _make_padding_constant(backbone, images)
+        _make_padding_constant(given.network, images)
         torch.onnx.export(
-            backbone,
+            given.network,
             (images,),
             str(file),
             input_names=[PIXELS],
-            output_names=[FEATURES],
-            dynamic_axes={PIXELS: {0: "images"}, FEATURES: {0: "images"}},
+            output_names=list(given.outputs),
+            dynamic_axes={name: {0: "images"} for name in (PIXELS, *given.outputs)},
             opset_version=_OPSET,
+            # In evaluation mode the exporter would fold batch norms itself.
+            training=TrainingMode.EVAL if fold else TrainingMode.PRESERVE,
+            do_constant_folding=fold,
             dynamo=False,
         )
+    if len(given.outputs) > 1:
+        merge_equal_nodes(file)
 
 
 def _make_padding_constant(backbone: nn.Module, images: torch.Tensor) -> None:
     """Replace convolutions whose padding follows from the image's size at every call."""
-    paddings: dict[nn.Module, tuple[int, int, int, int]] = {}
+    paddings: dict[Conv2dSame, tuple[int, int, int, int]] = {}
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         assert isinstance(layer, Conv2dSame)
@@ -100,8 +133,8 @@ def _make_padding_constant(backbone: nn.Module, images: torch.Tensor) -> None:
         hook.remove()
     for block in list(backbone.modules()):
         for name, layer in list(block.named_children()):
-            if layer in paddings:
-                setattr(block, name, _with_padding(layer, paddings[layer]))
+            if isinstance(layer, Conv2dSame):
+                setattr(block, name, _Padded(layer, paddings[layer]))
 
 
 def _padding(layer: Conv2dSame, size: torch.Size) -> tuple[int, int, int, int]:
@@ -115,16 +148,28 @@ def _padding(layer: Conv2dSame, size: torch.Size) -> tuple[int, int, int, int]:
     return sides[0], sides[1], sides[2], sides[3]
 
 
-def _with_padding(layer: nn.Module, padding: tuple[int, int, int, int]) -> nn.Module:
-    assert isinstance(layer, nn.Conv2d)
-    plain = nn.Conv2d(
-        layer.in_channels,
-        layer.out_channels,
-        (layer.kernel_size[0], layer.kernel_size[1]),
-        stride=(layer.stride[0], layer.stride[1]),
-        dilation=(layer.dilation[0], layer.dilation[1]),
-        groups=layer.groups,
-        bias=layer.bias is not None,
-    )
-    plain.load_state_dict(layer.state_dict())
-    return nn.Sequential(nn.ZeroPad2d(padding), plain)
+class _Padded(nn.Conv2d):
+    """A convolution with constant padding; a batch norm after it can still be folded.
+
+    Args:
+        layer: Convolution that is copied.
+        padding: Padding, left, right, top and bottom.
+    """
+
+    def __init__(self, layer: nn.Conv2d, padding: tuple[int, int, int, int]) -> None:
+        super().__init__(
+            layer.in_channels,
+            layer.out_channels,
+            (layer.kernel_size[0], layer.kernel_size[1]),
+            stride=(layer.stride[0], layer.stride[1]),
+            dilation=(layer.dilation[0], layer.dilation[1]),
+            groups=layer.groups,
+            bias=layer.bias is not None,
+        )
+        self.load_state_dict(layer.state_dict())
+        self._around = padding
+        self.train(layer.training)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """As `Conv2d`."""
+        return super().forward(nn.functional.pad(inputs, self._around, value=0.0))

@@ -39,11 +39,11 @@ class SelectorFiles:
     """Files that a selector is built from, beside its settings and weights.
 
     Attributes:
-        landmarks: Path of dlib's 5-point landmark predictor.
+        landmarks: Path of dlib's 5-point landmark predictor, for the face backends of dlib.
         face_detector: Path of the face detector's file, for the face backends that have one.
     """
 
-    landmarks: Path
+    landmarks: Path | None
     face_detector: Path | None = None
 
     def build(self, config: SelectorConfig, *, face_threads: int) -> StimuliSelector:

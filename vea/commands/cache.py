@@ -131,13 +131,12 @@ def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]
     import tempfile
     import zipfile
 
-    from handler.archive.files import LANDMARKS, face_detector_file
+    from handler.archive.files import face_detector_file, face_files, landmark_file
     from handler.archive.loading import load_archive
     from train.stimuli.cache import SelectorFiles
 
     archive = load_archive(model, face_threads=os.cpu_count() or 1)
-    detector = face_detector_file(archive.config)
-    names = [LANDMARKS, *([] if detector is None else [detector])]
+    names = face_files(archive.config)
     with tempfile.TemporaryDirectory(prefix="vea-") as scratch:
         place = model
         if not model.is_dir():
@@ -145,7 +144,9 @@ def _from_archive(model: Path) -> Iterator[tuple[StimuliSelector, SelectorFiles]
             with zipfile.ZipFile(model) as packed:
                 for name in names:
                     packed.extract(name, place)
-        yield archive.selector, SelectorFiles(*(place / name for name in names))
+        parts = landmark_file(archive.config), face_detector_file(archive.config)
+        paths = (None if name is None else place / name for name in parts)
+        yield archive.selector, SelectorFiles(*paths)
 
 
 def _show(built: StimuliCache) -> None:

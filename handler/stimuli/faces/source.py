@@ -18,7 +18,7 @@ from handler.values.configs import LIGHT_FACES, NO_FACES, FaceConfig
 def build_face_source(
     config: FaceConfig,
     *,
-    landmarks: Path,
+    landmarks: Path | None,
     detector: Path | None,
     threads: int,
     compiled: nn.Module | None = None,
@@ -27,7 +27,7 @@ def build_face_source(
 
     Args:
         config: Settings of the search.
-        landmarks: Path of the face landmark file.
+        landmarks: Path of the face landmark file, for dlib's backends.
         detector: Path of the face detector's file, for backends that have one.
         threads: Number of images that dlib searches in parallel.
         compiled: Compiled network of the backend ``light``; by default torch computes it.
@@ -47,4 +47,6 @@ def build_face_source(
         return LightFaces(compiled or load_network(detector), threshold=config.threshold)
     from handler.stimuli.faces.dlib_faces import DlibFaces  # noqa: PLC0415
 
+    if landmarks is None:
+        raise FileNotFoundError(f"face search '{config.backend}' needs a face landmark file")
     return DlibFaces(landmarks=landmarks, detector=detector, threads=threads, **asdict(config))

@@ -26,6 +26,7 @@ from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
 from handler.values.checks import check_number
+from handler.values.configs import GRID_SIZE
 
 _CATEGORIES = Path(__file__).with_name("imagenet_categories.txt")
 IMAGENET_CATEGORIES: tuple[str, ...] = tuple(_CATEGORIES.read_text(encoding="utf-8").splitlines())
@@ -54,7 +55,7 @@ class GridObjects(ObjectSource):
         self,
         *,
         backbone: str = "tf_efficientnet_lite0",
-        size: int = 224,
+        size: int = GRID_SIZE,
         count: int = 10,
         levels: Sequence[int] = (),
         name_threshold: float = 0.7,
@@ -82,7 +83,17 @@ class GridObjects(ObjectSource):
     @torch.inference_mode()
     def select(self, images: Sequence[torch.Tensor]) -> Objects:
         """The ``count`` most confident places of each image (uint8, 3xHxW, any sizes)."""
-        maps = self.backbone(self.resize(images).to(self.backbone.mean.device))  # BxFxhxw
+        maps = self.backbone(self.resize(images).to(self.backbone.mean.device))
+        return self.places(maps, images)
+
+    @torch.inference_mode()
+    def places(self, maps: torch.Tensor, images: Sequence[torch.Tensor]) -> Objects:
+        """The ``count`` most confident places of feature maps.
+
+        Args:
+            maps: Feature maps of the images as `resize` makes them, float, BxFxhxw.
+            images: Images as decoded, uint8, each 3xHxW.
+        """
         windows = self._windows(*maps.shape[-2:]).to(maps.device)  # Kx4
         # Single cells are what they are; only windows have anything to average.
         places = _means(maps, windows) if self.levels else maps.flatten(2).transpose(1, 2)  # BxKxF

@@ -15,6 +15,7 @@ from torch import nn
 
 from handler.backbones import BackboneRuntime, TorchRuntime
 from handler.stimuli.stimuli import Objects
+from handler.values.backbones import OBJECTS
 
 
 class ObjectSource(nn.Module, ABC):
@@ -68,11 +69,11 @@ def build_object_source(
     if source == "grid":
         from handler.stimuli.objects.grid import GridObjects
 
-        return GridObjects(**settings, compiled=(runtime or TorchRuntime()).trunk("objects"))
+        return GridObjects(**settings, compiled=(runtime or TorchRuntime()).trunk(OBJECTS))
     if source == "light":
         from handler.stimuli.objects.light import LightObjects
 
-        return LightObjects(**settings, compiled=(runtime or TorchRuntime()).trunk("objects"))
+        return LightObjects(**settings, compiled=(runtime or TorchRuntime()).trunk(OBJECTS))
     if source == "visual_genome":
         from handler.stimuli.objects.visual_genome import VisualGenomeObjects
 
