@@ -26,7 +26,7 @@ from handler.network import Response, StimuliAwareNetwork
 from handler.reading import read_predictions
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import StimuliSelector
-from handler.stimuli.stimuli import Stimuli, take
+from handler.stimuli.stimuli import Stimuli, put, take
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal
 from handler.values.runtimes import AUTO
@@ -217,15 +217,11 @@ class Predictor:
                 stimuli = self.selector.select(images).to(self.device)
             with self._precision(), stage(metrics, "network"):
                 response = self.network(stimuli)
-            predictions = self._read(images, stimuli, response, explain, embed)
             unsure = self._unsure(response)
             if unsure:
                 with stage(metrics, "recheck"):
-                    some = [images[row] for row in unsure]
-                    again = self._recheck(some, take(stimuli, unsure))
-                    rechecked = self._read(some, *again, explain, embed)
-                for row, prediction in zip(unsure, rechecked, strict=True):
-                    predictions[row] = prediction
+                    self._recheck(images, unsure, stimuli, response)
+            predictions = self._read(images, stimuli, response, explain, embed)
         for (position, _), prediction in zip(batch, predictions, strict=True):
             answers[position] = prediction
 
@@ -237,13 +233,23 @@ class Predictor:
         return (best[:, 0] - best[:, 1] < self.precise.margin).nonzero().flatten().tolist()
 
     def _recheck(
-        self, images: Sequence[torch.Tensor], stimuli: Stimuli
-    ) -> tuple[Stimuli, Response]:
-        """Objects and response anew, in float32; colour and faces are no backbone's work."""
+        self,
+        images: Sequence[torch.Tensor],
+        unsure: Sequence[int],
+        stimuli: Stimuli,
+        response: Response,
+    ) -> None:
+        """Objects and response of some of the images anew, in float32, put in their places.
+
+        Colour and faces are no backbone's work.
+        """
         assert self.precise is not None
-        self.rechecked += len(images)
-        stimuli = replace(stimuli, objects=self.precise.objects.select(images))
-        return stimuli, self.precise.network(stimuli)
+        self.rechecked += len(unsure)
+        some = replace(
+            take(stimuli, unsure), objects=self.precise.objects.select([images[i] for i in unsure])
+        )
+        put(stimuli.objects, unsure, some.objects)
+        response.put(unsure, self.precise.network(some))
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.half:
