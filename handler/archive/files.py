@@ -32,12 +32,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handler.values.configs import LIGHT_FACES, ArchiveConfig
+from handler.values.configs import BLAZEFACE, ArchiveConfig
 from handler.values.errors import ArchiveError
 
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 FACE_DETECTOR, LIGHT_FACE_DETECTOR = "face_detector.dat", "face_detector.safetensors"
-_FACE_DETECTORS = {"cnn": FACE_DETECTOR, LIGHT_FACES: LIGHT_FACE_DETECTOR}
+_FACE_DETECTORS = {"cnn": FACE_DETECTOR, **dict.fromkeys(BLAZEFACE, LIGHT_FACE_DETECTOR)}
 CARD, CONTENTS = "model_card.json", "contents.json"
 _COMPILED = {
     "global": "global_backbone.onnx",
@@ -80,7 +80,7 @@ def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
     there = {
         "global": network.global_backbone,
         "objects": objects.get("source") in ("grid", "light"),
-        "faces": config.selector.faces.backend == LIGHT_FACES,
+        "faces": config.selector.faces.backend in BLAZEFACE,
     }
     return {part: file for part, file in files.items() if there[part]}
 

@@ -25,8 +25,7 @@ class StimuliSelector(nn.Module):
     Args:
         config: Stimuli to select, with their settings.
         landmarks: Path of the face landmark file.
-        face_detector: Path of the face detector's file; only for the face backends ``"cnn"`` and
-            ``"light"``.
+        face_detector: Path of the face detector's file; not for the face backend ``"hog"``.
         face_threads: Number of images that are searched for faces in parallel.
         runtime: Runtime of the object source's backbone and of the face network; torch by default.
 

@@ -15,12 +15,14 @@ from handler.values.checks import check_number
 from handler.values.errors import ArchiveError
 from handler.values.runtimes import INT8, PRECISIONS
 
-NO_FACES, LIGHT_FACES = "none", "light"
+NO_FACES, LIGHT_FACES, LIGHTER_FACES = "none", "light", "lighter"
+BLAZEFACE = (LIGHT_FACES, LIGHTER_FACES)
+"""The face backends whose network is BlazeFace."""
 FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 LAST_STAGE = 8
 """Channels of Expression-Net's last stage, as a multiple of its width."""
-BACKENDS = ("hog", "cnn", LIGHT_FACES, NO_FACES)
+BACKENDS = ("hog", "cnn", *BLAZEFACE, NO_FACES)
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,14 @@ class FaceConfig:
 
     Attributes:
         side: Length in pixels to which the shorter side of a photo is resized before dlib searches
-            it (the paper searches 448x448 images); not used by ``"light"``.
+            it (the paper searches 448x448 images); for ``"hog"`` and ``"cnn"`` only.
         upsample: Number of times that dlib doubles the image; each time finds faces half as large
-            and costs four times as much; not used by ``"light"``.
+            and costs four times as much; for ``"hog"`` and ``"cnn"`` only.
         threshold: Minimum score of a face. Scores of the backends are not comparable; that of
-            ``"light"`` is a logit: 0 is a probability of one half.
-        backend: ``"hog"`` or ``"cnn"`` of dlib, ``"light"`` for BlazeFace, or ``"none"``, which
-            searches nothing: what the model says has nothing about faces.
+            ``"light"`` and ``"lighter"`` is a logit: 0 is a probability of one half.
+        backend: ``"hog"`` or ``"cnn"`` of dlib, ``"light"`` for BlazeFace, ``"lighter"`` for
+            BlazeFace that looks at fewer pixels, or ``"none"``, which searches nothing: what the
+            model says has nothing about faces.
     """
 
     side: int = 448

@@ -17,7 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from handler.archive.loading import LoadedArchive
 from handler.folding import fold_batch_norms
 from handler.onnx_runtime import FEATURES, PIXELS
-from handler.stimuli.faces.light import SIDE, LightFaces
+from handler.stimuli.faces.blazeface import BlazeFace
+from handler.stimuli.faces.light import LightFaces
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
 from handler.values.errors import VeaError
@@ -51,7 +52,7 @@ def backbones_of(archive: LoadedArchive) -> dict[str, tuple[nn.Module, int]]:
             "nothing to compile: the model has neither Global-Net nor grid or light objects"
         )
     if isinstance(archive.selector.faces, LightFaces):
-        found["faces"] = archive.selector.faces.network, SIDE
+        found["faces"] = archive.selector.faces.network, archive.selector.faces.sides[0]
     return found
 
 
@@ -64,6 +65,8 @@ def export_backbone(backbone: nn.Module, side: int, file: Path) -> None:
         file: Path of the graph to write.
     """
     fold_batch_norms(backbone)
+    # BlazeFace sees squares of two sizes; the others always one.
+    free = {2: "height", 3: "width"} if isinstance(backbone, BlazeFace) else {}
     # Two images: of one the exporter would take the batch size for a constant.
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
@@ -76,7 +79,7 @@ def export_backbone(backbone: nn.Module, side: int, file: Path) -> None:
             str(file),
             input_names=[PIXELS],
             output_names=[FEATURES],
-            dynamic_axes={PIXELS: {0: "images"}, FEATURES: {0: "images"}},
+            dynamic_axes={PIXELS: {0: "images", **free}, FEATURES: {0: "images", **free}},
             opset_version=_OPSET,
             dynamo=False,
         )

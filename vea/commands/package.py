@@ -22,6 +22,7 @@ class FaceBackend(StrEnum):
     HOG = "hog"
     CNN = "cnn"
     LIGHT = "light"
+    LIGHTER = "lighter"
     NONE = "none"
 
 
