@@ -229,8 +229,7 @@ class Predictor:
         """The images whose two most probable emotions are too close for the 8-bit form."""
         if self.precise is None:
             return []
-        best = response.log_probabilities.double().exp().topk(2, dim=1).values
-        return (best[:, 0] - best[:, 1] < self.precise.margin).nonzero().flatten().tolist()
+        return self.precise.decides(response.log_probabilities).nonzero().flatten().tolist()
 
     def _recheck(
         self,

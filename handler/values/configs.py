@@ -193,9 +193,10 @@ class ArchiveConfig:
         selector: Settings of the stimuli.
         compiled: Precision of the compiled form of the backbones, ``"float32"`` or ``"int8"``; None
             without one.
-        recheck_margin: Difference between the probabilities of the two most probable emotions, 0 to
-            1, below which a float32 form decides instead of the 8-bit one; None without such a
-            form.
+        recheck_margin: Where a float32 form decides instead of the 8-bit one; None without such a
+            form. Below 1: where the probabilities of the two most probable emotions differ by less
+            than this. From 1: where the most probable emotion is less than this many times as
+            probable as the second.
     """
 
     name: str
@@ -207,7 +208,7 @@ class ArchiveConfig:
 
     def __post_init__(self) -> None:
         if self.recheck_margin is not None:
-            check_number("recheck_margin", self.recheck_margin, least=0, below=1)
+            check_number("recheck_margin", self.recheck_margin, least=0)
             if self.compiled != INT8:
                 raise ValueError("recheck_margin is for a compiled form in int8")
         if self.compiled is not None and self.compiled not in PRECISIONS:

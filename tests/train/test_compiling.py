@@ -118,20 +118,20 @@ def test_a_float_form_decides_where_eight_bits_are_unsure(
     eight_bits: Path, with_margin, photo, encode
 ) -> None:
     config, card, _ = read_card(eight_bits)
-    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 0.08
+    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 1.16
     images = [encode(photo(seed), "PNG") for seed in range(6)]
     floats = probabilities(Predictor.load(eight_bits, runtime="torch"), images)
     eights = probabilities(Predictor.load(with_margin(None)), images)
-    margins = np.sort(eights)[:, -1] - np.sort(eights)[:, -2]
-    for margin, unsure in (
-        (0.0, 0),
-        (float(np.median(margins)), 3),
-        (0.999, len(images)),
+    second, best = np.sort(eights)[:, -2:].T
+    for margin, decided in (
+        (0.0, best < second),
+        (float(np.median(best - second)), best - second < np.median(best - second)),
+        (0.999, best > 0),
+        (float(np.median(best / second)), best / second < np.median(best / second)),
     ):
         predictor = Predictor.load(with_margin(margin))
         answers = probabilities(predictor, images)
-        assert predictor.rechecked == unsure
-        decided = margins < margin
+        assert predictor.rechecked == decided.sum() in (0, 3, len(images))
         np.testing.assert_allclose(answers[decided], floats[decided], atol=1e-5)
         np.testing.assert_allclose(answers[~decided], eights[~decided], atol=1e-5)
 
