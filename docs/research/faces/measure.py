@@ -28,6 +28,7 @@ from train.compiling.quantise import fuse
 from train.weights import face_detector, landmark_file
 
 THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 1.0)
+LOOKS = [(first, second) for first in (160, 128, 96) for second in (160, 128, 96)]
 
 
 def sources() -> dict[str, FaceSource]:
@@ -40,11 +41,18 @@ def sources() -> dict[str, FaceSource]:
         fuse(exported, fused)
         network = OnnxTrunk(fused, threads=1)
     found: dict[str, FaceSource] = {"hog": DlibFaces(landmarks=landmark_file())}
-    return found | {
-        f"{backend} {threshold}": LightFaces(network, threshold=threshold, sides=sides)
-        for backend, sides in SIDES.items()
-        for threshold in THRESHOLDS
-    }
+    return (
+        found
+        | {
+            f"{backend} {threshold}": LightFaces(network, threshold=threshold, sides=sides)
+            for backend, sides in SIDES.items()
+            for threshold in THRESHOLDS
+        }
+        | {
+            f"{sides[0]} and {sides[1]} pixels": LightFaces(network, threshold=0.6, sides=sides)
+            for sides in LOOKS
+        }
+    )
 
 
 def main(folder: Path, parts: Sequence[str]) -> None:
