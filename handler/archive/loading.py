@@ -39,7 +39,7 @@ class PreciseForm:
     Attributes:
         network: Network whose backbone computes in float32; all else it shares with the other one.
         objects: Object source whose backbone computes in float32.
-        margin: As `ArchiveConfig.recheck_margin`.
+        margin: Recheck margin, as `ArchiveConfig.recheck_margin`.
     """
 
     network: StimuliAwareNetwork

@@ -193,10 +193,9 @@ class ArchiveConfig:
         selector: Settings of the stimuli.
         compiled: Precision of the compiled form of the backbones, ``"float32"`` or ``"int8"``; None
             without one.
-        recheck_margin: Where a float32 form decides instead of the 8-bit one; None without such a
-            form. Below 1: where the probabilities of the two most probable emotions differ by less
-            than this. From 1: where the most probable emotion is less than this many times as
-            probable as the second.
+        recheck_margin: Distance of the two most probable emotions below which a float32 form decides
+            instead of the 8-bit one: below 1 the difference of their probabilities, from 1 their
+            ratio; None without such a form.
     """
 
     name: str
