@@ -5,6 +5,7 @@ An ablation is a configuration: leave a branch out by setting it to None.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +58,22 @@ class Response:
     feature_map: torch.Tensor | None
     features: list[torch.Tensor] = field(default_factory=list)
     alone: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    def put(self, rows: Sequence[int], others: Response) -> None:
+        """Put the response to some of the images in its place; not in training.
+
+        Args:
+            rows: Positions of the images.
+            others: Response to these images, in this order, of a network with the same branches.
+        """
+        here = list(rows)
+        self.log_probabilities[here] = others.log_probabilities
+        for mine, other in zip(self.features, others.features, strict=True):
+            mine[here] = other
+        if self.attention is not None:
+            self.attention[here] = others.attention
+        if self.feature_map is not None:
+            self.feature_map[here] = others.feature_map
 
 
 class StimuliAwareNetwork(nn.Module):

@@ -26,7 +26,7 @@ from handler.network import Response, StimuliAwareNetwork
 from handler.reading import read_predictions
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.selector import StimuliSelector, find_objects
-from handler.stimuli.stimuli import Stimuli, take
+from handler.stimuli.stimuli import Stimuli, put, take
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal
 from handler.values.runtimes import AUTO
@@ -217,15 +217,11 @@ class Predictor:
                 stimuli = self.selector.select(images).to(self.device)
             with self._precision(), stage(metrics, "network"):
                 response = self.network(stimuli)
-            predictions = self._read(images, stimuli, response, explain, embed)
             unsure = self._unsure(response)
             if unsure:
                 with stage(metrics, "recheck"):
-                    some = [images[row] for row in unsure]
-                    again = self._recheck(some, take(stimuli, unsure))
-                    rechecked = self._read(some, *again, explain, embed)
-                for row, prediction in zip(unsure, rechecked, strict=True):
-                    predictions[row] = prediction
+                    self._recheck(images, unsure, stimuli, response)
+            predictions = self._read(images, stimuli, response, explain, embed)
         for (position, _), prediction in zip(batch, predictions, strict=True):
             answers[position] = prediction
 
@@ -233,19 +229,28 @@ class Predictor:
         """The images whose two most probable emotions are too close for the 8-bit form."""
         if self.precise is None:
             return []
-        best = response.log_probabilities.double().exp().topk(2, dim=1).values
-        return (best[:, 0] - best[:, 1] < self.precise.margin).nonzero().flatten().tolist()
+        return self.precise.decides(response.log_probabilities).nonzero().flatten().tolist()
 
     def _recheck(
-        self, images: Sequence[torch.Tensor], stimuli: Stimuli
-    ) -> tuple[Stimuli, Response]:
-        """Objects and response anew, in float32; colour and faces are no backbone's work."""
+        self,
+        images: Sequence[torch.Tensor],
+        unsure: Sequence[int],
+        stimuli: Stimuli,
+        response: Response,
+    ) -> None:
+        """Objects and response of some of the images anew, in float32, put in their places.
+
+        Colour and faces are no backbone's work.
+        """
         assert self.precise is not None
-        self.rechecked += len(images)
-        precise = self.precise
-        objects, feature_map = find_objects(precise.objects, precise.shared, images, stimuli.colour)
-        stimuli = replace(stimuli, objects=objects, feature_map=feature_map)
-        return stimuli, self.precise.network(stimuli)
+        self.rechecked += len(unsure)
+        precise, some = self.precise, take(stimuli, unsure)
+        objects, feature_map = find_objects(
+            precise.objects, precise.shared, [images[row] for row in unsure], some.colour
+        )
+        again = precise.network(replace(some, objects=objects, feature_map=feature_map))
+        put(stimuli.objects, unsure, objects)
+        response.put(unsure, again)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.half:

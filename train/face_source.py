@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from handler.archive import files
-from handler.values.configs import LIGHT_FACES, NO_FACES, FaceConfig
+from handler.values.configs import BLAZEFACE, NO_FACES, FaceConfig
 from handler.values.errors import VeaError
 from train.weights import face_detector, landmark_file
 
-_THRESHOLDS = {LIGHT_FACES: 0.6}
+_THRESHOLDS = dict.fromkeys(BLAZEFACE, 0.6)
 _LICENCES = {
-    LIGHT_FACES: "Apache-2.0 (MediaPipe's BlazeFace, full range; Copyright The MediaPipe Authors)",
+    **dict.fromkeys(
+        BLAZEFACE,
+        "Apache-2.0 (MediaPipe's BlazeFace, full range; Copyright The MediaPipe Authors)",
+    ),
     "cnn": "CC0 (dlib's mmod_human_face_detector, by Davis King)",
 }
 
@@ -28,7 +31,8 @@ def change_face_source(
         model: Model folder or archive.
         target: Folder to write, which must not exist.
         backend: Face source, as ``faces.backend`` of a recipe.
-        threshold: Minimum score of a face; by default 0.6 for ``"light"``, 0 for the others.
+        threshold: Minimum score of a face; by default 0.6 for ``"light"`` and ``"lighter"``, 0
+            for the others.
 
     Raises:
         ArchiveError: ``model`` is neither a model folder nor an archive.

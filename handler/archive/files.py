@@ -35,13 +35,13 @@ from pathlib import Path
 from typing import Any
 
 from handler.values.backbones import FACES, GLOBAL, OBJECTS, SHARED
-from handler.values.configs import LIGHT_FACES, NO_FACES, ArchiveConfig
+from handler.values.configs import BLAZEFACE, NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError
 
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 FACE_DETECTOR, LIGHT_FACE_DETECTOR = "face_detector.dat", "face_detector.safetensors"
-_FACE_DETECTORS = {"cnn": FACE_DETECTOR, LIGHT_FACES: LIGHT_FACE_DETECTOR}
-_WITHOUT_LANDMARKS = (LIGHT_FACES, NO_FACES)
+_FACE_DETECTORS = {"cnn": FACE_DETECTOR, **dict.fromkeys(BLAZEFACE, LIGHT_FACE_DETECTOR)}
+_WITHOUT_LANDMARKS = (*BLAZEFACE, NO_FACES)
 CARD, CONTENTS = "model_card.json", "contents.json"
 _COMPILED = {
     SHARED: "backbones.onnx",
@@ -105,7 +105,7 @@ def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
         SHARED: config.shared_graph,
         GLOBAL: apart and network.global_backbone,
         OBJECTS: apart and objects.get("source") in ("grid", "light"),
-        FACES: config.selector.faces.backend == LIGHT_FACES,
+        FACES: config.selector.faces.backend in BLAZEFACE,
     }
     return {part: file for part, file in files.items() if there[part]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,14 +42,29 @@ class PreciseForm:
         network: Network whose backbone computes in float32; all else it shares with the other one.
         objects: Object source whose backbone computes in float32.
         shared: As `BackboneRuntime.shared`, in float32.
-        margin: Difference between the probabilities of the two most probable emotions, 0 to 1,
-            below which this form decides.
+        margin: Recheck margin, as `ArchiveConfig.recheck_margin`.
     """
 
     network: StimuliAwareNetwork
     objects: ObjectSource
     shared: nn.Module | None
     margin: float
+
+    def decides(self, log_probabilities: torch.Tensor) -> torch.Tensor:
+        """The images of which the 8-bit form is unsure.
+
+        Args:
+            log_probabilities: What that form says, BxC.
+
+        Returns:
+            bool, B.
+        """
+        best, second = log_probabilities.double().topk(2, dim=1).values.unbind(1)
+        if self.margin < 1:
+            return best.exp() - second.exp() < self.margin
+        # Rounding changes logits, so that two small probabilities are as unsure as two large ones
+        # that are further apart: at the same cost, a ratio finds more of what would change.
+        return best - second < math.log(self.margin)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from handler.values.configs import SemanticConfig
 
@@ -57,6 +58,13 @@ class BahdanauAttention(nn.Module):
         return torch.einsum("bn,bnf->bf", weights, features), weights
 
 
+def _step(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """An LSTM's next state and cell, BxH each, from its gates before activation, Bx4H."""
+    take, forget, new, give = gates.chunk(4, dim=1)
+    cell = forget.sigmoid() * cell + take.sigmoid() * new.tanh()
+    return give.sigmoid() * cell.tanh(), cell
+
+
 class SemanticNet(nn.Module):
     """Args: feature_size: F, taken from the object source. config: the settings."""
 
@@ -92,10 +100,15 @@ class SemanticNet(nn.Module):
 
         zeros = features.new_zeros(len(features), self.config.hidden)
         h_att, c_att, h_cor, c_cor = zeros, zeros, zeros, zeros
+        # What f_mean brings to the attention LSTM's gates is the same at every step.
+        lstm, hidden = self.attention_lstm, self.config.hidden
+        of_mean = functional.linear(mean, lstm.weight_ih[:, hidden:], lstm.bias_ih + lstm.bias_hh)
         steps = []
         for _ in range(self.config.steps):
             h_before = h_att
-            h_att, c_att = self.attention_lstm(torch.cat([h_cor, mean], 1), (h_att, c_att))
+            gates = torch.addmm(of_mean, h_cor, lstm.weight_ih[:, :hidden].t())
+            gates = torch.addmm(gates, h_att, lstm.weight_hh.t())
+            h_att, c_att = _step(gates, c_att)
             attended, weights = self.attention(features, projected, h_att, mask)
             feed = h_before if self.config.attention_feed == "previous" else h_att
             h_cor, c_cor = self.correlation_lstm(torch.cat([feed, attended], 1), (h_cor, c_cor))

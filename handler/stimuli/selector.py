@@ -27,8 +27,7 @@ class StimuliSelector(nn.Module):
     Args:
         config: Stimuli to select, with their settings.
         landmarks: Path of the face landmark file; only for the face backends of dlib.
-        face_detector: Path of the face detector's file; only for the face backends ``"cnn"`` and
-            ``"light"``.
+        face_detector: Path of the face detector's file; not for the face backend ``"hog"``.
         face_threads: Number of images that are searched for faces in parallel.
         runtime: Runtime of the object source's backbone and of the face network, and of
             Global-Net's backbone where one pass does for both; torch by default.

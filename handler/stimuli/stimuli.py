@@ -103,6 +103,20 @@ def take(stimuli: Stimuli, rows: Sequence[int]) -> Stimuli:
     )
 
 
+def put(group: _Group, rows: Sequence[int], others: _Group) -> None:
+    """Put what others say of some of the images in its place.
+
+    Args:
+        group: Objects or faces of B images, which are changed.
+        rows: Positions of the images.
+        others: Objects or faces of these images, in this order.
+    """
+    for field in fields(group):
+        part = getattr(group, field.name)
+        if part is not None:
+            part[list(rows)] = getattr(others, field.name)
+
+
 def _take(group: _Group, index: torch.Tensor) -> _Group:
     parts = {f.name: getattr(group, f.name) for f in fields(group)}
     return replace(group, **{name: part[index] for name, part in parts.items() if part is not None})

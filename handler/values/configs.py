@@ -15,14 +15,16 @@ from handler.values.checks import check_number
 from handler.values.errors import ArchiveError
 from handler.values.runtimes import INT8, PRECISIONS
 
-NO_FACES, LIGHT_FACES = "none", "light"
+NO_FACES, LIGHT_FACES, LIGHTER_FACES = "none", "light", "lighter"
+BLAZEFACE = (LIGHT_FACES, LIGHTER_FACES)
+"""The face backends whose network is BlazeFace."""
 FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 LAST_STAGE = 8
 """Channels of Expression-Net's last stage, as a multiple of its width."""
 GRID_SIZE = 224
 """Side in pixels of what the grid object source sees, unless its settings say otherwise."""
-BACKENDS = ("hog", "cnn", LIGHT_FACES, NO_FACES)
+BACKENDS = ("hog", "cnn", *BLAZEFACE, NO_FACES)
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,14 @@ class FaceConfig:
 
     Attributes:
         side: Length in pixels to which the shorter side of a photo is resized before dlib searches
-            it (the paper searches 448x448 images); not used by ``"light"``.
+            it (the paper searches 448x448 images); for ``"hog"`` and ``"cnn"`` only.
         upsample: Number of times that dlib doubles the image; each time finds faces half as large
-            and costs four times as much; not used by ``"light"``.
+            and costs four times as much; for ``"hog"`` and ``"cnn"`` only.
         threshold: Minimum score of a face. Scores of the backends are not comparable; that of
-            ``"light"`` is a logit: 0 is a probability of one half.
-        backend: ``"hog"`` or ``"cnn"`` of dlib, ``"light"`` for BlazeFace, or ``"none"``, which
-            searches nothing: what the model says has nothing about faces.
+            ``"light"`` and ``"lighter"`` is a logit: 0 is a probability of one half.
+        backend: ``"hog"`` or ``"cnn"`` of dlib, ``"light"`` for BlazeFace, ``"lighter"`` for
+            BlazeFace that looks at fewer pixels, or ``"none"``, which searches nothing: what the
+            model says has nothing about faces.
     """
 
     side: int = 448
@@ -192,9 +195,9 @@ class ArchiveConfig:
         selector: Settings of the stimuli.
         compiled: Precision of the compiled form of the backbones, ``"float32"`` or ``"int8"``; None
             without one.
-        recheck_margin: Difference between the probabilities of the two most probable emotions, 0 to
-            1, below which a float32 form decides instead of the 8-bit one; None without such a
-            form.
+        recheck_margin: Distance of the two most probable emotions below which a float32 form
+            decides instead of the 8-bit one: below 1 the difference of their probabilities, from 1
+            their ratio; None without such a form.
         shared_graph: Whether the compiled form has Global-Net's backbone and that of the grid
             object source in one graph, which computes their common layers once.
     """
@@ -209,7 +212,7 @@ class ArchiveConfig:
 
     def __post_init__(self) -> None:
         if self.recheck_margin is not None:
-            check_number("recheck_margin", self.recheck_margin, least=0, below=1)
+            check_number("recheck_margin", self.recheck_margin, least=0)
             if self.compiled != INT8:
                 raise ValueError("recheck_margin is for a compiled form in int8")
         if self.compiled is not None and self.compiled not in PRECISIONS:

@@ -18,7 +18,7 @@ from handler.predictor import Predictor
 from handler.stimuli.faces.alignment import align
 from handler.stimuli.faces.detections import detect
 from handler.stimuli.faces.dlib_faces import DlibFaces
-from handler.stimuli.faces.light import LightFaces, load_network
+from handler.stimuli.faces.light import SIDES, LightFaces, load_network
 from handler.stimuli.faces.search import FaceDetectorMissing
 from handler.stimuli.faces.source import build_face_source
 from handler.values.configs import FaceConfig
@@ -35,17 +35,23 @@ def tensor_of(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
+@pytest.fixture(scope="module", params=sorted(SIDES))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each source whose network is BlazeFace."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def light() -> LightFaces:
+def light(backend: str) -> LightFaces:
     """The source with the weights that come with the program."""
-    return LightFaces(load_network(WEIGHTS))
+    return LightFaces(load_network(WEIGHTS), sides=SIDES[backend])
 
 
 @pytest.fixture(scope="module")
-def light_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with the face source `light`."""
+def light_model(backend: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with this face source."""
     loaded = load_archive(tiny_model)
-    selector = replace(loaded.config.selector, faces=FaceConfig(backend="light", threshold=0.4))
+    selector = replace(loaded.config.selector, faces=FaceConfig(backend=backend, threshold=0.4))
     folder = tmp_path_factory.mktemp("light") / "model"
     write_model_folder(
         folder,
@@ -81,7 +87,7 @@ def test_a_face_is_found_where_dlib_finds_it_and_cut_alike(
     assert np.corrcoef(*crops)[0, 1] > 0.8
 
 
-@pytest.mark.parametrize("shape", [(512, 512), (256, 256), (700, 400)])
+@pytest.mark.parametrize("shape", [(512, 512), (256, 256), (560, 400)])
 def test_box_and_crop_follow_the_size_of_the_photo(
     light: LightFaces, portrait: Image.Image, shape: tuple[int, int]
 ) -> None:
@@ -93,8 +99,8 @@ def test_box_and_crop_follow_the_size_of_the_photo(
     after = light.select([tensor_of(canvas)])
     assert after.boxes[0].numpy() == pytest.approx(before.boxes[0].numpy() * scale, abs=12 * scale)
     crops = [faces.crops.flatten().float().numpy() for faces in (before, after)]
-    # The network sees the face in the last one with 28 pixels.
-    assert np.corrcoef(*crops)[0, 1] > (0.7 if shape == (700, 400) else 0.9)
+    # `lighter` sees the face in the last one with 18 pixels.
+    assert np.corrcoef(*crops)[0, 1] > (0.7 if shape == (560, 400) else 0.9)
 
 
 def test_each_photo_of_a_batch_keeps_its_own_face(
@@ -170,10 +176,10 @@ def test_a_face_beyond_the_edge_is_black_there() -> None:
     assert align(image, points * 0 + 30).shape == (1, 48, 48)  # all points in one place
 
 
-def test_the_source_needs_its_weights(tmp_path: Path, landmarks: Path) -> None:
-    config = FaceConfig(backend="light")
+def test_the_source_needs_its_weights(backend: str, tmp_path: Path, landmarks: Path) -> None:
+    config = FaceConfig(backend=backend)
     for missing in (None, tmp_path / "nothing.safetensors"):
-        with pytest.raises(FaceDetectorMissing, match="light"):
+        with pytest.raises(FaceDetectorMissing, match="weights"):
             build_face_source(config, landmarks=landmarks, detector=missing, threads=1)
 
 

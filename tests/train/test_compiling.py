@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from handler.archive.files import model_folder, read_card, seal
 from handler.archive.loading import load_archive
 from handler.predictor import Predictor
+from handler.values.prediction import Prediction
 from train.compiling.export import CompileError, networks_of
 from train.compiling.rounding import round_to_grid
 from train.package import package
@@ -117,22 +118,48 @@ def test_a_float_form_decides_where_eight_bits_are_unsure(
     eight_bits: Path, with_margin, photo, encode
 ) -> None:
     config, card, _ = read_card(eight_bits)
-    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 0.08
+    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 1.16
     images = [encode(photo(seed), "PNG") for seed in range(6)]
     floats = probabilities(Predictor.load(eight_bits, runtime="torch"), images)
     eights = probabilities(Predictor.load(with_margin(None)), images)
-    margins = np.sort(eights)[:, -1] - np.sort(eights)[:, -2]
-    for margin, unsure in (
-        (0.0, 0),
-        (float(np.median(margins)), 3),
-        (0.999, len(images)),
+    second, best = np.sort(eights)[:, -2:].T
+    for margin, decided in (
+        (0.0, best < second),
+        (float(np.median(best - second)), best - second < np.median(best - second)),
+        (0.999, best > 0),
+        (float(np.median(best / second)), best / second < np.median(best / second)),
     ):
         predictor = Predictor.load(with_margin(margin))
         answers = probabilities(predictor, images)
-        assert predictor.rechecked == unsure
-        decided = margins < margin
+        assert predictor.rechecked == decided.sum() in (0, 3, len(images))
         np.testing.assert_allclose(answers[decided], floats[decided], atol=1e-5)
         np.testing.assert_allclose(answers[~decided], eights[~decided], atol=1e-5)
+
+
+def test_all_that_is_told_of_a_photo_is_of_the_form_that_decided(
+    with_margin, photo, encode
+) -> None:
+    """Photos that were rechecked keep their places among the others, with all they carry."""
+    images = [encode(photo(seed), "PNG") for seed in range(6)]
+
+    def tell(margin: float | None) -> tuple[Predictor, list[Prediction]]:
+        predictor = Predictor.load(with_margin(margin), batch_size=4)
+        return predictor, predictor.predict(images, explain=True, embeddings=True)
+
+    eights, floats = tell(None)[1], tell(0.999)[1]
+    margins = [sorted(one.probabilities.values())[-2:] for one in eights]
+    margin = float(np.median([high - low for low, high in margins]))
+    predictor, answers = tell(margin)
+    assert predictor.rechecked == 3
+    for answer, eight, exact, (low, high) in zip(answers, eights, floats, margins, strict=True):
+        one, other = (exact, eight) if high - low < margin else (eight, exact)
+        assert answer.embedding == pytest.approx(one.embedding, abs=1e-3)
+        assert answer.embedding != pytest.approx(other.embedding, abs=1e-3)
+        assert np.array(answer.activation) == pytest.approx(np.array(one.activation), abs=1e-3)
+        assert [item.box for item in answer.objects] == [item.box for item in one.objects]
+        assert [item.attention for item in answer.objects] == pytest.approx(
+            [item.attention for item in one.objects], abs=1e-4
+        )
 
 
 def test_a_margin_without_eight_bits_is_refused(compiled_model: Path) -> None:

@@ -19,7 +19,8 @@ from torch.utils.hooks import RemovableHandle
 from handler.archive.loading import LoadedArchive
 from handler.folding import fold_batch_norms
 from handler.onnx_runtime import FEATURES, PIXELS
-from handler.stimuli.faces.light import SIDE, LightFaces
+from handler.stimuli.faces.blazeface import BlazeFace
+from handler.stimuli.faces.light import LightFaces
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
 from handler.values.backbones import FACES, GLOBAL, OBJECTS, SHARED
@@ -77,7 +78,7 @@ def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
             "nothing to compile: the model has neither Global-Net nor grid or light objects"
         )
     if isinstance(archive.selector.faces, LightFaces):
-        found[FACES] = ToCompile(archive.selector.faces.network, SIDE)
+        found[FACES] = ToCompile(archive.selector.faces.network, archive.selector.faces.sides[0])
     return found
 
 
@@ -92,6 +93,8 @@ def export(given: ToCompile, file: Path, *, fold: bool) -> None:
     """
     if fold:
         fold_batch_norms(given.network)
+    # BlazeFace sees squares of two sizes; the others always one.
+    free = {2: "height", 3: "width"} if isinstance(given.network, BlazeFace) else {}
     # Two images: of one the exporter would take the batch size for a constant.
     images = torch.zeros(2, 3, given.side, given.side, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
@@ -104,7 +107,7 @@ def export(given: ToCompile, file: Path, *, fold: bool) -> None:
             str(file),
             input_names=[PIXELS],
             output_names=list(given.outputs),
-            dynamic_axes={name: {0: "images"} for name in (PIXELS, *given.outputs)},
+            dynamic_axes={name: {0: "images", **free} for name in (PIXELS, *given.outputs)},
             opset_version=_OPSET,
             # In evaluation mode the exporter would fold batch norms itself.
             training=TrainingMode.EVAL if fold else TrainingMode.PRESERVE,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from handler.backbones import Backbone
-from handler.values.configs import LIGHT_FACES
+from handler.values.configs import BLAZEFACE as BLAZEFACE_BACKENDS
 from train.weights.home import WeightsMissing, find_weights
 
 BLAZEFACE = "blazeface-full"
@@ -78,7 +78,7 @@ def face_detector(backend: str) -> Path | None:
     """
     if backend == "cnn":
         return cnn_face_detector_file()
-    return find_weights(BLAZEFACE) if backend == LIGHT_FACES else None
+    return find_weights(BLAZEFACE) if backend in BLAZEFACE_BACKENDS else None
 
 
 def _package_file(package: str, name: str) -> Path:

@@ -22,6 +22,7 @@ class FaceBackend(StrEnum):
     HOG = "hog"
     CNN = "cnn"
     LIGHT = "light"
+    LIGHTER = "lighter"
     NONE = "none"
 
 
@@ -70,18 +71,21 @@ def package(
         float,
         typer.Option(
             min=0.0,
-            max=0.99,
-            help="With int8: a float32 form decides where the two most probable emotions are "
-            "closer than this; 0 for never.",
+            max=100.0,
+            help="With int8: a float32 form decides where the probabilities of the two most "
+            "probable emotions differ by less than this, or, from 1, where one is less than this "
+            "many times the other; 0 for never.",
         ),
-    ] = 0.08,
+    ] = 1.16,
     faces: Annotated[
         FaceBackend | None,
         typer.Option(help="Face source of the archive. [default: as in MODEL]"),
     ] = None,
     face_threshold: Annotated[
         float | None,
-        typer.Option(help="With --faces: least score of a face. [default: 0.6 for light, else 0]"),
+        typer.Option(
+            help="With --faces: least score of a face. [default: 0.6 for light and lighter, else 0]"
+        ),
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
     force: Annotated[

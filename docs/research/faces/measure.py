@@ -1,9 +1,9 @@
 """How many faces each source finds in the photos of ``labels.csv``, and what that costs.
 
-python docs/research/faces/measure.py FOLDER
+python docs/research/faces/measure.py FOLDER [PART ...]
 
-FOLDER holds ``fi/train``, ``fi/val`` and ``photos`` (OASIS). The network of `light` runs in its
-compiled form, on one thread.
+FOLDER holds ``fi/train``, ``fi/val`` and ``photos`` (OASIS); PART is ``calibration`` or ``judged``,
+both by default. BlazeFace runs in its compiled form, on one thread.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,13 +21,14 @@ import torch
 from handler.images import decode
 from handler.onnx_runtime import OnnxTrunk
 from handler.stimuli.faces.dlib_faces import DlibFaces
-from handler.stimuli.faces.light import SIDE, LightFaces, load_network
+from handler.stimuli.faces.light import SIDES, LightFaces, load_network
 from handler.stimuli.faces.search import FaceSource
 from train.compiling.export import export_backbone
 from train.compiling.quantise import fuse
 from train.weights import face_detector, landmark_file
 
 THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 1.0)
+LOOKS = [(first, second) for first in (160, 128, 96) for second in (160, 128, 96)]
 
 
 def sources() -> dict[str, FaceSource]:
@@ -35,18 +37,29 @@ def sources() -> dict[str, FaceSource]:
     assert weights is not None
     with tempfile.TemporaryDirectory() as scratch:
         exported, fused = Path(scratch, "exported.onnx"), Path(scratch, "fused.onnx")
-        export_backbone(load_network(weights), SIDE, exported)
+        export_backbone(load_network(weights), max(SIDES["light"]), exported)
         fuse(exported, fused)
         network = OnnxTrunk(fused, threads=1)
     found: dict[str, FaceSource] = {"hog": DlibFaces(landmarks=landmark_file())}
-    return found | {f"light {t}": LightFaces(network, threshold=t) for t in THRESHOLDS}
+    return (
+        found
+        | {
+            f"{backend} {threshold}": LightFaces(network, threshold=threshold, sides=sides)
+            for backend, sides in SIDES.items()
+            for threshold in THRESHOLDS
+        }
+        | {
+            f"{sides[0]} and {sides[1]} pixels": LightFaces(network, threshold=0.6, sides=sides)
+            for sides in LOOKS
+        }
+    )
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, parts: Sequence[str]) -> None:
     """Print the table."""
     torch.set_num_threads(1)
     with Path(__file__).with_name("labels.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if not parts or row["part"] in parts]
     for name, source in sources().items():
         found: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
         started = time.process_time()
@@ -65,4 +78,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,4 +1,4 @@
-"""The face source `light`: BlazeFace over a batch of photos, with torch or its compiled form.
+"""The face sources `light` and `lighter`: BlazeFace over photos, with torch or its compiled form.
 
 The network looks twice. First at whole photos; then at the largest of what it found there, upright
 and enlarged. A statue's head or a pattern in leaves rarely passes both, and the second look places
@@ -21,10 +21,11 @@ from handler.stimuli.faces.blazeface import ANSWER, BlazeFace
 from handler.stimuli.faces.detections import Detection, best_near, detect
 from handler.stimuli.faces.search import FaceDetectorMissing, FaceSearch, FinishedSearch, no_faces
 from handler.stimuli.stimuli import Faces
+from handler.values.configs import LIGHT_FACES, LIGHTER_FACES
 
-SIDE = 160
-"""Side in pixels of the squares that the network sees: less than the 192 that it was published for
-cost less, and find no fewer faces."""
+SIDES = {LIGHT_FACES: (160, 160), LIGHTER_FACES: (128, 96)}
+"""Sides in pixels of the squares that the network sees first and then: less than the 192 that it
+was published for cost less, and find no fewer faces (docs/research/faces.md)."""
 _CANDIDATE = 0.0  # least score of the first look for a second one
 _SECOND_LOOKS = 2  # most of a photo
 _AROUND = 2.5  # times the face's box that the second look sees
@@ -37,12 +38,20 @@ class LightFaces(nn.Module):
     Args:
         network: `BlazeFace`, or its compiled form.
         threshold: Minimum score of a face, a logit: 0 is a probability of one half.
+        sides: Sides in pixels of the squares of the first look and of the second, multiples of 32.
     """
 
-    def __init__(self, network: nn.Module, *, threshold: float = 0.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        threshold: float = 0.0,
+        sides: tuple[int, int] = SIDES[LIGHT_FACES],
+    ) -> None:
         super().__init__()
         self.network = network
         self.threshold = threshold
+        self.sides = sides
 
     def start(self, images: Sequence[torch.Tensor]) -> FaceSearch:
         """Search images (uint8, 3xHxW, any sizes, on the CPU)."""
@@ -53,9 +62,13 @@ class LightFaces(nn.Module):
         found = no_faces(len(images))
         looks: list[_SecondLook] = []
         smaller: list[int] = []
-        for number, answers in enumerate(self._answers([_fit(image) for image in images])):
+        first, second = self.sides
+        for number, answers in enumerate(self._answers([_fit(image, first) for image in images])):
             faces = sorted(detect(answers, _CANDIDATE), key=lambda face: -face.area)
-            looks += [_SecondLook(number, images[number], face) for face in faces[:_SECOND_LOOKS]]
+            looks += [
+                _SecondLook(number, images[number], face, (first, second))
+                for face in faces[:_SECOND_LOOKS]
+            ]
             # They are counted, but one of them is not worth a look of its own.
             smaller.append(sum(face.score >= self.threshold for face in faces[_SECOND_LOOKS:]))
         for look, answers in zip(
@@ -73,7 +86,7 @@ class LightFaces(nn.Module):
         return found
 
     def _answers(self, squares: Sequence[torch.Tensor]) -> Points:
-        """The network's answers to squares, uint8, 3x160x160 each."""
+        """The network's answers to squares, uint8, 3xSxS each."""
         if not squares:
             return np.empty((0, ANSWER, 1, 1), np.float32)
         device = next((weight.device for weight in self.network.parameters()), None)
@@ -90,13 +103,17 @@ class _SecondLook:
         number: Number of the photo.
         image: The photo, uint8, 3xHxW.
         face: Face as the first look found it.
+        sides: Sides in pixels of the square of the first look and of this one.
     """
 
-    def __init__(self, number: int, image: torch.Tensor, face: Detection) -> None:
+    def __init__(
+        self, number: int, image: torch.Tensor, face: Detection, sides: tuple[int, int]
+    ) -> None:
         self.number = number
         self.image = image
         self._score = face.score
-        corner, scale = _frame(image)
+        first, self._side = sides
+        corner, scale = _frame(image, first)
         points = (face.points - corner) / scale
         box = (face.box.reshape(2, 2) - corner) / scale
         left, top, right, bottom = map(float, box.flatten())
@@ -104,19 +121,19 @@ class _SecondLook:
         self.box = np.clip([left, top, right, bottom], 0, [width, height] * 2).astype(np.float32)
         eyes = points[1] - points[0]
         length = max(right - left, bottom - top, 1.0) * _AROUND
-        self._turn = complex(SIDE / length * np.exp(-1j * np.arctan2(eyes[1], eyes[0])))
+        self._turn = complex(self._side / length * np.exp(-1j * np.arctan2(eyes[1], eyes[0])))
         middle = complex((left + right) / 2, (top + bottom) / 2)
-        self._move = complex(SIDE / 2, SIDE / 2) - self._turn * middle
-        self.square = cut(image, self._turn, self._move, SIDE)
+        self._move = complex(self._side, self._side) / 2 - self._turn * middle
+        self.square = cut(image, self._turn, self._move, self._side)
 
     def judge(self, answers: Points) -> tuple[float, Points]:
         """The face's score over both looks, and its points in pixels of the photo.
 
         Args:
-            answers: The network's answers to the square, 17x40x40.
+            answers: The network's answers to the square, 17xS/4xS/4.
         """
-        half = SIDE / _AROUND / 2
-        expected = np.array([-half, -half, half, half], np.float32) + SIDE / 2
+        half = self._side / _AROUND / 2
+        expected = np.array([-half, -half, half, half], np.float32) + self._side / 2
         best = best_near(answers, expected)
         if best is None:
             return (self._score + _LOWEST) / 2, np.zeros((6, 2), np.float32)
@@ -135,31 +152,31 @@ def load_network(weights: Path) -> BlazeFace:
         FaceDetectorMissing: The file does not exist.
     """
     if not weights.is_file():
-        raise FaceDetectorMissing(f"face search 'light' needs weights, and none are at {weights}")
+        raise FaceDetectorMissing(f"BlazeFace needs weights, and none are at {weights}")
     network = BlazeFace()
     with safe_open(weights, framework="pt") as file:
         network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return network.eval().requires_grad_(False)
 
 
-def _size(image: torch.Tensor) -> tuple[int, int]:
-    """Height and width at which the network sees a photo."""
+def _size(image: torch.Tensor, side: int) -> tuple[int, int]:
+    """Height and width at which the network sees a photo in a square of this side."""
     longer = max(image.shape[-2:])
-    height, width = (max(round(length * SIDE / longer), 1) for length in image.shape[-2:])
+    height, width = (max(round(length * side / longer), 1) for length in image.shape[-2:])
     return height, width
 
 
-def _frame(image: torch.Tensor) -> tuple[Points, Points]:
+def _frame(image: torch.Tensor, side: int) -> tuple[Points, Points]:
     """Corner of a photo in the square, and the square's pixels for one of the photo, x and y."""
-    height, width = _size(image)
-    corner = np.array([(SIDE - width) // 2, (SIDE - height) // 2], np.float32)
+    height, width = _size(image, side)
+    corner = np.array([(side - width) // 2, (side - height) // 2], np.float32)
     return corner, np.array([width / image.shape[-1], height / image.shape[-2]], np.float32)
 
 
-def _fit(image: torch.Tensor) -> torch.Tensor:
+def _fit(image: torch.Tensor, side: int) -> torch.Tensor:
     """The photo in the middle of a black square."""
-    height, width = _size(image)
-    left, top = _frame(image)[0].astype(int)
-    square = torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)
+    height, width = _size(image, side)
+    left, top = _frame(image, side)[0].astype(int)
+    square = torch.zeros(3, side, side, dtype=torch.uint8)
     square[:, top : top + height, left : left + width] = resize(image, (height, width))
     return square

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from handler.stimuli.faces.search import FaceDetectorMissing, FaceSource, NoFaces
-from handler.values.configs import LIGHT_FACES, NO_FACES, FaceConfig
+from handler.values.configs import BLAZEFACE, NO_FACES, FaceConfig
 
 
 def build_face_source(
@@ -30,21 +30,27 @@ def build_face_source(
         landmarks: Path of the face landmark file, for dlib's backends.
         detector: Path of the face detector's file, for backends that have one.
         threads: Number of images that dlib searches in parallel.
-        compiled: Compiled network of the backend ``light``; by default torch computes it.
+        compiled: Compiled BlazeFace, for the backends that use it; by default torch computes it.
 
     Raises:
         FileNotFoundError: The landmark file does not exist.
         FaceDetectorMissing: The detector's file is missing.
     """
-    # Imported on demand: without faces nothing of this is needed, and `light` does without dlib.
+    # Imported on demand: without faces nothing of this is needed, and BlazeFace does without dlib.
     if config.backend == NO_FACES:
         return NoFaces()
-    if config.backend == LIGHT_FACES:
-        from handler.stimuli.faces.light import LightFaces, load_network  # noqa: PLC0415
+    if config.backend in BLAZEFACE:
+        from handler.stimuli.faces.light import SIDES, LightFaces, load_network  # noqa: PLC0415
 
         if detector is None:
-            raise FaceDetectorMissing("face search 'light' needs the weights of its network")
-        return LightFaces(compiled or load_network(detector), threshold=config.threshold)
+            raise FaceDetectorMissing(
+                f"face search '{config.backend}' needs the weights of its network"
+            )
+        return LightFaces(
+            compiled or load_network(detector),
+            threshold=config.threshold,
+            sides=SIDES[config.backend],
+        )
     from handler.stimuli.faces.dlib_faces import DlibFaces  # noqa: PLC0415
 
     if landmarks is None:
