@@ -22,14 +22,14 @@ class OnnxTrunk(nn.Module):
     """The trunk of a backbone as an ONNX graph; it has no parameters for torch.
 
     Args:
-        file: Path of the graph, which is complete in itself.
+        file: Path of the graph, which is complete in itself, or its bytes.
         threads: Number of threads that compute.
 
     Raises:
         Exception: The file is no such graph; ONNX Runtime raises various types.
     """
 
-    def __init__(self, file: Path, *, threads: int) -> None:
+    def __init__(self, file: Path | bytes, *, threads: int) -> None:
         super().__init__()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -39,7 +39,9 @@ class OnnxTrunk(nn.Module):
         options.log_severity_level = 3  # errors
         # From bytes: a graph cannot refer to other files.
         self._session = onnxruntime.InferenceSession(
-            file.read_bytes(), options, providers=["CPUExecutionProvider"]
+            file if isinstance(file, bytes) else file.read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -50,8 +50,9 @@ def change_face_source(
     name, file = files.face_detector_file(config), face_detector(backend)
     target.mkdir(parents=True)
     with files.model_folder(model) as source:
-        for kept in (files.WEIGHTS, files.LANDMARKS):
-            shutil.copyfile(source / kept, target / kept)
+        for kept in files.weight_files(config):
+            if kept != name:
+                shutil.copyfile(source / kept, target / kept)
     if name is not None and file is not None:
         shutil.copyfile(file, target / name)
     (target / files.CONFIG).write_text(config.to_json())

@@ -84,12 +84,11 @@ def package(
         source, target_code = code or Path(handler.__file__).parent, staging / "handler"
         shutil.copytree(source, target_code, ignore=shutil.ignore_patterns(*_NOT_PACKED))
         shutil.copy(target_code / "serving" / "service.py", staging / "service.py")
-        detector = archive.face_detector_file(config)
+        weights = archive.weight_files(config)
         compiled = archive.compiled_files(config).values()
         precise = archive.precise_files(config).values()
-        for file in (archive.WEIGHTS, archive.LANDMARKS, detector, *compiled, *precise):
-            if file is not None:
-                shutil.copy(folder / file, staging / file)
+        for file in (*weights, *compiled, *precise):
+            shutil.copy(folder / file, staging / file)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))
         identity = {"name": name, "version": version, "program": f"vea {handler.__version__}"}

@@ -10,6 +10,8 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     face_detector.onnx     network of the light face source
     *_float32.onnx         the backbones' in float32, for photos that the 8-bit form is unsure of;
                            only where the settings say ``recheck_margin``
+    thing_detector.safetensors  weights of the detector of further reasons, and its compiled form,
+    thing_detector.onnx    only where the settings say ``reasons``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     face_detector.safetensors  weights of the face source ``light``, likewise
     model_card.json        what it was trained on, how well it does, what it may be used for
@@ -38,11 +40,13 @@ from handler.values.errors import ArchiveError
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
 FACE_DETECTOR, LIGHT_FACE_DETECTOR = "face_detector.dat", "face_detector.safetensors"
 _FACE_DETECTORS = {"cnn": FACE_DETECTOR, LIGHT_FACES: LIGHT_FACE_DETECTOR}
+THING_DETECTOR = "thing_detector.safetensors"
 CARD, CONTENTS = "model_card.json", "contents.json"
 _COMPILED = {
     "global": "global_backbone.onnx",
     "objects": "object_backbone.onnx",
     "faces": "face_detector.onnx",
+    "reasons": "thing_detector.onnx",
 }
 _PRECISE = {"global": "global_backbone_float32.onnx", "objects": "object_backbone_float32.onnx"}
 _MODEL_FILES = (CONFIG, WEIGHTS, LANDMARKS, CARD)
@@ -54,6 +58,13 @@ _ZIP_ERRORS = (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, zl
 def face_detector_file(config: ArchiveConfig) -> str | None:
     """Name of the face detector's file; None for a configuration without one."""
     return _FACE_DETECTORS.get(config.selector.faces.backend)
+
+
+def weight_files(config: ArchiveConfig) -> list[str]:
+    """Names of the files of weights, of the detectors too, without compiled forms."""
+    faces = face_detector_file(config)
+    things = None if config.reasons is None else THING_DETECTOR
+    return [name for name in (WEIGHTS, LANDMARKS, faces, things) if name is not None]
 
 
 def remove_face_detectors(folder: Path) -> None:
@@ -81,6 +92,7 @@ def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
         "global": network.global_backbone,
         "objects": objects.get("source") in ("grid", "light"),
         "faces": config.selector.faces.backend == LIGHT_FACES,
+        "reasons": config.reasons is not None,
     }
     return {part: file for part, file in files.items() if there[part]}
 
@@ -125,7 +137,8 @@ def model_folder(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as packed:
                 inside = set(packed.namelist())
-                possible = (*_FACE_DETECTORS.values(), *_COMPILED.values(), *_PRECISE.values())
+                possible = (*_FACE_DETECTORS.values(), THING_DETECTOR, *_COMPILED.values())
+                possible = (*possible, *_PRECISE.values())
                 optional = [name for name in possible if name in inside]
                 for name in (*_MODEL_FILES, CONTENTS, *optional):
                     with packed.open(name) as source, Path(scratch, name).open("wb") as target:
@@ -152,9 +165,10 @@ def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     """Configuration, card and digest of a folder whose files have not been tampered with."""
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
-    detector = face_detector_file(config)
-    optional = [] if detector is None else [detector]
-    _verify(folder, [*optional, *compiled_files(config).values(), *precise_files(config).values()])
+    _verify(
+        folder,
+        [*weight_files(config), *compiled_files(config).values(), *precise_files(config).values()],
+    )
     try:
         card = json.loads(_text(folder / CARD))
     except ValueError as error:

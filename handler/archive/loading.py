@@ -13,6 +13,7 @@ from safetensors import safe_open
 from handler.archive.files import (
     CONFIG,
     LANDMARKS,
+    THING_DETECTOR,
     WEIGHTS,
     compiled_files,
     face_detector_file,
@@ -22,6 +23,7 @@ from handler.archive.files import (
 )
 from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
+from handler.reasons import ThingDetector
 from handler.stimuli.objects.nanodet import NanoDet
 from handler.stimuli.objects.source import ObjectSource, build_object_source
 from handler.stimuli.selector import StimuliSelector
@@ -59,6 +61,7 @@ class LoadedArchive:
         selector: Selector in evaluation mode, on the CPU, float32.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         precise: Float32 form that decides where the 8-bit form is unsure; None without one.
+        things: Detector of further reasons; None without one.
     """
 
     config: ArchiveConfig
@@ -68,13 +71,15 @@ class LoadedArchive:
     selector: StimuliSelector
     runtime: str = TORCH
     precise: PreciseForm | None = None
+    things: ThingDetector | None = None
 
     @property
     def identity(self) -> ModelIdentity:
         """What predictions with this archive are of."""
         faces = self.config.selector.faces.backend != NO_FACES
         name, version = self.config.name, self.config.version
-        return ModelIdentity(name, version, self.digest, self.runtime, faces)
+        detects = self.things is not None
+        return ModelIdentity(name, version, self.digest, self.runtime, faces, detects)
 
 
 def load_archive(
@@ -120,6 +125,7 @@ def load_archive(
                 runtime=backbones,
             )
             precise = _build_precise(config, _runtime(folder, exact)) if exact else None
+            things = _thing_detector(folder, config, compiled.get("reasons"))
         except VeaError:  # it says itself what to do, and the archive is not to blame
             raise
         except Exception as error:  # torch, timm and dlib raise various types for wrong settings
@@ -132,7 +138,7 @@ def load_archive(
         precise.network.load_state_dict(network.state_dict(), assign=True)
         precise.network.eval().requires_grad_(False)
         precise.objects.load_state_dict(selector.objects.state_dict(), assign=True)
-    return LoadedArchive(config, digest, card, network, selector, chosen, precise)
+    return LoadedArchive(config, digest, card, network, selector, chosen, precise, things)
 
 
 def _runtime(folder: Path, files: Mapping[str, str]) -> BackboneRuntime:
@@ -150,6 +156,17 @@ def _build_precise(config: ArchiveConfig, runtime: BackboneRuntime) -> PreciseFo
         StimuliAwareNetwork(config.network, runtime=runtime),
         build_object_source(config.selector.objects, runtime),
         config.recheck_margin,
+    )
+
+
+def _thing_detector(folder: Path, config: ArchiveConfig, graph: str | None) -> ThingDetector | None:
+    if config.reasons is None:
+        return None
+    # In memory: the folder of an unpacked archive is gone by the time that the detector is built.
+    return ThingDetector(
+        config.reasons,
+        weights=(folder / THING_DETECTOR).read_bytes(),
+        graph=None if graph is None else (folder / graph).read_bytes(),
     )
 
 

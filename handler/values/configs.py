@@ -16,6 +16,7 @@ from handler.values.errors import ArchiveError
 from handler.values.runtimes import INT8, PRECISIONS
 
 NO_FACES, LIGHT_FACES = "none", "light"
+LIGHT_THINGS = "light"
 FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 LAST_STAGE = 8
@@ -193,6 +194,8 @@ class ArchiveConfig:
         recheck_margin: Difference between the probabilities of the two most probable emotions, 0 to
             1, below which a float32 form decides instead of the 8-bit one; None without such a
             form.
+        reasons: Detector of things that are told as further reasons beside the objects, with its
+            settings, such as ``{"source": "light"}``; None without one.
     """
 
     name: str
@@ -201,12 +204,15 @@ class ArchiveConfig:
     selector: SelectorConfig
     compiled: str | None = None
     recheck_margin: float | None = None
+    reasons: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.recheck_margin is not None:
             check_number("recheck_margin", self.recheck_margin, least=0, below=1)
             if self.compiled != INT8:
                 raise ValueError("recheck_margin is for a compiled form in int8")
+        if self.reasons is not None and self.reasons.get("source") != LIGHT_THINGS:
+            raise ValueError(f"reasons is {self.reasons}: expected {{source: {LIGHT_THINGS}}}")
         if self.compiled is not None and self.compiled not in PRECISIONS:
             raise ValueError(
                 f"compiled is '{self.compiled}': expected one of {', '.join(PRECISIONS)}"
@@ -225,6 +231,8 @@ class ArchiveConfig:
             values["compiled"] = self.compiled
         if self.recheck_margin is not None:
             values["recheck_margin"] = self.recheck_margin
+        if self.reasons is not None:
+            values["reasons"] = self.reasons
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -243,6 +251,7 @@ class ArchiveConfig:
                 selector=SelectorConfig.from_dict(values["selector"]),
                 compiled=values.get("compiled"),
                 recheck_margin=values.get("recheck_margin"),
+                reasons=values.get("reasons"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchiveError(f"config.json is not a model configuration: {error}") from None

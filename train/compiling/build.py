@@ -91,6 +91,34 @@ def add_compiled_form(
     files.write_card(target, {**archive.card, "compiled": described})
 
 
+def compile_detector(source: LightObjects, target: Path, calibration: Calibration | None) -> None:
+    """Write the compiled form of a light detector alone, an ONNX file.
+
+    Args:
+        source: Detector, on the CPU.
+        target: Path of the graph to write.
+        calibration: Photos for a graph in 8 bits; without them it has float32.
+
+    Raises:
+        CompileError: No calibration photo can be read.
+    """
+    photos: list[Pixels] = []
+    if calibration is not None:
+        photos = [source.resize([image])[0].numpy() for image in _decoded(calibration.photos)]
+        if not photos:
+            raise CompileError(
+                f"none of the {len(calibration.photos)} calibration photos can be read"
+            )
+    with tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch:
+        exported, fused = Path(scratch, "exported.onnx"), Path(scratch, "fused.onnx")
+        export_backbone(source.detector, source.size, exported)
+        fuse(exported, fused)
+        if photos:
+            quantise(fused, target, photos)
+        else:
+            shutil.copyfile(fused, target)
+
+
 def remove_compiled_form(model: Path, target: Path) -> None:
     """Write a model folder: the files of a model without the compiled form of its backbones.
 
@@ -109,9 +137,8 @@ def remove_compiled_form(model: Path, target: Path) -> None:
 
 def _copy_weights(source: Path, target: Path, config: ArchiveConfig) -> None:
     target.mkdir(parents=True)
-    for name in (files.WEIGHTS, files.LANDMARKS, files.face_detector_file(config)):
-        if name is not None:
-            shutil.copyfile(source / name, target / name)
+    for name in files.weight_files(config):
+        shutil.copyfile(source / name, target / name)
     (target / files.CONFIG).write_text(config.to_json())
 
 
@@ -130,6 +157,8 @@ def _prepare(
             prepared["global"].append(fit_colour(image, archive.config.selector).numpy())
         if isinstance(archive.selector.objects, GridObjects | LightObjects):
             prepared["objects"].append(archive.selector.objects.resize([image])[0].numpy())
+        if archive.things is not None:
+            prepared["reasons"].append(archive.things.source.resize([image])[0].numpy())
     if not all(prepared.values()):
         raise CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
     return prepared
