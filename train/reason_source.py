@@ -52,7 +52,9 @@ def change_reasons(
         compiled, precise = files.compiled_files(config), files.precise_files(config)
         for name in (*files.weight_files(config), *compiled.values(), *precise.values()):
             shutil.copyfile(folder / name, target / name)
-    words: dict[str, Any] = {key: value for key, value in card.items() if key != "reasons"}
+    words: dict[str, Any] = {
+        key: value for key, value in card.items() if key not in ("reasons", "licences")
+    }
     licences = {k: v for k, v in card.get("licences", {}).items() if k != files.THING_DETECTOR}
     if weights is not None:
         detector = LightObjects()
@@ -66,8 +68,7 @@ def change_reasons(
             graph = target / files.compiled_files(config)["reasons"]
             compile_detector(detector, graph, calibration)
             words["reasons"]["precision"] = FLOAT32 if calibration is None else INT8
-    if licences or "licences" in card:
-        words["licences"] = licences
+    words = {**words, "licences": licences} if licences else words
     (target / files.CONFIG).write_text(config.to_json())
     files.write_card(target, words)
 

@@ -247,7 +247,7 @@ def _in_words(prediction: Prediction) -> str:
         ", ".join(f"{words} {percent(weight)}" for words, weight in sums.items())
         for sums in (prediction.attention_by_thing(), *prediction.attention_by_name())
     ]
-    starts = ("In boxes", "In all", "Not named")
+    starts = ("In green frames", "In all", "Not named")
     said = [f"{start}: {part}" for start, part in zip(starts, parts, strict=True) if part]
     return "; ".join(said)
 
