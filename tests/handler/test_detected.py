@@ -214,7 +214,7 @@ def test_drawings_frame_the_most_attended_things_and_no_more_than_there_are_name
 
 def test_a_thing_takes_the_place_of_the_names_of_places() -> None:
     def dark(drawing: Image.Image) -> int:
-        return sum(drawing.crop((0, 0, 200, 60)).convert("L").histogram()[:60])
+        return sum(drawing.crop((0, 0, 200, 60)).convert("L").histogram()[:90])
 
     plain = draw_objects(PHOTO, scene(), within=(400, 400))
     assert dark(plain) > 300, "the place of the left window is written"

@@ -106,6 +106,7 @@ def test_both_forms_find_the_same(reasons_models, pictures) -> None:
             assert a.score == pytest.approx(b.score, abs=1e-3)
 
 
+@pytest.mark.long
 def test_a_detector_in_8_bits_is_calibrated_alone(plain, tmp_path: Path, photo, pictures) -> None:
     for seed in range(3):
         photo(seed, (200, 160)).save(tmp_path / f"{seed}.png")
