@@ -2,9 +2,9 @@
 
 python docs/research/detected-objects/measure.py ARCHIVE PHOTOS
 
-PHOTOS is the folder of OASIS' photos. 60 of them, drawn with seed 20, were looked at: ``labels.csv`` has
-each region that was named, and whether the name is right. A region that is not in it is listed; it
-is to be looked at, too.
+PHOTOS is the folder of OASIS. 60 of them, drawn with seed 20, were looked at: ``labels.csv``
+has each region that was named, and whether the name is right. A region that is not in it is listed;
+it is to be looked at, too.
 """
 
 from __future__ import annotations
