@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from handler.archive import files
 from handler.stimuli.objects.light import LightObjects
 from handler.values.configs import LIGHT_THINGS
-from handler.values.runtimes import FLOAT32, INT8
 from train.compiling.build import Calibration, compile_detector
 from train.weights.home import find_weights, read_weights
 
@@ -67,7 +66,6 @@ def change_reasons(
         if config.compiled is not None:
             graph = target / files.compiled_files(config)["reasons"]
             compile_detector(detector, graph, calibration)
-            words["reasons"]["precision"] = FLOAT32 if calibration is None else INT8
     words = {**words, "licences": licences} if licences else words
     (target / files.CONFIG).write_text(config.to_json())
     files.write_card(target, words)

@@ -52,7 +52,7 @@ def test_nothing_else_of_the_model_changes(plain, reasons_models) -> None:
         assert after.keys() - before.keys() == new
         assert {file for file in before if before[file] != after[file]} <= TOLD
     card = files.read_card(reasons_models["onnx"])[1]
-    assert card["reasons"] == {"source": "light", "name_threshold": 0.85, "precision": "float32"}
+    assert card["reasons"] == {"source": "light", "name_threshold": 0.85}
     assert "Apache-2.0" in card["licences"]["thing_detector.safetensors"]
 
 
@@ -114,7 +114,6 @@ def test_a_detector_in_8_bits_is_calibrated_alone(plain, tmp_path: Path, photo, 
     change_reasons(plain["onnx"], tmp_path / "model", "light", calibration)
     sizes = {name: len(data) for name, data in content(tmp_path / "model").items()}
     assert sizes["thing_detector.onnx"] < 0.6 * sizes["thing_detector.safetensors"]
-    assert files.read_card(tmp_path / "model")[1]["reasons"]["precision"] == "int8"
     assert any(told(Predictor.load(tmp_path / "model").predict(pictures, explain=True)))
 
 

@@ -71,6 +71,8 @@ def add_compiled_form(
         _copy_weights(source, target, config)
         precise = files.precise_files(config)
         for part, name in files.compiled_files(config).items():
+            if part not in backbones:
+                continue
             exported, fused = Path(scratch, f"{part}.onnx"), Path(scratch, f"{part}.fused.onnx")
             export_backbone(*backbones[part], exported)
             fuse(exported, fused)
@@ -80,6 +82,9 @@ def add_compiled_form(
                 quantise(fused, target / name, photos[part])
             if part in precise:
                 shutil.copyfile(fused, target / precise[part])
+    if archive.things is not None:
+        graph = target / files.compiled_files(config)["reasons"]
+        compile_detector(archive.things.source, graph, calibration)
     described: dict[str, Any] = {"runtime": ONNX, "precision": precision}
     if calibration is not None:
         described["calibration"] = {
@@ -157,8 +162,6 @@ def _prepare(
             prepared["global"].append(fit_colour(image, archive.config.selector).numpy())
         if isinstance(archive.selector.objects, GridObjects | LightObjects):
             prepared["objects"].append(archive.selector.objects.resize([image])[0].numpy())
-        if archive.things is not None:
-            prepared["reasons"].append(archive.things.source.resize([image])[0].numpy())
     if not all(prepared.values()):
         raise CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
     return prepared

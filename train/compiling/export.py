@@ -52,8 +52,6 @@ def backbones_of(archive: LoadedArchive) -> dict[str, tuple[nn.Module, int]]:
         )
     if isinstance(archive.selector.faces, LightFaces):
         found["faces"] = archive.selector.faces.network, SIDE
-    if archive.things is not None:
-        found["reasons"] = archive.things.source.detector, archive.things.source.size
     return found
 
 
