@@ -22,7 +22,7 @@ class BatchMetrics:
 
     Attributes:
         seconds: Wall time of each stage: ``decode``, ``select``, ``network``, ``whole`` and, where
-            the 8-bit form was unsure, ``recheck``.
+            the 8-bit form was unsure, ``recheck``, where reasons were wanted, ``detect``.
         images: Number of images in all requests of the batch.
         faces: Number of images in which a face was found.
         refusals: Number of refused images and requests, by reason.

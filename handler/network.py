@@ -70,9 +70,9 @@ class Response:
         self.log_probabilities[here] = others.log_probabilities
         for mine, other in zip(self.features, others.features, strict=True):
             mine[here] = other
-        if self.attention is not None:
+        if self.attention is not None and others.attention is not None:
             self.attention[here] = others.attention
-        if self.feature_map is not None:
+        if self.feature_map is not None and others.feature_map is not None:
             self.feature_map[here] = others.feature_map
 
 

@@ -75,7 +75,7 @@ class OnnxRuntime:
 
     def __init__(self, files: Mapping[str, Path], *, threads: int | None = None) -> None:
         threads = threads or torch.get_num_threads()
-        self._sessions = {part: _open(file, threads) for part, file in files.items()}
+        self._sessions = {part: open_graph(file, threads) for part, file in files.items()}
 
     def trunk(self, part: str) -> nn.Module | None:
         """As `BackboneRuntime.trunk`: None for a part without a graph."""
@@ -91,7 +91,16 @@ class OnnxRuntime:
         return None if session is None else SharedOnnxTrunk(session)
 
 
-def _open(file: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_graph(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """A session that computes a graph.
+
+    Args:
+        graph: Path of an ONNX file, or the contents of one that is complete in itself.
+        threads: Number of threads that compute.
+
+    Raises:
+        Exception: It is no such graph; ONNX Runtime raises various types.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -99,7 +108,8 @@ def _open(file: Path, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     # From its path: a float32 graph refers to weights in its folder, and to no other place.
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    model = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _feed(images: torch.Tensor) -> dict[str, Any]:

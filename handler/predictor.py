@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,6 +30,14 @@ from handler.stimuli.stimuli import Stimuli, put, take
 from handler.values.limits import ImageLimits
 from handler.values.prediction import Prediction, Refusal
 from handler.values.runtimes import AUTO
+
+
+class _Wanted(NamedTuple):
+    """What is asked for beside emotions."""
+
+    explanations: bool
+    embeddings: bool
+    things: bool
 
 
 class Predictor:
@@ -70,6 +78,7 @@ class Predictor:
             fold_batch_norms(archive.selector.objects)
         self.network: StimuliAwareNetwork = archive.network.to(self.device)
         self.selector: StimuliSelector = archive.selector.to(self.device)
+        self.things = archive.things and archive.things.to(self.device)
         self.wheel = self.network.wheel
         source = archive.selector.objects
         on_cpu = self.device.type == "cpu"
@@ -126,14 +135,17 @@ class Predictor:
         *,
         explain: bool = False,
         embeddings: bool = False,
+        detect: bool = False,
         metrics: BatchMetrics | None = None,
     ) -> list[Prediction | Refusal]:
         """Score encoded images.
 
         Args:
             images: Encoded images, any number.
-            explain: Whether to fill `Prediction.activation` and `Face.crop`.
+            explain: Whether to fill `Prediction.activation` and `Face.crop`, and what ``detect``
+                fills.
             embeddings: Whether to fill `Prediction.embedding`; takes no second forward pass.
+            detect: Whether to fill `Prediction.detected`, if the archive has a detector.
             metrics: Receives the duration of each stage.
 
         Returns:
@@ -141,7 +153,7 @@ class Predictor:
         """
         decoded = self._decoded(images, metrics)
         return self.predict_decoded(
-            decoded, explain=explain, embeddings=embeddings, metrics=metrics
+            decoded, explain=explain, embeddings=embeddings, detect=detect, metrics=metrics
         )
 
     def decode(self, data: bytes) -> torch.Tensor | Refusal:
@@ -164,19 +176,22 @@ class Predictor:
         *,
         explain: bool = False,
         embeddings: bool = False,
+        detect: bool = False,
         metrics: BatchMetrics | None = None,
     ) -> list[Prediction | Refusal]:
         """The second half of `predict`.
 
         Args:
             images: Results of `decode`, any number; at most one batch of them is in memory.
-            explain: Whether to fill `Prediction.activation` and `Face.crop`.
-            embeddings: Whether to fill `Prediction.embedding`.
+            explain: As for `predict`.
+            embeddings: As for `predict`.
+            detect: As for `predict`.
             metrics: Receives the duration of each stage.
 
         Returns:
             One answer for each image, in the same order; refusals are passed through.
         """
+        wanted = _Wanted(explain, embeddings, explain or detect)
         answers: list[Prediction | Refusal | None] = []
         pending: list[tuple[int, torch.Tensor]] = []
         for position, image in enumerate(images):
@@ -187,10 +202,10 @@ class Predictor:
             # bounded whatever clients send.
             pixels = sum(one.shape[-1] * one.shape[-2] for _, one in pending)
             if len(pending) == self.batch_size or pixels >= self.limits.max_pixels:
-                self._score(pending, answers, explain, embeddings, metrics)
+                self._score(pending, answers, wanted, metrics)
                 pending.clear()
         if pending:
-            self._score(pending, answers, explain, embeddings, metrics)
+            self._score(pending, answers, wanted, metrics)
         return [answer for answer in answers if answer is not None]
 
     def _decoded(
@@ -207,8 +222,7 @@ class Predictor:
         self,
         batch: Sequence[tuple[int, torch.Tensor]],
         answers: list[Prediction | Refusal | None],
-        explain: bool,
-        embed: bool,
+        wanted: _Wanted,
         metrics: BatchMetrics | None,
     ) -> None:
         images = [image for _, image in batch]
@@ -221,7 +235,10 @@ class Predictor:
             if unsure:
                 with stage(metrics, "recheck"):
                     self._recheck(images, unsure, stimuli, response)
-            predictions = self._read(images, stimuli, response, explain, embed)
+            predictions = self._read(images, stimuli, response, wanted)
+            if wanted.things and self.things is not None:
+                with stage(metrics, "detect"):
+                    predictions = self.things.add(predictions, images)
         for (position, _), prediction in zip(batch, predictions, strict=True):
             answers[position] = prediction
 
@@ -262,8 +279,7 @@ class Predictor:
         images: Sequence[torch.Tensor],
         stimuli: Stimuli,
         response: Response,
-        explain: bool,
-        embed: bool,
+        wanted: _Wanted,
     ) -> list[Prediction]:
         return read_predictions(
             images,
@@ -271,6 +287,6 @@ class Predictor:
             response,
             network=self.network,
             selector=self.selector,
-            explain=explain,
-            embed=embed,
+            explain=wanted.explanations,
+            embed=wanted.embeddings,
         )

@@ -15,10 +15,14 @@ from PIL import Image
 
 from handler.archive.writing import write_model_folder
 from handler.network import StimuliAwareNetwork
+from handler.stimuli.objects.coco_names import COCO_NAMES
+from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.selector import StimuliSelector
 from handler.values.configs import ArchiveConfig, NetworkConfig, SelectorConfig, SemanticConfig
 from train.compiling.build import add_compiled_form
+from train.reason_source import change_reasons
 from train.weights import WeightsMissing, cnn_face_detector_file, landmark_file
+from train.weights.home import Header, write_weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY_NETWORK = NetworkConfig(
@@ -124,6 +128,42 @@ def compiled_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -
     folder = tmp_path_factory.mktemp("compiled") / "model"
     add_compiled_form(tiny_model, folder, None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def detector_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of weights with a light detector of random weights, which sees people in places."""
+    home = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        source = LightObjects()
+        for part in source.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(part.weight, 0.1)
+        for head in source.detector.trunk.heads:
+            head[1].weight.data[:80] *= 0.02
+            torch.nn.init.constant_(head[1].bias[:80], -9.0)
+            head[1].bias.data[COCO_NAMES.index("person")] = 1.0
+    halves = {name: tensor.half().float() for name, tensor in source.state_dict().items()}
+    write_weights(home / "nanodet-g.safetensors", Header("light"), halves)
+    return home
+
+
+@pytest.fixture(scope="session")
+def reasons_models(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    compiled_model: Path,
+    detector_home: Path,
+) -> dict[str, Path]:
+    """The tiny model and its compiled form, by runtime, with that detector for reasons."""
+    folder = tmp_path_factory.mktemp("reasons")
+    plain = {"torch": tiny_model, "onnx": compiled_model}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VEA_WEIGHTS", str(detector_home))
+        for name, model in plain.items():
+            change_reasons(model, folder / name, "light")
+    return {name: folder / name for name in plain}
 
 
 @torch.no_grad()

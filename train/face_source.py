@@ -50,10 +50,11 @@ def change_face_source(
     landmarks = files.landmark_file(config)
     target.mkdir(parents=True)
     with files.model_folder(model) as source:
-        shutil.copyfile(source / files.WEIGHTS, target / files.WEIGHTS)
-        if landmarks is not None:
-            own = source / landmarks
-            shutil.copyfile(own if own.is_file() else landmark_file(), target / landmarks)
+        for kept in files.weight_files(config):
+            if kept == landmarks and not (source / kept).is_file():
+                shutil.copyfile(landmark_file(), target / kept)
+            elif kept != name:
+                shutil.copyfile(source / kept, target / kept)
     if name is not None and file is not None:
         shutil.copyfile(file, target / name)
     (target / files.CONFIG).write_text(config.to_json())

@@ -87,9 +87,10 @@ def package(
         source, target_code = code or Path(handler.__file__).parent, staging / "handler"
         shutil.copytree(source, target_code, ignore=shutil.ignore_patterns(*_NOT_PACKED))
         shutil.copy(target_code / "serving" / "service.py", staging / "service.py")
+        weights = archive.weight_files(config)
         compiled = archive.compiled_files(config).values()
         precise = archive.precise_files(config).values()
-        for file in (archive.WEIGHTS, *archive.face_files(config), *compiled, *precise):
+        for file in (*weights, *compiled, *precise):
             shutil.copy(folder / file, staging / file)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))

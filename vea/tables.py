@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from handler.values.prediction import Prediction, Refusal
+    from handler.values.prediction import AttendedObject, Prediction, Refusal
+    from handler.values.things import DetectedThing
 
 if TYPE_CHECKING:
     from jobs.monitoring.summary import Summary
 
 _REASONS = 3  # objects listed for each photo
+_THINGS = 2  # and detected things beside them
 
 
 def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
@@ -48,7 +50,10 @@ def show(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
 
 
 def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) -> None:
-    """A table for people: the objects of each photo that were attended to most."""
+    """A table for people: the objects of each photo that were attended to most.
+
+    Things that a detector found stand among them, by the attention that their boxes hold.
+    """
     from handler.values.prediction import Prediction
 
     table = Table(title="reasons", title_justify="left")
@@ -60,16 +65,32 @@ def show_reasons(console: Console, answers: Mapping[str, Prediction | Refusal]) 
     for name, answer in answers.items():
         if not isinstance(answer, Prediction):
             continue
-        for place, item in enumerate(answer.objects[:_REASONS]):
+        for place, item in enumerate(_reasons(answer)):
+            words, sure = _words(answer, item)
             table.add_row(
                 "" if place else escape(name),
-                item.name or f"[dim]{answer.words_for(item)}[/dim]",
+                words,
                 f"{item.attention:.0%}",
-                f"{item.score:.0%}" if item.name else "",
+                f"{item.score:.0%}" if sure else "",
                 " ".join(f"{edge:.0f}" for edge in item.box),
             )
     if table.row_count:
         console.print(table)
+
+
+def _reasons(answer: Prediction) -> list[AttendedObject | DetectedThing]:
+    """The reasons of a photo that are listed, most attended first."""
+    things = (answer.detected or ())[:_THINGS]
+    return sorted([*things, *answer.objects[:_REASONS]], key=lambda item: -item.attention)
+
+
+def _words(answer: Prediction, item: AttendedObject | DetectedThing) -> tuple[str, bool]:
+    """What to call a reason, and whether that is a name."""
+    from handler.values.things import DetectedThing
+
+    if isinstance(item, DetectedThing):
+        return f"{item.label} [dim](detected)[/dim]", True
+    return item.name or f"[dim]{answer.words_for(item)}[/dim]", item.name is not None
 
 
 def summary_table(summary: Summary) -> Table:

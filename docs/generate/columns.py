@@ -34,7 +34,13 @@ def page() -> str:
     schema = output_schema()
     meanings = _meanings(inspect.getdoc(schema) or "")
     rows = []
-    options = {"boxes": True, "embedding_size": 1, "content_hash": True, "since": True}
+    options = {
+        "boxes": True,
+        "detects": True,
+        "embedding_size": 1,
+        "content_hash": True,
+        "since": True,
+    }
     for column in schema(wheel().labels, extra=pa.schema([]), **options):
         words, null = meanings[_key(column.name, meanings)]
         rows.append(f"| `{column.name}` | {_type(column.type)} | {null} | {words} |\n")

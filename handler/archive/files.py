@@ -12,6 +12,8 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     *_float32.onnx         the backbones' in float32, for photos that the 8-bit form is unsure of;
                            only where the settings say ``recheck_margin``; graphs in float32 refer
                            to the tensors of the safetensors files
+    thing_detector.safetensors  weights of the detector of further reasons, and its compiled form,
+    thing_detector.onnx    only where the settings say ``reasons``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
     face_detector.safetensors  weights of the face source ``light``, likewise
     model_card.json        what it was trained on, how well it does, what it may be used for
@@ -34,7 +36,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handler.values.backbones import FACES, GLOBAL, OBJECTS, SHARED
+from handler.values.backbones import FACES, GLOBAL, OBJECTS, REASONS, SHARED
 from handler.values.configs import BLAZEFACE, NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError
 
@@ -42,12 +44,14 @@ CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmar
 FACE_DETECTOR, LIGHT_FACE_DETECTOR = "face_detector.dat", "face_detector.safetensors"
 _FACE_DETECTORS = {"cnn": FACE_DETECTOR, **dict.fromkeys(BLAZEFACE, LIGHT_FACE_DETECTOR)}
 _WITHOUT_LANDMARKS = (*BLAZEFACE, NO_FACES)
+THING_DETECTOR = "thing_detector.safetensors"
 CARD, CONTENTS = "model_card.json", "contents.json"
 _COMPILED = {
     SHARED: "backbones.onnx",
     GLOBAL: "global_backbone.onnx",
     OBJECTS: "object_backbone.onnx",
     FACES: "face_detector.onnx",
+    REASONS: "thing_detector.onnx",
 }
 _PRECISE = {
     SHARED: "backbones_float32.onnx",
@@ -75,9 +79,10 @@ def face_files(config: ArchiveConfig) -> list[str]:
     return [name for name in (landmark_file(config), face_detector_file(config)) if name]
 
 
-def weights_files(config: ArchiveConfig) -> list[str]:
-    """Names of the safetensors files, which float32 graphs may refer to."""
-    return [WEIGHTS, *(name for name in face_files(config) if name == LIGHT_FACE_DETECTOR)]
+def weight_files(config: ArchiveConfig) -> list[str]:
+    """Names of the files of weights, of the detectors too, without compiled forms."""
+    things = [] if config.reasons is None else [THING_DETECTOR]
+    return [WEIGHTS, *face_files(config), *things]
 
 
 def remove_face_files(folder: Path) -> None:
@@ -106,6 +111,7 @@ def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
         GLOBAL: apart and network.global_backbone,
         OBJECTS: apart and objects.get("source") in ("grid", "light"),
         FACES: config.selector.faces.backend in BLAZEFACE,
+        REASONS: config.reasons is not None,
     }
     return {part: file for part, file in files.items() if there[part]}
 
@@ -150,8 +156,8 @@ def model_folder(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as packed:
                 inside = set(packed.namelist())
-                faces = LANDMARKS, *_FACE_DETECTORS.values()
-                possible = (*faces, *_COMPILED.values(), *_PRECISE.values())
+                detectors = LANDMARKS, *_FACE_DETECTORS.values(), THING_DETECTOR
+                possible = (*detectors, *_COMPILED.values(), *_PRECISE.values())
                 optional = [name for name in possible if name in inside]
                 for name in (*_MODEL_FILES, CONTENTS, *optional):
                     with packed.open(name) as source, Path(scratch, name).open("wb") as target:
@@ -179,7 +185,8 @@ def read_settings(folder: Path) -> tuple[ArchiveConfig, dict[str, Any], str]:
     digest = _verify(folder, _MODEL_FILES)
     config = ArchiveConfig.from_json(_text(folder / CONFIG))
     graphs = *compiled_files(config).values(), *precise_files(config).values()
-    _verify(folder, [*face_files(config), *graphs])
+    _verify(folder, [name for name in weight_files(config) if name != WEIGHTS])
+    _verify(folder, graphs)
     try:
         card = json.loads(_text(folder / CARD))
     except ValueError as error:

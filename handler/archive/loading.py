@@ -14,6 +14,7 @@ from torch import nn
 
 from handler.archive.files import (
     CONFIG,
+    THING_DETECTOR,
     WEIGHTS,
     compiled_files,
     face_detector_file,
@@ -25,9 +26,11 @@ from handler.archive.files import (
 )
 from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
+from handler.reasons import ThingDetector
 from handler.stimuli.objects.nanodet import NanoDet
 from handler.stimuli.objects.source import ObjectSource, build_object_source
 from handler.stimuli.selector import StimuliSelector
+from handler.values.backbones import REASONS
 from handler.values.configs import NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError, VeaError
 from handler.values.prediction import ModelIdentity
@@ -79,6 +82,7 @@ class LoadedArchive:
         selector: Selector in evaluation mode, on the CPU, float32.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         precise: Float32 form that decides where the 8-bit form is unsure; None without one.
+        things: Detector of further reasons; None without one.
     """
 
     config: ArchiveConfig
@@ -88,13 +92,15 @@ class LoadedArchive:
     selector: StimuliSelector
     runtime: str = TORCH
     precise: PreciseForm | None = None
+    things: ThingDetector | None = None
 
     @property
     def identity(self) -> ModelIdentity:
         """What predictions with this archive are of."""
         faces = self.config.selector.faces.backend != NO_FACES
         name, version = self.config.name, self.config.version
-        return ModelIdentity(name, version, self.digest, self.runtime, faces)
+        detects = self.things is not None
+        return ModelIdentity(name, version, self.digest, self.runtime, faces, detects)
 
 
 def load_archive(
@@ -129,7 +135,8 @@ def load_archive(
         exact = precise_files(config) if chosen == ONNX else {}
         landmarks, detector = landmark_file(config), face_detector_file(config)
         try:
-            backbones = _runtime(folder, compiled)
+            graphs = {part: file for part, file in compiled.items() if part != REASONS}
+            backbones = _runtime(folder, graphs)
             network = StimuliAwareNetwork(config.network, runtime=backbones)
             selector = StimuliSelector(
                 config.selector,
@@ -139,6 +146,7 @@ def load_archive(
                 runtime=backbones,
             )
             precise = _build_precise(config, _runtime(folder, exact)) if exact else None
+            things = _thing_detector(folder, config, compiled.get(REASONS))
         except VeaError:  # it says itself what to do, and the archive is not to blame
             raise
         except Exception as error:  # torch, timm and dlib raise various types for wrong settings
@@ -153,7 +161,7 @@ def load_archive(
         precise.network.load_state_dict(network.state_dict(), assign=True)
         precise.network.eval().requires_grad_(False)
         precise.objects.load_state_dict(selector.objects.state_dict(), assign=True)
-    return LoadedArchive(config, digest, card, network, selector, chosen, precise)
+    return LoadedArchive(config, digest, card, network, selector, chosen, precise, things)
 
 
 def _runtime(folder: Path, files: Mapping[str, str]) -> BackboneRuntime:
@@ -172,6 +180,17 @@ def _build_precise(config: ArchiveConfig, runtime: BackboneRuntime) -> PreciseFo
         build_object_source(config.selector.objects, runtime),
         runtime.shared(),
         config.recheck_margin,
+    )
+
+
+def _thing_detector(folder: Path, config: ArchiveConfig, graph: str | None) -> ThingDetector | None:
+    if config.reasons is None:
+        return None
+    # In memory: the folder of an unpacked archive is gone by the time that the detector is built.
+    return ThingDetector(
+        config.reasons,
+        weights=(folder / THING_DETECTOR).read_bytes(),
+        graph=None if graph is None else (folder / graph).read_bytes(),
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
 from handler.client.errors import EndpointError
 from handler.client.exchange import Answer
+from handler.values.places import Box
 from handler.values.prediction import AttendedObject, Face, ModelIdentity, Prediction
 from handler.values.runtimes import TORCH
+from handler.values.things import DetectedThing
 
 
 def model_of(answer: Answer) -> ModelIdentity:
@@ -19,8 +22,8 @@ def model_of(answer: Answer) -> ModelIdentity:
     model = answer["model"]
     # Archives of earlier versions do not name it: they have one runtime only.
     runtime = model.get("runtime", TORCH)
-    faces = "face" in answer
-    return ModelIdentity(model["name"], model["version"], model["digest"], runtime, faces)
+    faces, detects = "face" in answer, "detected" in answer
+    return ModelIdentity(model["name"], model["version"], model["digest"], runtime, faces, detects)
 
 
 def prediction_of(answer: Answer) -> Prediction:
@@ -47,6 +50,7 @@ def prediction_of(answer: Answer) -> Prediction:
             width=size["width"],
             height=size["height"],
             activation_box=tuple(covered) if covered else None,
+            detected=_detected(answer),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EndpointError(
@@ -58,12 +62,23 @@ def prediction_of(answer: Answer) -> Prediction:
 def _face(face: dict[str, Any]) -> Face:
     crop = face.get("crop")
     pixels = Image.open(io.BytesIO(base64.b64decode(crop))).tobytes() if crop else None
-    x1, y1, x2, y2 = face["box"]
-    return Face((x1, y1, x2, y2), face["score"], pixels)
+    return Face(_box(face["box"]), face["score"], pixels)
+
+
+def _detected(answer: Answer) -> tuple[DetectedThing, ...] | None:
+    if "detected" not in answer:
+        return None
+    return tuple(
+        DetectedThing(item["label"], item["score"], _box(item["box"]), item["attention"])
+        for item in answer["detected"]
+    )
+
+
+def _box(sides: Sequence[float]) -> Box:
+    x1, y1, x2, y2 = sides
+    return (x1, y1, x2, y2)
 
 
 def _object(item: dict[str, Any]) -> AttendedObject:
-    x1, y1, x2, y2 = item["box"]
-    return AttendedObject(
-        item["label"], item["score"], (x1, y1, x2, y2), item["attention"], item.get("attribute")
-    )
+    box, attribute = _box(item["box"]), item.get("attribute")
+    return AttendedObject(item["label"], item["score"], box, item["attention"], attribute)

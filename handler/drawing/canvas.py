@@ -2,7 +2,8 @@
 
 Colours mean the same everywhere: orange is positive and blue negative, a pair that colour-blind
 eyes tell apart; the class activation map runs from blue to red, as in Fig. 12 of the paper;
-attention is the depth of one amber (Fig. 13). Drawing takes nothing that predicting does not take,
+attention is the depth of one amber (Fig. 13); a green frame is a thing that a detector found, a
+blue one a face. Drawing takes nothing that predicting does not take,
 and the letters are those of Pillow's own font.
 """
 
@@ -28,7 +29,7 @@ INK, QUIET, LINE = (28, 28, 34), (98, 98, 110), (222, 220, 214)
 PAPER, GROUND = (255, 255, 255), (244, 243, 240)
 POSITIVE, NEGATIVE = (200, 118, 29), (59, 110, 165)
 _POSITIVE_WORDS = (158, 88, 8)  # letters are thin: orange ones are hard to read on white
-ATTENTION, FACE = (255, 176, 0), (0, 158, 255)
+ATTENTION, FACE, THING = (255, 176, 0), (0, 158, 255), (40, 214, 140)
 _HEAT = ((44, 74, 160), (120, 180, 220), (250, 240, 190), (240, 120, 70), (178, 16, 38))
 
 

@@ -18,6 +18,8 @@ from handler.drawing.canvas import (
     ATTENTION,
     FACE,
     GROUND,
+    THING,
+    Colour,
     Size,
     fit_text,
     heat_colours,
@@ -28,6 +30,7 @@ from handler.drawing.canvas import (
 )
 from handler.values.places import Box
 from handler.values.prediction import AttendedObject, Prediction
+from handler.values.things import DetectedThing
 
 WITHIN = (640, 640)
 DEEPEST = 0.68  # share of the attention colour on an object that has all the attention
@@ -77,6 +80,8 @@ def draw_objects(
     named: int = 5,
 ) -> Image.Image:
     """The photo with its objects: the deeper the colour, the more attention; the first are named.
+
+    The first things that a detector found are framed among them, in a colour of their own.
 
     Args:
         image: uint8, 3xHxW, as decoded.
@@ -193,21 +198,31 @@ def _with_objects(
         pen.rectangle(box, outline=(*ATTENTION, strength), width=2)
     drawing.paste(frames, mask=frames.getchannel("A"))
     taken: _Boxes = []
-    for index in _first_of_each_name(prediction)[:named]:
-        words = prediction.words_for(objects[index])
-        share = f" {percent(objects[index].attention)}" if weighed else ""
-        _place_name(drawing, taken, boxes[index], words, text, ending=share)
+    for item, words in _captions(prediction)[:named]:
+        box = _to_drawing(item.box, prediction, drawing)
+        thing = isinstance(item, DetectedThing)
+        if thing:
+            width = max(2, drawing.width // 250)
+            ImageDraw.Draw(drawing).rectangle(box, outline=THING, width=width)
+        share = f" {percent(item.attention)}" if weighed else ""
+        _place_name(drawing, taken, box, words, text, ending=share, colour=THING if thing else None)
     return drawing, taken
 
 
-def _first_of_each_name(prediction: Prediction) -> list[int]:
-    """Where each name stands first, which is where it matters most; places, if there is no name."""
-    first: dict[str, int] = {}
-    named = any(item.name for item in prediction.objects)
-    for index, item in enumerate(prediction.objects):
-        if item.name or not named:
-            first.setdefault(prediction.words_for(item), index)
-    return list(first.values())
+def _captions(prediction: Prediction) -> list[tuple[AttendedObject | DetectedThing, str]]:
+    """What is worth a name on the drawing, most attended first, with the name.
+
+    Each detected thing, and each other name where it stands first, which is where it matters most;
+    places, if there is no name at all.
+    """
+    things = [(thing, thing.label) for thing in prediction.detected or ()]
+    some = bool(things) or any(item.name for item in prediction.objects)
+    first: dict[str, AttendedObject] = {}
+    for item in prediction.objects:
+        if item.name or not some:
+            first.setdefault(prediction.words_for(item), item)
+    named = [(item, words) for words, item in first.items()]
+    return sorted([*things, *named], key=lambda caption: -caption[0].attention)
 
 
 def _place_name(
@@ -219,10 +234,11 @@ def _place_name(
     *,
     ending: str = "",
     outside: bool = False,
+    colour: Colour | None = None,
 ) -> None:
     """Write ``words`` and ``ending`` in or at ``box`` where nothing is written yet, or not at all.
 
-    Long words are cut, never the ending.
+    Long words are cut, never the ending. ``colour`` marks the plate.
     """
     widest = max(_NAME_SHARE * drawing.width, 12 * size)
     room = min(widest, drawing.width - 8) - text_width(ending, size)
@@ -248,7 +264,7 @@ def _place_name(
             continue
         taken.append(plate)
         pen = ImageDraw.Draw(drawing, "RGBA")
-        pen.rounded_rectangle(plate, radius=3, fill=_PLATE)
+        pen.rounded_rectangle(plate, radius=3, fill=_PLATE, outline=colour)
         write(pen, (x + 4, y + height / 2), line, size=size, colour=(255, 255, 255), anchor="lm")
         return
 

@@ -245,9 +245,9 @@ def _in_words(prediction: Prediction) -> str:
     """Which names got how much, all objects of a name together, and what places without a name."""
     parts = [
         ", ".join(f"{words} {percent(weight)}" for words, weight in sums.items())
-        for sums in prediction.attention_by_name()
+        for sums in (prediction.attention_by_thing(), *prediction.attention_by_name())
     ]
-    starts = ("In all", "Not named")
+    starts = ("In green frames", "In all", "Not named")
     said = [f"{start}: {part}" for start, part in zip(starts, parts, strict=True) if part]
     return "; ".join(said)
 

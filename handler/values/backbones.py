@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GLOBAL, OBJECTS, FACES = "global", "objects", "faces"
+GLOBAL, OBJECTS, FACES, REASONS = "global", "objects", "faces", "reasons"
 """Parts of an archive that may be compiled: Global-Net's backbone, the network of the grid or light
-object source, and that of the light face source."""
+object source, that of the light face source, and the detector of further reasons."""
 SHARED = "shared"
 """The graph of `GLOBAL` and `OBJECTS` in one, where both see the same pixels with the same layers
 first."""

@@ -18,6 +18,7 @@ from handler.values.runtimes import INT8, PRECISIONS
 NO_FACES, LIGHT_FACES, LIGHTER_FACES = "none", "light", "lighter"
 BLAZEFACE = (LIGHT_FACES, LIGHTER_FACES)
 """The face backends whose network is BlazeFace."""
+LIGHT_THINGS = "light"
 FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 LAST_STAGE = 8
@@ -200,6 +201,8 @@ class ArchiveConfig:
             their ratio; None without such a form.
         shared_graph: Whether the compiled form has Global-Net's backbone and that of the grid
             object source in one graph, which computes their common layers once.
+        reasons: Detector of things that are told as further reasons beside the objects, with its
+            settings, such as ``{"source": "light"}``; None without one.
     """
 
     name: str
@@ -209,12 +212,15 @@ class ArchiveConfig:
     compiled: str | None = None
     recheck_margin: float | None = None
     shared_graph: bool = False
+    reasons: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.recheck_margin is not None:
             check_number("recheck_margin", self.recheck_margin, least=0)
             if self.compiled != INT8:
                 raise ValueError("recheck_margin is for a compiled form in int8")
+        if self.reasons is not None and self.reasons.get("source") != LIGHT_THINGS:
+            raise ValueError(f"reasons is {self.reasons}: expected {{source: {LIGHT_THINGS}}}")
         if self.compiled is not None and self.compiled not in PRECISIONS:
             raise ValueError(
                 f"compiled is '{self.compiled}': expected one of {', '.join(PRECISIONS)}"
@@ -255,6 +261,8 @@ class ArchiveConfig:
             values["recheck_margin"] = self.recheck_margin
         if self.shared_graph:
             values["shared_graph"] = True
+        if self.reasons is not None:
+            values["reasons"] = self.reasons
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -274,6 +282,7 @@ class ArchiveConfig:
                 compiled=values.get("compiled"),
                 recheck_margin=values.get("recheck_margin"),
                 shared_graph=values.get("shared_graph", False),
+                reasons=values.get("reasons"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchiveError(f"config.json is not a model configuration: {error}") from None

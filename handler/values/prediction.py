@@ -15,6 +15,7 @@ from PIL import Image
 
 from handler.values.places import Box, place_of
 from handler.values.runtimes import TORCH
+from handler.values.things import DetectedThing, attention_within, in_number
 
 FACE_SIDE = 48  # pixels; side of an aligned face
 
@@ -24,7 +25,7 @@ REFUSAL_KINDS = {400: "empty", 413: "too-large", 415: "not-an-image", 422: "dama
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which archive made a prediction, with which runtime, and whether it looked for faces.
+    """Which archive made a prediction, with which runtime, and what it looked for.
 
     Attributes:
         name: Name of the model.
@@ -32,6 +33,7 @@ class ModelIdentity:
         digest: SHA-256 (hex) of everything in the archive.
         runtime: Runtime of the backbones, ``"torch"`` or ``"onnx"``.
         faces: Whether faces were looked for.
+        detects: Whether the archive has a detector of things, for further reasons.
     """
 
     name: str
@@ -39,11 +41,12 @@ class ModelIdentity:
     digest: str
     runtime: str = TORCH
     faces: bool = True
+    detects: bool = False
 
     def to_dict(self) -> dict[str, str]:
-        """Plain values, for JSON, without ``faces``, which the answer itself tells."""
+        """Plain values, for JSON, without what the answer itself tells."""
         values = asdict(self)
-        del values["faces"]
+        del values["faces"], values["detects"]
         return values
 
 
@@ -113,6 +116,9 @@ class Prediction:
             activation. It is the whole image, unless Global-Net sees a crop of its centre.
         embedding: Fused feature v_emo (Eq. 12), the network's last layer before the classifier,
             rounded to half precision; None if not requested.
+        detected: Things that a detector found beside the objects, as further reasons, those that
+            hold most attention first; None if not requested, or without a detector. They decide
+            nothing about the emotion.
     """
 
     emotion: str
@@ -127,6 +133,7 @@ class Prediction:
     height: int
     activation_box: Box | None = None
     embedding: tuple[float, ...] | None = None
+    detected: tuple[DetectedThing, ...] | None = None
 
     def words_for(self, item: AttendedObject) -> str:
         """What to call one of the ``objects``: its name, or its place in the image."""
@@ -147,6 +154,22 @@ class Prediction:
             dict(sorted(one.items(), key=lambda pair: -pair[1])) for one in (names, places)
         )
         return first, second
+
+    def attention_by_thing(self) -> dict[str, float]:
+        """Attention to the detected things of each kind: that which falls into their boxes.
+
+        The kinds have their number ("2 people"); what several boxes cover counts once. Sorted, most
+        attended first.
+        """
+        kinds: dict[str, list[Box]] = {}
+        for thing in self.detected or ():
+            kinds.setdefault(thing.label, []).append(thing.box)
+        weighed = [(item.box, item.attention) for item in self.objects]
+        shares = {
+            in_number(label, len(boxes)): attention_within(weighed, boxes)
+            for label, boxes in kinds.items()
+        }
+        return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
     @property
     def polarity_probability(self) -> float:
@@ -184,6 +207,10 @@ class Prediction:
                 }
                 for item in self.objects
             ]
+            if self.detected is not None:
+                answer["detected"] = [
+                    {**asdict(thing), "box": list(thing.box)} for thing in self.detected
+                ]
             answer["activation"] = self.activation
             answer["activation_box"] = list(self.activation_box) if self.activation_box else None
             if self.face_count is not None:

@@ -31,6 +31,7 @@ _LABEL_LIKE = [
     *ORIGIN,
     SCORED_BY,
     "boxes.list.element.label",
+    "detected.list.element.label",
 ]
 _BOX = pa.struct(
     [
@@ -53,6 +54,7 @@ def schema(
     *,
     extra: pa.Schema,
     boxes: bool,
+    detects: bool = False,
     faces: bool = True,
     embedding_size: int | None = None,
     content_hash: bool = False,
@@ -82,6 +84,9 @@ def schema(
     | `boxes` | list of struct | `x1`, `y1`, `x2`, `y2` (float32, pixels), `label` (null where no \
 name is likely right), `score` (confidence of the label) and `attention` (of the network) of each object; there only if \
 asked for | if failed |
+    | `detected` | list of struct | the same of each thing that the model's detector found beside the objects: further \
+reasons, whose `attention` is the part of the objects' that falls into the box, and is added to nothing; there only with \
+`boxes`, if the model has a detector (`vea package --reasons`) | if failed |
     | `embedding` | fixed-size list of float16 | the network's fused feature, of one length for all rows \
 of a model; there only if asked for (`--embeddings`) | if failed |
     | `content_sha256` | string | SHA-256 of the image's bytes, hexadecimal; there only with `--content-hash` | if not fetched |
@@ -93,6 +98,7 @@ of a model; there only if asked for (`--embeddings`) | if failed |
         emotions: Labels of the model's wheel, in its order.
         extra: Columns that pass through; any value may be null.
         boxes: Whether there is a column of the objects' boxes.
+        detects: Whether the model has a detector of things, for a column beside ``boxes``.
         faces: Whether there are columns of faces.
         embedding_size: Length of the model's fused feature; None for no such column.
         content_hash: Whether there is a column of the digest of the image's bytes.
@@ -124,6 +130,7 @@ of a model; there only if asked for (`--embeddings`) | if failed |
         pa.field("etag", text),
         pa.field("objects", pa.int32()),
         pa.field("boxes", pa.list_(_BOX)),
+        *([pa.field("detected", pa.list_(_BOX))] if boxes and detects else []),
     ]
     if embedding_size is not None:
         ours.append(pa.field("embedding", pa.list_(pa.float16(), embedding_size)))
@@ -166,8 +173,9 @@ def writer_options(columns: pa.Schema) -> dict[str, Any]:
     # No dictionaries for floats, split into streams of bytes: a third smaller, written in a third
     # of the time. Not those of half precision: DuckDB does not read them split.
     floats = [f.name for f in columns if f.type in (pa.float32(), pa.float64())]
-    if "boxes" in columns.names:
-        floats += [f"boxes.list.element.{f.name}" for f in _BOX if f.type == pa.float32()]
+    for name in ("boxes", "detected"):
+        if name in columns.names:
+            floats += [f"{name}.list.element.{f.name}" for f in _BOX if f.type == pa.float32()]
     return {
         "compression": "zstd",
         "use_dictionary": _LABEL_LIKE,

@@ -51,7 +51,9 @@ def refuse_varying(location: str, passed_through: Iterable[str]) -> None:
         PathColumnError: The path names one of these columns, and readers would put its value in
             place of each row's own.
     """
-    ours = set(parquet.schema((), extra=pa.schema([]), boxes=True).names) - set(parquet.ORIGIN)
+    ours = set(parquet.schema((), extra=pa.schema([]), boxes=True, detects=True).names) - set(
+        parquet.ORIGIN
+    )
     varying = {name.casefold() for name in (*ours, *passed_through)}
     for name in path_columns(location):
         if name.casefold() in varying:

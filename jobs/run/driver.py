@@ -141,6 +141,7 @@ def _score(
                     emotions.labels,
                     extra=images.extra,
                     boxes=job.boxes,
+                    detects=model.detects,
                     faces=model.faces,
                     embedding_size=embedding_size,
                     content_hash=job.content_hash,

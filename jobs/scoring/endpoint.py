@@ -65,7 +65,7 @@ class Endpoint:
             VeaError: No service answers.
         """
         with self._client(RetryPolicy(deadline=min(_GREETING, self._settings.patience))) as client:
-            answer = client.predict(probe_image())
+            answer = client.predict(probe_image(), explain=True)  # which tells of a detector, too
         model = model_of(answer)
         self.require(model)
         try:
@@ -193,9 +193,13 @@ class EndpointScores:
         return PendingAnswer(data, self._pool.submit(self._ask, data))
 
     def predict_decoded(
-        self, images: Sequence[PendingAnswer | Refusal], *, embeddings: bool = False
+        self,
+        images: Sequence[PendingAnswer | Refusal],
+        *,
+        embeddings: bool = False,
+        detect: bool = False,
     ) -> list[Prediction | Refusal | Failure]:
-        """One answer for each image, in order.
+        """One answer for each image, in order; it has `Prediction.detected` in any case.
 
         Raises:
             VeaError: The service is away, its model is not the run's, or embeddings are asked for.

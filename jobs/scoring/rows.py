@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handler.values.prediction import Prediction
+from handler.values.prediction import AttendedObject, Prediction
+from handler.values.things import DetectedThing
 from jobs.output.parquet import FACE_BOX, FAILED, OK, Row
 from jobs.values.chunks import Entry
 from jobs.values.tasks import Failure
@@ -34,18 +35,22 @@ def scored_row(answer: Prediction, *, boxes: bool) -> Row:
         "height": answer.height,
     }
     if boxes:
-        row["boxes"] = [
-            {
-                **dict(zip(("x1", "y1", "x2", "y2"), item.box, strict=True)),
-                "label": item.label,
-                "score": item.score,
-                "attention": item.attention,
-            }
-            for item in answer.objects
-        ]
+        row["boxes"] = [_box(item) for item in answer.objects]
+        if answer.detected is not None:
+            row["detected"] = [_box(thing) for thing in answer.detected]
     if answer.embedding is not None:
         row["embedding"] = np.array(answer.embedding, np.float16)
     return row
+
+
+def _box(item: AttendedObject | DetectedThing) -> Row:
+    """An element of the columns of boxes."""
+    return {
+        **dict(zip(("x1", "y1", "x2", "y2"), item.box, strict=True)),
+        "label": item.label,
+        "score": item.score,
+        "attention": item.attention,
+    }
 
 
 def _faces(answer: Prediction) -> Row:

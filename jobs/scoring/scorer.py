@@ -57,9 +57,14 @@ class Scores(Protocol[Picture]):
         """An encoded image made ready; called in several threads."""
 
     def predict_decoded(
-        self, images: Sequence[Picture | Refusal], *, embeddings: bool = False
+        self, images: Sequence[Picture | Refusal], *, embeddings: bool = False, detect: bool = False
     ) -> Sequence[Prediction | Refusal | Failure]:
-        """One answer for each image, in order, with `Prediction.embedding` if asked for.
+        """One answer for each image, in order.
+
+        Args:
+            images: Results of `decode`.
+            embeddings: Whether answers have `Prediction.embedding`.
+            detect: Whether answers have `Prediction.detected`, if the model has a detector.
 
         Raises:
             VeaError: The job cannot be done.
@@ -131,8 +136,10 @@ class ChunkScorer:
         self._predictor = predictor
         self._extra = extra
         self._boxes = boxes
-        # A model that gives no embeddings needs no such argument.
+        # A model that gives no embeddings, or detects nothing, needs no such argument.
         self._wanted = {"embeddings": True} if embeddings else {}
+        if boxes and predictor.model.detects:
+            self._wanted["detect"] = True
         self._content_hash = content_hash
         # What an image with the same content does not get from the first one.
         self._own = {"position", "image", "etag", *extra}

@@ -110,7 +110,8 @@ class ArchiveSource:
         on = self.load if isinstance(self.load, OnDevice) else OnDevice()
         runtime = choose_runtime(on.runtime, compiled=config.compiled, device=on.device)
         faces = on.faces and config.selector.faces.backend != NO_FACES
-        model = ModelIdentity(config.name, config.version, digest, runtime, faces)
+        detects = config.reasons is not None
+        model = ModelIdentity(config.name, config.version, digest, runtime, faces, detects)
         return model, wheel(config.network.wheel)
 
     def embedding_size(self) -> int:

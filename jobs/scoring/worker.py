@@ -65,6 +65,7 @@ class Worker:
                 parquet.schema,
                 predictor.wheel.labels,
                 boxes=job.boxes,
+                detects=predictor.model.detects,
                 faces=predictor.model.faces,
                 embedding_size=self.embedding_size,
                 content_hash=job.content_hash,

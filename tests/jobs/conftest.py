@@ -33,16 +33,17 @@ class CountingPredictor:
         self.predict = predictor.predict
         self._predictor = predictor
 
-    def predict_decoded(self, images):
+    def predict_decoded(self, images, **wanted):
         self.scored += len(images)
         # Of a tensor, shape and bytes; a refusal is its own key.
         batch = tuple(
             (tuple(image.shape), image.numpy().tobytes()) if torch.is_tensor(image) else image
             for image in images
         )
-        if batch not in self._answers:
-            self._answers[batch] = self._predictor.predict_decoded(images)
-        return self._answers[batch]
+        asked = (batch, *sorted(wanted.items()))
+        if asked not in self._answers:
+            self._answers[asked] = self._predictor.predict_decoded(images, **wanted)
+        return self._answers[asked]
 
     def load(self, path, *, threads):
         """Stands in for `Predictor.load`."""

@@ -18,10 +18,10 @@ from handler.images import ImageRefused, decode
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.selector import StimuliSelector, fit_colour
-from handler.values.backbones import FACES, OBJECTS, SHARED
+from handler.values.backbones import FACES, OBJECTS, REASONS, SHARED
 from handler.values.configs import ArchiveConfig
 from handler.values.runtimes import FLOAT32, INT8, ONNX
-from train.compiling.export import CompileError, export, networks_of
+from train.compiling.export import CompileError, ToCompile, export, networks_of
 from train.compiling.quantise import Pixels, fuse, quantise
 from train.compiling.references import refer_to_weights
 
@@ -78,10 +78,13 @@ def add_compiled_form(
         _copy_weights(source, target, config)
         compiled, floats = files.compiled_files(config), files.precise_files(config)
         if calibration is None:
-            floats = compiled
+            floats = {part: name for part, name in compiled.items() if part != REASONS}
         if FACES in compiled:  # which costs little and must place points
             floats = {**floats, FACES: compiled[FACES]}
-        weights = [target / name for name in files.weights_files(config)]
+        if archive.things is not None:
+            compile_detector(archive.things.source, target / compiled[REASONS], calibration)
+        named = files.weight_files(config)
+        weights = [target / name for name in named if name.endswith(".safetensors")]
         exported = Path(scratch, "exported.onnx")
         for part, name in floats.items():  # first, before batch norms are folded
             export(networks[part], exported, fold=False)
@@ -103,6 +106,34 @@ def add_compiled_form(
     files.write_card(target, {**archive.card, "compiled": described})
 
 
+def compile_detector(source: LightObjects, target: Path, calibration: Calibration | None) -> None:
+    """Write the compiled form of a light detector alone, an ONNX file.
+
+    Args:
+        source: Detector, on the CPU.
+        target: Path of the graph to write.
+        calibration: Photos for a graph in 8 bits; without them it has float32.
+
+    Raises:
+        CompileError: No calibration photo can be read.
+    """
+    photos: list[Pixels] = []
+    if calibration is not None:
+        photos = [source.resize([image])[0].numpy() for image in _decoded(calibration.photos)]
+        if not photos:
+            raise CompileError(
+                f"none of the {len(calibration.photos)} calibration photos can be read"
+            )
+    with tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch:
+        exported, fused = Path(scratch, "exported.onnx"), Path(scratch, "fused.onnx")
+        export(ToCompile(source.detector, source.size), exported, fold=True)
+        fuse(exported, fused)
+        if photos:
+            quantise(fused, target, photos)
+        else:
+            shutil.copyfile(fused, target)
+
+
 def remove_compiled_form(model: Path, target: Path) -> None:
     """Write a model folder: the files of a model without the compiled form of its backbones.
 
@@ -121,7 +152,7 @@ def remove_compiled_form(model: Path, target: Path) -> None:
 
 def _copy_weights(source: Path, target: Path, config: ArchiveConfig) -> None:
     target.mkdir(parents=True)
-    for name in (files.WEIGHTS, *files.face_files(config)):
+    for name in files.weight_files(config):
         shutil.copyfile(source / name, target / name)
     (target / files.CONFIG).write_text(config.to_json())
 

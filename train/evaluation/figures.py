@@ -166,7 +166,7 @@ def _figures(predictor: Predictor, scored: Sequence[Scored], count: int) -> Iter
         sections=best(s for s in scored if network.semantic_net and s.prediction.objects),
         missing=_missing("Semantic-Net", network.semantic_net),
         draw=_photo_and_objects,
-        tell=lambda answer: {"objects": answer["objects"]},
+        tell=lambda answer: {k: answer[k] for k in ("objects", "detected") if k in answer},
     )
     yield _Figure(
         *(14, "faces", "Expression-Net: which expressions were read"),

@@ -26,6 +26,13 @@ class FaceBackend(StrEnum):
     NONE = "none"
 
 
+class ReasonSource(StrEnum):
+    """The detectors of further reasons, as they are written on the command line."""
+
+    LIGHT = "light"
+    NONE = "none"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("package")(package)
@@ -87,6 +94,13 @@ def package(
             help="With --faces: least score of a face. [default: 0.6 for light and lighter, else 0]"
         ),
     ] = None,
+    reasons: Annotated[
+        ReasonSource | None,
+        typer.Option(
+            help="Detector of people and things that are told as further reasons, and change no "
+            "emotion. [default: as in MODEL]"
+        ),
+    ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the archive.")] = Path("model_store"),
     force: Annotated[
         bool,
@@ -108,13 +122,20 @@ def package(
     A model can look for faces otherwise than in training:
 
         vea package model_store/vea-lite-2.1.mar --version 2.2 --faces hog --runtime torch
+
+    It can be given a detector, whose boxes are told beside the windows that the network weighs:
+
+        vea package model_store/vea-lite-2.1.mar --version 2.2 --reasons light
     """
     from handler.archive.files import read_card
     from train.package import package as pack
 
     if precision is PrecisionChoice.INT8 and calibrate is None:
         raise VeaError("int8 needs photos to be calibrated with: give --calibrate DATASET")
-    if runtime is not RuntimeChoice.ONNX and (calibrate or precision is PrecisionChoice.INT8):
+    compiles = runtime is RuntimeChoice.ONNX or (
+        runtime is RuntimeChoice.AUTO and reasons is ReasonSource.LIGHT
+    )
+    if not compiles and (calibrate or precision is PrecisionChoice.INT8):
         raise VeaError("--precision and --calibrate are for the compiled form: give --runtime onnx")
     if faces is None and face_threshold is not None:
         raise VeaError("--face-threshold is for another face source: give --faces")
@@ -131,6 +152,12 @@ def package(
         if faces is not None:
             runtime = _runtime_after(model, runtime)
             model = _with_faces(model, Path(scratch, "faces"), faces, face_threshold)
+        if reasons is not None:
+            # The whole compiled form is made below, or only that of the detector here.
+            given = calibrate if runtime is RuntimeChoice.AUTO else None
+            if precision is not PrecisionChoice.INT8:
+                given = None
+            model = _with_reasons(model, Path(scratch, "reasons"), reasons, given, photos)
         if runtime is not RuntimeChoice.AUTO:
             margin = recheck_margin or None if precision is PrecisionChoice.INT8 else None
             target = Path(scratch, "model")
@@ -160,6 +187,18 @@ def _with_faces(model: Path, target: Path, faces: FaceBackend, threshold: float 
     from train.face_source import change_face_source
 
     change_face_source(model, target, faces.value, threshold)
+    return target
+
+
+def _with_reasons(
+    model: Path, target: Path, reasons: ReasonSource, dataset: Path | None, photos: int
+) -> Path:
+    """The model with or without a detector of further reasons, in a folder of its own."""
+    from train.compiling.measure import calibration_photos
+    from train.reason_source import change_reasons
+
+    calibration = None if dataset is None else calibration_photos(model, dataset, photos)
+    change_reasons(model, target, reasons.value, calibration)
     return target
 
 

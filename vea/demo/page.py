@@ -85,7 +85,13 @@ def write_page(
 
 def _reasons(prediction: Prediction) -> str:
     named, places = prediction.attention_by_name()
-    shares = list(named.items())[:_REASONS] or list(places.items())[:_REASONS]
+    # Detected things stand among the names by the attention that they hold. Where both name the
+    # same, the box tells it more exactly than windows do.
+    found = {thing.label for thing in prediction.detected or ()}
+    names = {name: share for name, share in named.items() if name not in found}
+    names |= prediction.attention_by_thing()
+    shares = sorted(names.items(), key=lambda item: -item[1])[:_REASONS]
+    shares = shares or list(places.items())[:_REASONS]
     words = ", ".join(f"{name} {weight:.0%}" for name, weight in shares)
     count = prediction.face_count
     if count is None:

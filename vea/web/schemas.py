@@ -16,8 +16,8 @@ def _reference(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _list(items: dict[str, Any], **bounds: int) -> dict[str, Any]:
-    return {"type": "array", "items": items, **bounds}
+def _list(items: dict[str, Any], **more: int | str) -> dict[str, Any]:
+    return {"type": "array", "items": items, **more}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -64,6 +64,7 @@ _PREDICTION: dict[str, Any] = {
 }
 # A service that looks for no faces says nothing of them.
 _FACES = "face"
+_DETECTED = "detected"
 _EXPLANATION = _PREDICTION | {
     "objects": _list(
         _object(
@@ -76,6 +77,12 @@ _EXPLANATION = _PREDICTION | {
             },
             "attribute",
         )
+    ),
+    # Only models with a detector of further reasons have it.
+    _DETECTED: _list(
+        _object({"label": _TEXT, "score": _SHARE, "box": _BOX, "attention": _SHARE}),
+        description="What a detector found beside the objects, as further reasons. The attention "
+        "is that part of the objects' which falls into the box; it is added to nothing.",
     ),
     "activation": _or_null(_list(_list(_SHARE))),
     "activation_box": _or_null(_BOX),
@@ -120,7 +127,7 @@ SCHEMAS: dict[str, Any] = {
         ]
     },
     "Prediction": _object(_PREDICTION, _FACES),
-    "Explanation": _object(_EXPLANATION, _FACES, "activation_box"),
+    "Explanation": _object(_EXPLANATION, _FACES, _DETECTED, "activation_box"),
     # Of a request with a list of images: an answer for each, in order, whatever befell the others.
     "Predictions": _object(
         {"predictions": _list({"anyOf": [_reference("Prediction"), _reference("Error")]})}

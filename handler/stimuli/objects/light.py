@@ -27,6 +27,7 @@ from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.objects.suppression import distinct_boxes
 from handler.stimuli.stimuli import Objects
 from handler.values.checks import check_number
+from handler.values.places import Box
 
 _CANDIDATES = 100  # the likeliest cells of an image, among which near copies are looked for
 
@@ -86,6 +87,42 @@ class LightObjects(ObjectSource):
     @torch.inference_mode()
     def select(self, images: Sequence[torch.Tensor]) -> Objects:
         """The ``count`` most confident things of each image (uint8, 3xHxW, any sizes)."""
+        maps, boxes, scores, labels, mask = self._find(images)
+        return Objects(
+            features=pool_features(maps, boxes, self.size, map_sides(self.size)),
+            boxes=boxes * self._scales(images, boxes.device),
+            scores=scores,
+            labels=labels,
+            mask=mask,
+            names=labels,
+            name_scores=name_scores(scores, labels, self.offset) * mask,
+        )
+
+    @torch.inference_mode()
+    def named(self, images: Sequence[torch.Tensor]) -> list[list[tuple[str, float, Box]]]:
+        """Name, score and box (xyxy, pixels) of the things of each image that have a name.
+
+        As `select`, without features, and without the whole picture where nothing is found.
+        """
+        _, boxes, scores, labels, mask = self._find(images)
+        likely = name_scores(scores, labels, self.offset)
+        kept = mask & (scores >= self.least_score) & (likely >= self.name_threshold)
+        places = boxes * self._scales(images, boxes.device)
+        return [
+            [
+                (COCO_NAMES[label], score, tuple(box))
+                for label, score, box in zip(
+                    labels[row][kept[row]].tolist(),
+                    likely[row][kept[row]].tolist(),
+                    places[row][kept[row]].tolist(),
+                    strict=True,
+                )
+            ]
+            for row in range(len(images))
+        ]
+
+    def _find(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Maps (Bx128xM), and boxes (in pixels of the detector), scores, labels and mask, BxN."""
         cells = self.detector(self.resize(images).to(self.detector.mean.device))  # Bx252xM
         maps, answers = cells.float().split([CHANNELS, cells.shape[1] - CHANNELS], dim=1)
         scores, labels = answers[:, :CLASSES].sigmoid().max(dim=1)  # BxM
@@ -93,17 +130,12 @@ class LightObjects(ObjectSource):
         labels = labels.gather(1, best)
         boxes = decode_boxes(answers[:, CLASSES:], best, self.size)  # BxRx4
         rows = [self._regions(*row) for row in zip(boxes, scores, labels, strict=True)]
-        boxes, scores, labels, mask = (torch.stack(part) for part in zip(*rows, strict=True))
-        scale = [[i.shape[-1], i.shape[-2], i.shape[-1], i.shape[-2]] for i in images]
-        return Objects(
-            features=pool_features(maps, boxes, self.size, map_sides(self.size)),
-            boxes=boxes * (torch.tensor(scale, device=boxes.device).unsqueeze(1) / self.size),
-            scores=scores,
-            labels=labels,
-            mask=mask,
-            names=labels,
-            name_scores=name_scores(scores, labels, self.offset) * mask,
-        )
+        return maps, *(torch.stack(part) for part in zip(*rows, strict=True))
+
+    def _scales(self, images: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+        """What the sides of a box are multiplied with, for pixels as decoded, Bx1x4."""
+        sides = [[i.shape[-1], i.shape[-2], i.shape[-1], i.shape[-2]] for i in images]
+        return torch.tensor(sides, device=device).unsqueeze(1) / self.size
 
     def _regions(
         self, boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor

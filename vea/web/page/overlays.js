@@ -56,27 +56,41 @@ export function drawMarks(target, answer, shown) {
       }),
     );
   }
+  const things = shown.objects ? (answer.detected ?? []) : [];
+  const captions = captionsOf(objects, things, answer.image_size).slice(0, NAMED);
+  for (const { item, name } of captions.filter((caption) => caption.thing)) {
+    const place = rectangle(item.box, width, height);
+    const marks = { class: "thing", "data-object": name, "vector-effect": "non-scaling-stroke" };
+    parts.push(svg("rect", { ...place, ...marks }));
+  }
   if (shown.face && answer.face?.box) {
     const place = rectangle(answer.face.box, width, height);
     parts.push(svg("rect", { ...place, class: "face", "vector-effect": "non-scaling-stroke" }));
     writeName(plates, answer.face.box, "face", scale, width, height, true);
   }
-  const named = new Set();
-  const some = objects.some((item) => item.label !== null);
-  for (const item of objects) {
-    if (some && item.label === null) continue; // places are written where there is no name at all
-    const name = nameOf(item, answer.image_size);
-    if (named.size === NAMED || named.has(name)) continue;
-    named.add(name);
+  for (const { item, name } of captions) {
     writeName(plates, item.box, `${name} ${percent(item.attention)}`, scale, width, height, false);
   }
   target.replaceChildren(...parts, ...plates.map((plate) => plate.element));
   target.setAttribute("aria-label", inWords(answer, shown));
 }
 
+// What is worth a name, most attended first: each detected thing, and each name of objects once.
+function captionsOf(objects, things, size) {
+  const some = things.length > 0 || objects.some((item) => item.label !== null);
+  const first = new Map();
+  for (const item of objects) {
+    if (some && item.label === null) continue; // places are written where there is no name at all
+    const name = nameOf(item, size);
+    if (!first.has(name)) first.set(name, { item, name, thing: false });
+  }
+  const found = things.map((item) => ({ item, name: item.label, thing: true }));
+  return [...found, ...first.values()].toSorted((a, b) => b.item.attention - a.item.attention);
+}
+
 /** Marks the objects of one name among the others, or none of them. */
 export function highlight(target, name) {
-  for (const box of target.querySelectorAll(".object")) {
+  for (const box of target.querySelectorAll(".object, .thing")) {
     box.classList.toggle("chosen", box.dataset.object === name);
   }
 }
@@ -167,9 +181,10 @@ function writeName(plates, box, words, scale, width, height, outside) {
 function inWords(answer, shown) {
   const said = [];
   if (shown.objects && answer.objects?.length) {
-    const names = answer.objects.slice(0, NAMED).map(
-      (item) => `${nameOf(item, answer.image_size)} ${percent(item.attention)}`,
-    );
+    const names = [...(answer.detected ?? []), ...answer.objects]
+      .toSorted((a, b) => b.attention - a.attention)
+      .slice(0, NAMED)
+      .map((item) => `${nameOf(item, answer.image_size)} ${percent(item.attention)}`);
     said.push(`objects by attention: ${names.join(", ")}`);
   }
   if (shown.face && answer.face) said.push(answer.face.found ? "the face in a frame" : "no face");

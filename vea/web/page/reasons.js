@@ -1,6 +1,7 @@
 // The reasons in words: objects by attention, the face, and which model said so.
 
 import { nameOf } from "./overlays.js";
+import { kindsOf } from "./things.js";
 import { percent } from "./wheel.js";
 
 const LISTED = 6;
@@ -9,7 +10,7 @@ let cropAddress = null;
 
 /** Fills the cards beside the wheel; `point` marks the objects of a name on the photo, or none. */
 export function fillReasons(answer, summary, point) {
-  fillObjects(answer.objects ?? [], answer.image_size, point);
+  fillObjects(answer, point);
   fillFace(answer.face);
   const { name, version, digest } = answer.model;
   get("model-name").textContent = name;
@@ -19,14 +20,23 @@ export function fillReasons(answer, summary, point) {
   get("model-summary").textContent = summary;
 }
 
-function fillObjects(objects, size, point) {
+function fillObjects(answer, point) {
+  const objects = answer.objects ?? [];
+  const kinds = kindsOf(answer);
   // All objects of a name together, as people think of them; then the places without a name.
   const together = [new Map(), new Map()];
   for (const item of objects) {
     const sums = together[item.label === null ? 1 : 0];
-    const name = nameOf(item, size);
+    const name = nameOf(item, answer.image_size);
     sums.set(name, (sums.get(name) ?? 0) + item.attention);
   }
+  // Detected things stand among the names. Where both name the same, the box tells it more exactly.
+  for (const { label, words, attention } of kinds) {
+    together[0].delete(label);
+    together[0].set(words, attention);
+  }
+  get("detected-hint").hidden = !kinds.length;
+  const detected = new Map(kinds.map(({ label, words }) => [words, label]));
   const sorted = together.map((sums) => [...sums].toSorted((a, b) => b[1] - a[1]));
   const places = new Set(together[1].keys());
   const ranked = sorted.flat().slice(0, LISTED);
@@ -38,6 +48,7 @@ function fillObjects(objects, size, point) {
     const name = document.createElement("span");
     name.textContent = words;
     if (places.has(words)) name.className = "place";
+    if (detected.has(words)) name.className = "detected";
     const bar = document.createElement("i");
     bar.style.width = `${(100 * attention) / strongest}%`;
     const share = document.createElement("b");
@@ -48,10 +59,11 @@ function fillObjects(objects, size, point) {
       for (const other of row.parentElement.querySelectorAll("button")) {
         other.setAttribute("aria-pressed", String(on && other === button));
       }
-      point(on ? words : null);
+      point(on ? marked : null);
     };
+    const marked = detected.get(words) ?? words;
     button.addEventListener("click", () => settle(button.getAttribute("aria-pressed") !== "true"));
-    button.addEventListener("mouseenter", () => point(words));
+    button.addEventListener("mouseenter", () => point(marked));
     button.addEventListener("mouseleave", () => point(null));
     row.append(button);
     return row;
