@@ -111,7 +111,7 @@ class _Table:
         column: Name of the column of pictures.
 
     Attributes:
-        beside: What to say of a row without bytes, beside that.
+        beside: Text that follows the reason of a row without bytes.
     """
 
     def __init__(self, file: PinnedFile, column: str) -> None:
