@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
+import dlib
 import numpy as np
 import pytest
 import torch
@@ -41,6 +45,22 @@ Encoder = Callable[..., bytes]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts servers comes first: so two processes of tests end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> Iterator[None]:
+    """What libraries make anew for each of their clients, at the price of several predictions.
+
+    dlib takes more than half a second to make its face detector, which a copy has at once; botocore
+    reads its descriptions of AWS from 2 MB of JSON for each session, though they never change.
+    """
+    detector = functools.cache(dlib.get_frontal_face_detector)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dlib, "get_frontal_face_detector", lambda: copy.copy(detector()))
+        patch.setattr(
+            botocore.session, "create_loader", functools.cache(botocore.session.create_loader)
+        )
+        yield
 
 
 @pytest.fixture(scope="session")
