@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install into .venv first, once.
-# `make test-fast` starts no server or program and trains nothing; `make test-long` is what `make test` leaves out.
+# `make test-fast` starts no server or program and trains nothing; `make test-long` is what
+# `make test` leaves out.
 PYTHON ?= python3
 VENV ?= .venv
 # The theme announces its successor at every build, which the variable silences.
