@@ -16,8 +16,9 @@ demo: $(VENV)/installed
 test: check docs-check detectron2
 	$(PYTEST) -m "not long"
 
+# Without schemathesis, which tests in tests/integration need and each process imports for a second.
 test-fast: detectron2
-	$(PYTEST) -m "not integration and not long" --ignore=tests/integration
+	$(PYTEST) -p no:schemathesis -m "not integration and not long" --ignore=tests/integration
 
 test-long: detectron2
 	$(PYTEST) -m long
