@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import importlib.util
 import io
 import zipfile
@@ -45,6 +46,18 @@ Encoder = Callable[..., bytes]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts servers comes first: so two processes of tests end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """The garbage collector passes over what importing has made: a million objects that stay."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """At the end all objects may go, or libraries report those that are left."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
