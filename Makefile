@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install into .venv first, once.
-# `make test-fast` starts no servers and trains nothing; `make test-long` is what `make test` leaves out.
+# `make test-fast` starts no server or program and trains nothing; `make test-long` is what
+# `make test` leaves out.
 PYTHON ?= python3
 VENV ?= .venv
 # The theme announces its successor at every build, which the variable silences.
@@ -15,8 +16,9 @@ demo: $(VENV)/installed
 test: check docs-check detectron2
 	$(PYTEST) -m "not long"
 
-test-fast: $(VENV)/installed
-	$(PYTEST) -m "not integration and not long" --ignore=tests/integration
+# Without schemathesis, which tests in tests/integration need and each process imports for a second.
+test-fast: detectron2
+	$(PYTEST) -p no:schemathesis -m "not integration and not long" --ignore=tests/integration
 
 test-long: detectron2
 	$(PYTEST) -m long

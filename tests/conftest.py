@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import gc
 import importlib.util
 import io
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
+import dlib
 import numpy as np
 import pytest
 import torch
@@ -43,6 +49,34 @@ Encoder = Callable[..., bytes]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts servers comes first: so two processes of tests end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """The garbage collector passes over what importing has made: a million objects that stay."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """At the end all objects may go, or libraries report those that are left."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> Iterator[None]:
+    """What libraries make anew for each of their clients, at the price of several predictions.
+
+    dlib takes more than half a second to make its face detector, which a copy has at once; botocore
+    reads its descriptions of AWS from 2 MB of JSON for each session, though they never change.
+    """
+    detector = functools.cache(dlib.get_frontal_face_detector)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dlib, "get_frontal_face_detector", lambda: copy.copy(detector()))
+        patch.setattr(
+            botocore.session, "create_loader", functools.cache(botocore.session.create_loader)
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -53,9 +53,10 @@ class ContainedImages:
             with self._lock:
                 return self._tar(inside).read(inside.offset, inside.size)
         with self._lock:
-            data = self._table(inside).read(inside.row)
+            table = self._table(inside)
+            data = table.read(inside.row)
         if data is None:
-            raise ObjectUnavailable("missing", "this row holds no picture")
+            raise ObjectUnavailable("missing", f"this row holds no picture{table.beside}")
         _refuse_large(len(data), self._max_bytes)
         return data
 
@@ -103,12 +104,22 @@ class _Tar:
 
 
 class _Table:
-    """A parquet file that is open, and the rows that were decoded last."""
+    """A parquet file that is open, and the rows that were decoded last.
+
+    Args:
+        file: The file.
+        column: Name of the column of pictures.
+
+    Attributes:
+        beside: Text that follows the reason of a row without bytes.
+    """
 
     def __init__(self, file: PinnedFile, column: str) -> None:
         self._parquet = pq.ParquetFile(file, buffer_size=_REQUEST, pre_buffer=False)
         kind = self._parquet.schema_arrow.field(column).type
-        self._column = f"{column}.bytes" if pa.types.is_struct(kind) else column
+        is_struct = pa.types.is_struct(kind)
+        self._column = f"{column}.bytes" if is_struct else column
+        self.beside = ": its bytes are null, and a path is not followed" if is_struct else ""
         metadata = self._parquet.metadata
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self._starts = [0, *accumulate(sizes)]

@@ -19,7 +19,7 @@ from jobs.lists.columns import IMAGE_COLUMNS, ListError
 # As img2dataset names its column of pictures, by their format.
 _BY_FORMAT = ("jpg", "jpeg", "png", "webp")
 _PREFERRED = ("image", "img", *_BY_FORMAT)
-_BYTES, PATH = "bytes", "path"
+BYTES, PATH = "bytes", "path"
 _FEW = 8  # rows
 
 
@@ -84,6 +84,29 @@ def columns_of_pictures(file: pq.ParquetFile) -> set[str]:
     return {name for name in file.schema_arrow.names if _surely_pictures(file, name)}
 
 
+def only_nulls(file: pq.ParquetFile, path: str) -> bool:
+    """Whether the file's end says that a column has rows and not one value.
+
+    Args:
+        file: The file.
+        path: Name of the column, such as ``image.bytes`` for a part of a struct.
+    """
+    groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+    places = range(groups[0].num_columns if groups else 0)
+    chunks = [
+        group.column(place)
+        for place in places
+        if groups[0].column(place).path_in_schema == path
+        for group in groups
+    ]
+    return bool(chunks) and all(
+        (counts := chunk.statistics) is not None
+        and counts.has_null_count
+        and counts.null_count == chunk.num_values
+        for chunk in chunks
+    )
+
+
 def typed_pictures(schema: pa.Schema, name: str) -> PictureColumn | None:
     """A column that may hold pictures, by its type alone.
 
@@ -97,7 +120,7 @@ def typed_pictures(schema: pa.Schema, name: str) -> PictureColumn | None:
     kind = plain_type(schema.field(place).type)
     if pa.types.is_struct(kind):
         inner = {item.name: item.type for item in kind}
-        if _BYTES in inner and _is_binary(inner[_BYTES]):
+        if BYTES in inner and _is_binary(inner[BYTES]):
             return PictureColumn(name, is_struct=True, has_path=_is_text(inner.get(PATH)))
         return None
     return PictureColumn(name, is_struct=False, has_path=False) if _is_binary(kind) else None

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from jobs.lists.columns import ListError, kept_columns
 from jobs.lists.parquet import column_values
 from jobs.lists.picture_columns import (
+    BYTES,
     PATH,
     PictureColumn,
     chosen_pictures,
     columns_of_pictures,
+    only_nulls,
     plain_type,
     typed_pictures,
 )
@@ -81,6 +83,7 @@ class PictureTable:
         column: Name of the column of pictures.
         extra: Columns that pass through; the paths of ``{bytes, path}`` among them.
         version: Version of the file.
+        has_only_paths: Whether the file says that all its pictures are paths without bytes.
 
     Raises:
         ListError: The file is no parquet file, or does not have these columns.
@@ -102,6 +105,7 @@ class PictureTable:
         with opened(location, stores) as (pinned, file):
             self.version = pinned.version
             schema, self._rows = file.schema_arrow, file.metadata.num_rows
+            self.has_only_paths = pictures.has_path and only_nulls(file, f"{pictures.name}.{BYTES}")
         found = typed_pictures(schema, pictures.name)
         if found is None or found.is_struct != pictures.is_struct:
             raise ListError(
@@ -172,6 +176,13 @@ def tables_of_pictures(
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="vea-index") as pool:
         try:
             made = partial(PictureTable, stores=stores, pictures=pictures, known=known, keep=keep)
-            return list(pool.map(made, files))
+            tables = list(pool.map(made, files))
         finally:
             pool.shutdown(cancel_futures=True)
+    if all(table.has_only_paths for table in tables):
+        raise ListError(
+            f"the list {files[0]} holds no pictures in the column '{pictures.name}', only their "
+            "paths: write their bytes into the file, for a data set of Hugging Face by "
+            "map(datasets.table.embed_table_storage), or give the paths as a list"
+        )
+    return tables

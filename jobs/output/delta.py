@@ -18,7 +18,7 @@ import pyarrow as pa
 from handler.values.errors import VeaError
 from handler.values.runtimes import TORCH
 from jobs.output import parquet
-from jobs.output.delta_options import storage_options
+from jobs.output.delta_options import require_conditional_writes, storage_options
 from jobs.output.delta_types import DeltaTypeError, convert, delta_columns, nanoseconds
 from jobs.output.partitions import path_values
 from jobs.storage.errors import one_line
@@ -98,10 +98,12 @@ def commit_run(out: str, table: str, stores: Stores) -> bool:
         DeltaCommitError: The run is not finished, a file of it is damaged, or the table does not
             accept its rows.
         StorageError: A file of the run cannot be read.
+        UnconditionalWrites: The server of the table could lose commits.
     """
     deltalake = load_deltalake()
     folder = open_folder(out, stores)
     manifest = _manifest(folder)
+    require_conditional_writes(table, stores)
     options = storage_options(table, stores)
     constants = path_values(folder.location)
     for name, value in constants.items():

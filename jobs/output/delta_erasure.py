@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from handler.values.errors import VeaError
 from jobs.output.delta import load_deltalake, refused_by
-from jobs.output.delta_options import storage_options
+from jobs.output.delta_options import require_conditional_writes, storage_options
 from jobs.output.partitions import path_values
 from jobs.output.selection import Selection, SelectionError
 from jobs.storage.stores import Stores
@@ -52,7 +52,9 @@ def delete_rows(table: str, selection: Selection, stores: Stores) -> int:
     Raises:
         DeltaCommitError: There is no such table, or it refuses the removal.
         SelectionError: The table lacks a column, or a value is not of its column's type.
+        UnconditionalWrites: The server of the table could lose commits.
     """
+    require_conditional_writes(table, stores)
     affected = [dict(values) for values in _affected(table, _open(table, stores), selection)]
     return sum(
         _retried(table, partial(_replace, table, partition, selection, stores))
@@ -71,7 +73,9 @@ def delete_run_rows(table: str, location: str, run_id: str, stores: Stores) -> i
 
     Raises:
         DeltaCommitError: There is no such table, or it refuses the removal.
+        UnconditionalWrites: The server of the table could lose commits.
     """
+    require_conditional_writes(table, stores)
     partition = path_values(location) or {"run_id": run_id}
     answer = _retried(table, lambda: _open(table, stores).delete(_predicate(partition)))
     return int(answer.get("num_deleted_rows") or 0)

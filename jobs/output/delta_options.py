@@ -1,12 +1,14 @@
 """Options with which the Delta package reaches a table where all other code reaches the store.
 
 A commit is the creation of a log entry that nobody else may have created. Of S3 the package has to
-be told that it can do that; on Google Cloud Storage and Azure it always asks for it.
+be told that it can do that; on Google Cloud Storage and Azure it always asks for it. A server that
+ignores the condition would lose commits in silence, so it is tried before the first one.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from botocore.exceptions import BotoCoreError
 
 from handler.values.errors import LocationError
 from jobs.storage.errors import StorageError, classify_error
+from jobs.storage.folders import UnconditionalWrites, open_folder
 from jobs.storage.stores import Stores
 from jobs.values.locations import ObjectLocation, is_in_store
 
@@ -37,6 +40,32 @@ def storage_options(table: str, stores: Stores) -> dict[str, str] | None:
     connection = stores.through_obstore(place.scheme).connection(place.bucket)
     options = _azure(connection.settings) if place.scheme == "az" else _google(connection.settings)
     return {**options, "allow_http": str(connection.endpoint.startswith("http://")).lower()}
+
+
+def require_conditional_writes(table: str, stores: Stores) -> None:
+    """See that the server of a table refuses to create what exists.
+
+    Args:
+        table: Folder of the table, a path or ``s3://bucket/prefix``.
+        stores: Clients of the object stores.
+
+    Raises:
+        UnconditionalWrites: The server does not, so of two commits at once one would be lost.
+        StorageError: The server cannot be written to.
+    """
+    if not is_in_store(table):
+        return
+    folder, name = open_folder(table, stores), f"_vea-{secrets.token_hex(8)}"
+    try:
+        folder.create(name, b"")  # a folder in a store sees to it
+    except UnconditionalWrites:
+        folder.delete([name])
+        raise UnconditionalWrites(
+            f"the server of {table} does not refuse to create an object that exists, so commits of "
+            "two runs at the same time could be lost: choose a store with conditional writes for "
+            "--delta"
+        ) from None
+    folder.delete([name])
 
 
 def _s3(bucket: str, stores: Stores) -> dict[str, str]:

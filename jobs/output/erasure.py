@@ -15,12 +15,9 @@ import gzip
 import hashlib
 import io
 import json
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +25,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from handler.values.errors import VeaError
 from jobs.output import compaction
 from jobs.output.compaction import Counts, DataFile, damaged
+from jobs.output.erasure_journal import ErasureError, sole_work
 from jobs.output.parquet import ROW_GROUP, read_part, writer_options
 from jobs.output.selection import Selection
 from jobs.storage.folders import Folder, LocalFolder, ObjectMissing
 from jobs.values.layout import IDENTITY, JOURNAL, MANIFEST, PART, RUN, SUCCESS
 
 _LISTING = f"{RUN}list.txt.gz"
-_STALE = timedelta(hours=1)
-
-
-class ErasureError(VeaError):
-    """Rows cannot be removed; the message is one line for people."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ def erase(folder: Folder, selection: Selection) -> int:
         ErasureError: Another process removes rows of this run, or the manifest is damaged.
         PartError: A file is damaged.
     """
-    with _journal(folder):
+    with sole_work(folder):
         manifest = _manifest(folder)
         # What an interrupted tidying left behind holds the same rows.
         folder.delete([name for name in folder.list(RUN) if name.startswith(PART)])
@@ -132,57 +124,16 @@ def delete_run(folder: Folder) -> None:
     Raises:
         ErasureError: Another process removes rows of this run.
     """
-    with _journal(folder, keep=True):
+    with sole_work(folder):
         folder.delete([SUCCESS])  # from here on it is no finished run
         folder.delete([MANIFEST, *(n for n in folder.list() if n.startswith(compaction.PREFIX))])
-        folder.delete([n for n in folder.list(RUN) if n not in (JOURNAL, IDENTITY)])
+        rest = [name for name in folder.list(RUN) if name != IDENTITY]
+        folder.delete([name for name in rest if not name.startswith(JOURNAL)])
         folder.delete([IDENTITY])
-        folder.delete([JOURNAL])
     if isinstance(folder, LocalFolder):
         with suppress(OSError):  # it holds other files
             Path(folder.location, RUN).rmdir()
             Path(folder.location).rmdir()
-
-
-@contextmanager
-def _journal(folder: Folder, *, keep: bool = False) -> Iterator[None]:
-    """One process at a time: two that replace the same file would bring rows back."""
-    mine = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": datetime.now(UTC).isoformat(),
-    }
-    if not folder.create(JOURNAL, _json(mine)):
-        try:
-            other = json.loads(folder.read(JOURNAL))
-            since = datetime.fromisoformat(other["since"])
-            host, pid = str(other["host"]), int(other["pid"])
-        except (ValueError, KeyError, TypeError, ObjectMissing):
-            since, host, pid = datetime.min.replace(tzinfo=UTC), "", 0
-        if _is_at_work(host, pid) and datetime.now(UTC) - since < _STALE:
-            raise ErasureError(
-                f"process {pid} on {host} has been removing rows of {folder.location} since "
-                f"{since:%H:%M} UTC: wait for it; if it is gone, delete {JOURNAL} there"
-            )
-        folder.write(JOURNAL, _json(mine))
-    yield
-    if not keep:
-        folder.delete([JOURNAL])
-
-
-def _is_at_work(host: str, pid: int) -> bool:
-    """Whether the process runs; of another machine's processes nothing is known, so it may."""
-    if host != socket.gethostname():
-        return True
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True
 
 
 def _manifest(folder: Folder) -> dict[str, Any]:

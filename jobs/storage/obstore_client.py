@@ -14,11 +14,10 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError
@@ -33,17 +32,15 @@ from jobs.storage.opened import Opened
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3 import bare_etag, refuse_large
+from jobs.storage.store_client import Result, StoreClient
 from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation, is_tidy
 
-Result = TypeVar("Result")
-
 _BLOCK = 1024 * 1024
-_DELETED_AT_ONCE = 256  # Azure refuses more
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
-class ObstoreClient:
+class ObstoreClient(StoreClient):
     """Whole-object reads and writes with retries, safe to share between threads.
 
     Args:
@@ -52,6 +49,10 @@ class ObstoreClient:
         threads: Number of threads that will use it at the same time.
         retry: Attempts and waits of requests for the pages of a listing, which obstore repeats.
     """
+
+    deleted_at_once = 256  # Azure refuses more
+    # One of them was not there, or the server knows no such request.
+    one_by_one = frozenset({"missing", "refused"})
 
     def __init__(
         self, scheme: str, retries: Retries, *, threads: int, retry: RetrySettings
@@ -79,7 +80,7 @@ class ObstoreClient:
                 refuse_large(len(data), max_bytes)
             return bytes(data), found.etag
 
-        return self._run(attempt, location, paced=True)
+        return self.run(attempt, location, paced=True)
 
     def download(self, location: ObjectLocation, file: IO[bytes]) -> None:
         """Copy an object of any size into ``file``, block by block.
@@ -102,7 +103,7 @@ class ObstoreClient:
         """As `jobs.storage.obstore_parts.read_part`, with retries and classified errors."""
         store = self.connection(location.bucket).store
         key = _plain(location)
-        return self._run(lambda: read_part(store, key, position, size, etag), location, paced=True)
+        return self.run(lambda: read_part(store, key, position, size, etag), location, paced=True)
 
     def put(self, location: ObjectLocation, data: bytes) -> None:
         """Write an object whole: readers see all of it or nothing.
@@ -164,36 +165,15 @@ class ObstoreClient:
         while (keys := self._run_or_stop(listing.page, location, "list")) is not None:
             yield from keys
 
-    def delete(self, locations: Iterable[ObjectLocation]) -> None:
-        """Remove objects; those that do not exist are ignored.
+    def _delete_batch(self, locations: Sequence[ObjectLocation]) -> None:
+        obstore.delete(self._store(locations[0]), [_plain(one) for one in locations])
 
-        Raises:
-            StorageError: An object cannot be removed.
-        """
-        by_bucket = defaultdict[str, list[ObjectLocation]](list)
-        for location in locations:
-            by_bucket[location.bucket].append(location)
-        for found in by_bucket.values():
-            for start in range(0, len(found), _DELETED_AT_ONCE):
-                some = found[start : start + _DELETED_AT_ONCE]
-                try:
-                    self._run(partial(self._delete, some), some[0])
-                except ObjectUnavailable as refused:
-                    if refused.kind not in ("missing", "refused"):
-                        raise stopped(refused, some[0], "delete") from refused
-                    # One of them was not there, or the server knows no such request.
-                    for one in some:
-                        self._delete_one(one)
-
-    def _delete(self, some: Sequence[ObjectLocation]) -> None:
-        obstore.delete(self._store(some[0]), [_plain(one) for one in some])
-
-    def _delete_one(self, one: ObjectLocation) -> None:
+    def _delete_one(self, location: ObjectLocation) -> None:
         try:
-            self._run(partial(self._delete, [one]), one)
+            self.run(partial(self._delete_batch, [location]), location)
         except ObjectUnavailable as refused:
             if refused.kind != "missing":
-                raise stopped(refused, one, "delete") from refused
+                raise stopped(refused, location, "delete") from refused
 
     def _put(self, location: ObjectLocation, data: bytes, mode: Any) -> None:
         # Several requests would not be one condition, and would leave pieces behind.
@@ -243,9 +223,11 @@ class ObstoreClient:
                 self._connections[bucket] = found
             return self._connections[bucket]
 
-    def _run(
+    def run(
         self, attempt: Callable[[], Result], location: ObjectLocation, *, paced: bool = False
     ) -> Result:
+        """As `jobs.storage.store_client.StoreClient.run`."""
+
         def translated() -> Result:
             with _translating():
                 return attempt()
@@ -255,14 +237,6 @@ class ObstoreClient:
         except (RetriesExhausted, Closed, StoreAnswer, NoToken) as error:
             endpoint = self.connection(location.bucket).endpoint
             raise classify_answer(error, location, endpoint) from error
-
-    def _run_or_stop(
-        self, attempt: Callable[[], Result], location: ObjectLocation, verb: str
-    ) -> Result:
-        try:
-            return self._run(attempt, location)
-        except ObjectUnavailable as refused:
-            raise stopped(refused, location, verb) from refused
 
 
 def _plain(location: ObjectLocation) -> str:

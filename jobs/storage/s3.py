@@ -7,33 +7,24 @@ Errors are classified (see `jobs.storage.errors`): `ObjectUnavailable` concerns 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from jobs.storage.errors import (
-    NotModified,
-    ObjectUnavailable,
-    classify_error,
-    code_of,
-    stopped,
-)
+from jobs.storage.errors import NotModified, ObjectUnavailable, classify_error, code_of
 from jobs.storage.rate_limit import Closed
 from jobs.storage.retry import Retries, RetriesExhausted, TransientError
 from jobs.storage.s3_client import Connection, connect
+from jobs.storage.store_client import Result, StoreClient
 from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation
 
-Result = TypeVar("Result")
-
 _BLOCK = 1024 * 1024
-_DELETED_AT_ONCE = 1_000  # more are refused
 
 
-class S3:
+class S3(StoreClient):
     """Whole-object reads and writes with retries, safe to share between threads.
 
     The client is made at the first request, so that a job on local files needs no AWS settings.
@@ -46,6 +37,10 @@ class S3:
         retries: Retries of every request of this client; code that fetches images in other ways
             uses them too.
     """
+
+    deleted_at_once = 1_000  # more are refused
+    # Servers without this request, or that require a Content-MD5 with it.
+    one_by_one = frozenset({"refused"})
 
     def __init__(self, *, threads: int = 16, retry: RetrySettings | None = None) -> None:
         self.retries = Retries(retry or RetrySettings(), threads=threads)
@@ -185,38 +180,20 @@ class S3:
         for item in self._items(location):
             yield item["Key"]
 
-    def delete(self, locations: Iterable[ObjectLocation]) -> None:
-        """Remove objects; those that do not exist are ignored.
-
-        Raises:
-            StorageError: An object cannot be removed.
-        """
-        keys = defaultdict[str, list[str]](list)
-        for location in locations:
-            keys[location.bucket].append(location.key)
-        for bucket, all_keys in keys.items():
-            for some in _batches(all_keys):
-                place = ObjectLocation(bucket, some[0])
-                try:
-                    self.run(partial(self._delete, bucket, some), place)
-                except ObjectUnavailable as refused:
-                    if refused.kind != "refused":
-                        raise stopped(refused, place, "delete") from refused
-                    # Servers without this request, or that require a Content-MD5 with it.
-                    for key in some:
-                        one = ObjectLocation(bucket, key)
-                        self._run_or_stop(partial(self._delete_one, one), one, "delete")
-
-    def _delete_one(self, location: ObjectLocation) -> None:
-        self._client().delete_object(Bucket=location.bucket, Key=location.key)
-
-    def _delete(self, bucket: str, keys: Sequence[str]) -> None:
-        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self._client().delete_objects(Bucket=bucket, Delete=wanted)
+    def _delete_batch(self, locations: Sequence[ObjectLocation]) -> None:
+        wanted = {"Objects": [{"Key": one.key} for one in locations], "Quiet": True}
+        answer = self._client().delete_objects(Bucket=locations[0].bucket, Delete=wanted)
         for error in answer.get("Errors", ()):
             # The answer as a whole is 200; an error in it is one of an ordinary answer's.
             if error.get("Code") not in ("NoSuchKey", "NoSuchVersion"):
                 raise ClientError({"Error": error}, "DeleteObjects")
+
+    def _delete_one(self, location: ObjectLocation) -> None:
+        self._run_or_stop(
+            lambda: self._client().delete_object(Bucket=location.bucket, Key=location.key),
+            location,
+            "delete",
+        )
 
     def _items(self, place: ObjectLocation, **options: str) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
@@ -269,14 +246,6 @@ class S3:
     def _client(self) -> Any:
         return self.connection().client
 
-    def _run_or_stop(
-        self, attempt: Callable[[], Result], location: ObjectLocation, verb: str
-    ) -> Result:
-        try:
-            return self.run(attempt, location)
-        except ObjectUnavailable as refused:
-            raise stopped(refused, location, verb) from refused
-
 
 def bare_etag(header: str | None) -> str | None:
     """An ETag without its quotes and without the mark of a weak one."""
@@ -289,8 +258,3 @@ def refuse_large(size: int, max_bytes: int) -> None:
         raise ObjectUnavailable(
             "too-large", f"the object has {size} bytes; at most {max_bytes} are accepted"
         )
-
-
-def _batches(keys: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(keys), _DELETED_AT_ONCE):
-        yield keys[start : start + _DELETED_AT_ONCE]

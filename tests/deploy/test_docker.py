@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dockerfile_parse
+import pytest
 import yaml
 from commands import DEPLOY, parse
 
@@ -41,6 +42,7 @@ def ignored(path: str) -> bool:
     return not any(fnmatchcase(path, name) for name in names)
 
 
+@pytest.mark.integration
 def test_the_linter_has_nothing_to_say() -> None:
     program = Path(sys.executable).with_name("hadolint")
     ended = subprocess.run(

@@ -54,6 +54,7 @@ def test_a_manifest_with_a_key_that_does_not_exist_would_be_noticed() -> None:
         kubernetes_validate.validate(manifest, "1.30", strict=True)
 
 
+@pytest.mark.integration
 def test_all_files_are_in_the_kustomization(tmp_path: Path) -> None:
     listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
     assert {*listed, "kustomization.yaml"} == {path.name for path in FOLDER.iterdir()}

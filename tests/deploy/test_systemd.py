@@ -69,6 +69,7 @@ def test_nothing_reaches_another_machine(name: str) -> None:
     assert unit(name)["UMask"] == ["0077"]
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     program = tmp_path / "vea"

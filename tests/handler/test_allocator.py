@@ -36,6 +36,7 @@ def run(*arguments: str, **environment: str) -> tuple[bool, int]:
     return told == "True", int(faults)
 
 
+@pytest.mark.integration
 def test_a_block_of_a_layers_size_is_reused_rather_than_asked_for_anew() -> None:
     kept, few = run("keep")
     if not kept:
@@ -44,5 +45,6 @@ def test_a_block_of_a_layers_size_is_reused_rather_than_asked_for_anew() -> None
     assert few < many / 10
 
 
+@pytest.mark.integration
 def test_what_the_environment_says_about_the_allocator_counts() -> None:
     assert run("keep", MALLOC_TRIM_THRESHOLD_="1000000")[0] is False

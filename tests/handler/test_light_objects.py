@@ -282,6 +282,7 @@ def test_the_compiled_form_finds_what_torch_finds(model: Path, photo, encode) ->
             assert mine.score == pytest.approx(theirs.score, abs=1e-3)
 
 
+@pytest.mark.integration
 def test_the_detector_runs_without_torchvision(model: Path, photo, tmp_path: Path) -> None:
     photo(1).save(tmp_path / "one.png")
     code = f"""

@@ -78,6 +78,7 @@ def test_the_names_of_categories() -> None:
     assert list(IMAGENET_CATEGORIES) == EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
 
 
+@pytest.mark.integration
 def test_a_compiled_archive_is_scored_without_torchvision_and_timm(
     compiled_model: Path, portrait, tmp_path: Path
 ) -> None:

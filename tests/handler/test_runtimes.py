@@ -141,6 +141,7 @@ def test_an_impossible_runtime_is_refused(
         choose_runtime(wanted, compiled=compiled, device=device)
 
 
+@pytest.mark.integration
 def test_without_onnx_runtime_torch_is_the_fallback_and_onnx_is_refused(
     compiled_model: Path,
 ) -> None:

@@ -49,6 +49,7 @@ def test_what_is_no_trace_context_is_not_passed_on(text: object) -> None:
     assert valid_traceparent(PARENT) == PARENT
 
 
+@pytest.mark.integration
 def test_nothing_is_imported_where_no_receiver_is_named() -> None:
     code = (
         "import sys; from handler.telemetry import start_telemetry\n"

@@ -94,6 +94,17 @@ def test_a_delta_table_lies_there_too(server, vea):
     assert said.stdout == "[True, False]\n4\n", said.stderr
 
 
+def test_a_table_that_could_lose_commits_is_refused_before_the_work(server, vea, tmp_path):
+    server.conditional = False
+    table = ["--out", str(tmp_path / "out"), "--delta", "gs://results/table"]
+    refused = vea("score", LIST, *table).exception
+    assert isinstance(refused, UnconditionalWrites)
+    assert "for --delta" in str(refused)
+    assert "\n" not in str(refused)
+    assert server.requests["GET night/0.jpg"] == 0
+    assert not any(key.startswith("table/") for key in server.buckets["results"])
+
+
 def test_a_table_that_would_lie_elsewhere_is_refused(monkeypatch):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_BASE_URL", "http://127.0.0.1:9")

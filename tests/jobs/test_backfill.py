@@ -78,6 +78,7 @@ def backfill(*arguments, templates=TEMPLATES):
     return result
 
 
+@pytest.mark.integration
 def test_every_day_from_the_first_to_the_last_is_scored_once(folder):
     ended = backfill("--from", "2026-02-27", "--to", "2026-03-02")
     assert ended.exit_code == 0
@@ -87,6 +88,7 @@ def test_every_day_from_the_first_to_the_last_is_scored_once(folder):
     assert len(lines) == 4
 
 
+@pytest.mark.integration
 def test_score_gets_the_templates_and_what_stands_after_the_dashes(folder):
     backfill("--from", "2026-11-20", "--to", "2026-11-20", "--", "--workers", 4, "--boxes")
     assert calls(folder) == [
@@ -98,6 +100,7 @@ def test_score_gets_the_templates_and_what_stands_after_the_dashes(folder):
     ]
 
 
+@pytest.mark.integration
 def test_a_day_that_is_finished_is_said_to_be_so(folder):
     plan(folder, d20="skip")
     ended = backfill("--from", "2026-11-20", "--to", "2026-11-21")
@@ -106,6 +109,7 @@ def test_a_day_that_is_finished_is_said_to_be_so(folder):
     assert second.endswith("2.5/s")
 
 
+@pytest.mark.integration
 def test_it_ends_at_the_first_day_that_fails(folder):
     plan(folder, d21=3)
     ended = backfill("--from", "2026-11-20", "--to", "2026-11-23")
@@ -114,6 +118,7 @@ def test_it_ends_at_the_first_day_that_fails(folder):
     assert ended.output.splitlines()[-1] == "2026-11-21  failed with exit code 3"
 
 
+@pytest.mark.integration
 def test_it_can_go_on_after_days_that_fail(folder):
     plan(folder, d20="die", d22=1)
     ended = backfill("--from", "2026-11-20", "--to", "2026-11-23", "--keep-going")
@@ -127,6 +132,7 @@ def test_it_can_go_on_after_days_that_fail(folder):
     ]
 
 
+@pytest.mark.integration
 def test_wrong_usage_ends_it_at_once(folder):
     plan(folder, d20=2)
     ended = backfill("--from", "2026-11-20", "--to", "2026-11-23", "--keep-going")
@@ -134,6 +140,7 @@ def test_wrong_usage_ends_it_at_once(folder):
     assert len(days_called(folder)) == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_handed_on_once_and_awaited(folder, number):
     plan(folder, d21="wait")

@@ -93,6 +93,7 @@ def test_a_write_is_on_the_disk_before_its_name_appears(folder, monkeypatch):
     assert calls == ["fsync", "replace", "fsync"]
 
 
+@pytest.mark.integration
 def test_a_writer_that_is_killed_leaves_nothing_that_is_listed(folder):
     code = (
         "import os, sys\n"

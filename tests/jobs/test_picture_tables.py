@@ -138,7 +138,10 @@ def test_several_files_are_one_list(write, tmp_path):
 def test_a_row_without_a_picture_or_with_too_large_a_one_says_so(write):
     _, entries = read(write(hugging_face_table([None, b"", b"x" * 50, b"y"])))
     got = fetched(entries, max_bytes=49)
-    assert got[0] == ("missing", "this row holds no picture")
+    assert got[0] == (
+        "missing",
+        "this row holds no picture: its bytes are null, and a path is not followed",
+    )
     assert got[1:] == [
         b"",
         ("too-large", "the picture has 50 bytes; at most 49 are accepted"),

@@ -144,6 +144,7 @@ def test_the_command_shows_the_plan_for_people_and_for_programs(job: ScoreJob, r
     assert told.returncode == 0, told.stderr
     assert "nothing is written" in told.stdout
     assert "unknown: no finished run of this model" in told.stdout
+    assert "score some hundred of the images" in " ".join(told.stdout.split())
     assert not (root / "nights").exists()
     write_run(root / "nights" / "dt=2026-11-22", emotions(awe=2), model=identity_of(job.model))
     priced = vea(*command, *out, "--price-per-hour", "7200 EUR")

@@ -181,6 +181,7 @@ def test_all_examples_are_tested_and_explained():
     assert all(f"`{name}`" in readme for name in names)
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
 def test_systemd_takes_the_units(tmp_path):
     program = tmp_path / "vea"

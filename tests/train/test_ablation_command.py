@@ -48,6 +48,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_a_study_leaves_a_table_a_csv_and_a_chart_and_is_not_done_twice(
     data: Path, recipe: Path, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def figures(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name != "seconds"}
 
 
+@pytest.mark.integration
 def test_only_what_is_missing_is_trained_and_comes_out_bit_for_bit(
     experiment: Experiment, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_only_what_is_missing_is_trained_and_comes_out_bit_for_bit(
     assert {n: figures(d) for n, d in again.items()} == {n: figures(d) for n, d in first.items()}
 
 
+@pytest.mark.integration
 def test_what_a_killed_process_left_unfinished_is_done_anew(
     experiment: Experiment, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_what_a_killed_process_left_unfinished_is_done_anew(
     assert len(results(tmp_path)) == 2
 
 
+@pytest.mark.integration
 def test_seeds_are_different_trainings_and_the_caller_s_randomness_is_left_alone(
     experiment: Experiment,
 ) -> None:
@@ -121,6 +124,7 @@ def test_seeds_are_different_trainings_and_the_caller_s_randomness_is_left_alone
     assert one["negative_log_likelihood"] != two["negative_log_likelihood"]
 
 
+@pytest.mark.integration
 def test_studies_do_not_repeat_each_other_s_rows(experiment: Experiment, tmp_path: Path) -> None:
     run_study(STUDY, experiment, tmp_path, seeds=(1,), only=["G+E"])
     before = results(tmp_path)
@@ -139,6 +143,7 @@ def test_studies_do_not_repeat_each_other_s_rows(experiment: Experiment, tmp_pat
     assert told[-1] == 2
 
 
+@pytest.mark.integration
 def test_only_complete_rows_are_told_of_and_those_of_earlier_runs_with_them(
     experiment: Experiment, tmp_path: Path
 ) -> None:
@@ -149,6 +154,7 @@ def test_only_complete_rows_are_told_of_and_those_of_earlier_runs_with_them(
     assert set(found) == {"G", "G+S+E"}, "of E there is one seed only"
 
 
+@pytest.mark.integration
 def test_results_of_other_settings_or_photos_are_refused(
     experiment: Experiment, tmp_path: Path
 ) -> None:
@@ -161,6 +167,7 @@ def test_results_of_other_settings_or_photos_are_refused(
         run_study(STUDY, other, tmp_path, seeds=(1,), only=["E"])
 
 
+@pytest.mark.integration
 def test_a_damaged_result_is_named(experiment: Experiment, tmp_path: Path) -> None:
     run_study(STUDY, experiment, tmp_path, seeds=(1,), only=["E"])
     place = tmp_path / TRAININGS / f"{STUDY.rows['E'].slug}_seed1.json"
@@ -169,6 +176,7 @@ def test_a_damaged_result_is_named(experiment: Experiment, tmp_path: Path) -> No
         run_study(STUDY, experiment, tmp_path, seeds=(1,), only=["E"])
 
 
+@pytest.mark.integration
 def test_the_bits_are_those_of_the_figures(experiment: Experiment, tmp_path: Path) -> None:
     outcome = run_study(STUDY, experiment, tmp_path, seeds=(1,), only=["G"])["G"][0]
     document = outcome.document
@@ -186,6 +194,7 @@ def test_bits_survive_being_packed(bits: list[bool]) -> None:
     assert unpack_bits(text, len(bits)).tolist() == bits
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("told_by", "knowing", "ignorant"), [("colour", "G", "E"), ("faces", "E", "G")]
 )
@@ -207,6 +216,7 @@ def test_a_row_knows_what_its_branch_sees_and_nothing_else(
     assert accuracy["G(Y)"] < 0.35
 
 
+@pytest.mark.integration
 def test_pictures_are_seen_mirrored_only_where_that_is_asked_for(experiment: Experiment) -> None:
     colour = experiment.train.colour["rgb"].clone()
     colour[:, 1] = float("nan")
@@ -217,6 +227,7 @@ def test_pictures_are_seen_mirrored_only_where_that_is_asked_for(experiment: Exp
     assert not flipped > 0
 
 
+@pytest.mark.integration
 def test_lambda_and_the_branches_own_losses_have_a_say(experiment: Experiment) -> None:
     def loss(variant: Variant, weight: float = 1.0) -> float:
         training = replace(RECIPE.training, branch_weight=weight)
@@ -227,6 +238,7 @@ def test_lambda_and_the_branches_own_losses_have_a_say(experiment: Experiment) -
     assert len({loss(full), loss(replace(full, polarity_weight=0.0)), loss(full, 0.0)}) == 3
 
 
+@pytest.mark.integration
 def test_crops_train_an_expression_net(experiment: Experiment) -> None:
     crops = torch.randint(0, 256, (64, 1, 48, 48), dtype=torch.uint8)
     with_crops = replace(
@@ -239,6 +251,7 @@ def test_crops_train_an_expression_net(experiment: Experiment) -> None:
     assert train_variant(STUDY.rows["E"], 1, with_crops)["parameters"] > 10 * frozen
 
 
+@pytest.mark.integration
 def test_half_precision_comes_close(experiment: Experiment) -> None:
     def loss(precision: str) -> float:
         changed = replace(experiment, config=replace(CONFIG, precision=precision))

@@ -85,11 +85,13 @@ def with_margin(eight_bits: Path, tmp_path: Path) -> Callable[[float | None], Pa
     return change
 
 
+@pytest.mark.integration
 def test_the_archive_holds_the_compiled_form_and_is_whole(eight_bits: Path) -> None:
     assert names(eight_bits) >= GRAPHS
     assert verify(eight_bits).config.compiled == "int8"
 
 
+@pytest.mark.integration
 def test_the_card_says_how_well_both_forms_do(eight_bits: Path) -> None:
     compiled = read_card(eight_bits)[1]["compiled"]
     assert (compiled["runtime"], compiled["precision"]) == ("onnx", "int8")
@@ -103,6 +105,7 @@ def test_the_card_says_how_well_both_forms_do(eight_bits: Path) -> None:
         assert {"awe", "fear"} <= set(figures[form]["per_emotion"])
 
 
+@pytest.mark.integration
 def test_eight_bits_answer_nearly_as_the_weights_do(with_margin, photo, encode) -> None:
     images = [encode(photo(seed), "PNG") for seed in range(6)]
     folder = with_margin(None)
@@ -114,6 +117,7 @@ def test_eight_bits_answer_nearly_as_the_weights_do(with_margin, photo, encode) 
     assert np.corrcoef(floats.ravel(), eights.ravel())[0, 1] > 0.7, "but close ones"
 
 
+@pytest.mark.integration
 def test_a_float_form_decides_where_eight_bits_are_unsure(
     eight_bits: Path, with_margin, photo, encode
 ) -> None:
@@ -177,6 +181,7 @@ def test_the_same_calibration_gives_the_same_bytes(
             assert one.read(name) == other.read(name)
 
 
+@pytest.mark.integration
 def test_a_repacked_archive_keeps_its_compiled_form_unless_told_otherwise(
     compiled_model: Path, tmp_path: Path
 ) -> None:

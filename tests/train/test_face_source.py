@@ -20,6 +20,7 @@ def packed(*arguments: str | Path) -> tuple[int, str]:
     return shown.exit_code, f"{shown.output}{shown.exception}"
 
 
+@pytest.mark.integration
 def test_a_model_gets_the_light_source(
     tiny_model: Path, tmp_path: Path, portrait, encode, photo
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_model_gets_the_light_source(
     assert after[1].probabilities == pytest.approx(before[1].probabilities, abs=1e-6)
 
 
+@pytest.mark.integration
 def test_the_compiled_form_is_made_anew(compiled_model: Path, tmp_path: Path) -> None:
     source = ("--faces", "light", "--face-threshold", "1.5")
     code, said = packed(compiled_model, "--version", "2", "--to", tmp_path, *source)

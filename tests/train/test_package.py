@@ -26,6 +26,8 @@ from train.package import PackageError, default_serving, package
 from vea.main import build_app
 
 HANDLER = Path(handler.__file__).parent
+# Packing starts torch-model-archiver.
+pytestmark = pytest.mark.integration
 CARD = {"licence": "none", "metrics": {"accuracy": 0.125}}
 
 

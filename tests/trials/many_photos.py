@@ -16,6 +16,7 @@ from vea.demo.embedded_s3 import S3Server
 
 PHOTOS = Path(__file__).parents[2] / "vea" / "photos"
 BUCKET = "photos"
+_BROKEN_EVERY, _DAMAGED, _MISSING = 50, 7, 11
 
 
 def many_photos(count: int, *, side: int = 320, seed: int = 1) -> Iterator[bytes]:
@@ -38,16 +39,26 @@ def many_photos(count: int, *, side: int = 320, seed: int = 1) -> Iterator[bytes
         yield file.getvalue()
 
 
-def upload(server: S3Server, photos: Iterator[bytes], *, broken_every: int = 50) -> list[str]:
+def is_damaged(number: int) -> bool:
+    """Whether `upload` cuts the photo of this number off."""
+    return number % _BROKEN_EVERY == _DAMAGED
+
+
+def is_missing(number: int) -> bool:
+    """Whether `upload` leaves the photo of this number out."""
+    return number % _BROKEN_EVERY == _MISSING
+
+
+def upload(server: S3Server, photos: Iterator[bytes]) -> list[str]:
     """Put photos into the bucket, some of them cut off and some missing; gives their list."""
     client = server.client()
 
     def put(item: tuple[int, bytes]) -> str:
         number, data = item
         key = f"night/{number:06d}.jpg"
-        if number % broken_every == 7:
+        if is_damaged(number):
             data = data[: len(data) // 2]
-        if number % broken_every != 11:
+        if not is_missing(number):
             client.put_object(Bucket=BUCKET, Key=key, Body=data)
         return f"s3://{BUCKET}/{key}"
 

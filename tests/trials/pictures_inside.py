@@ -1,6 +1,7 @@
 """The same photos in files of their own and inside archives and tables: rows, kills, memory.
 
     python -m tests.trials.pictures_inside --photos 1000 --folder /big/enough
+    python -m tests.trials.pictures_inside --photos 120 --chunk-size 10 --only .gz --only .zst ...
     python -m tests.trials.pictures_inside --memory --folder /big/enough
 
 The first scores a list of photos with the shipped model as a user types it, then every file that
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -30,28 +32,28 @@ from tests.trials.many_photos import many_photos
 _OURS = ["image", "run_id", "image_path", "json", "txt"]
 
 
-def start(listed: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(listed: Path, out: Path, chunk_size: int) -> subprocess.Popen[bytes]:
     """Start `vea score`."""
     command = [sys.executable, "-m", "vea.main", "score", str(listed), "--out", str(out)]
-    options = ["--model", str(ARCHIVE), "--workers", "2", "--chunk-size", "50"]
+    options = ["--model", str(ARCHIVE), "--workers", "2", "--chunk-size", str(chunk_size)]
     return subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
 
-def finish(listed: Path, out: Path) -> float:
+def finish(listed: Path, out: Path, chunk_size: int) -> float:
     """Score to the end; gives the seconds."""
     began = time.monotonic()
-    process = start(listed, out)
+    process = start(listed, out, chunk_size)
     said, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{listed}: exit code {process.returncode}: {said.decode()}")
     return time.monotonic() - began
 
 
-def killed(listed: Path, out: Path, dice: random.Random, wanted: int) -> int:
+def killed(listed: Path, out: Path, dice: random.Random, wanted: int, chunk_size: int) -> int:
     """Kill a run in its middle, again and again, and let it end; gives the number of kills."""
     kills = 0
     while kills < wanted:
-        process = start(listed, out)
+        process = start(listed, out, chunk_size)
         before = parts(out)
         while process.poll() is None and parts(out) < before + dice.randint(2, 5):
             time.sleep(0.1)
@@ -60,7 +62,7 @@ def killed(listed: Path, out: Path, dice: random.Random, wanted: int) -> int:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
-    finish(listed, out)
+    finish(listed, out, chunk_size)
     return kills
 
 
@@ -74,8 +76,10 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("*.parquet")}
 
 
-def compare_rows(folder: Path, count: int, wanted: int) -> int:
-    """Score the photos in every form; gives the exit code."""
+def compare_rows(
+    folder: Path, count: int, wanted: int, *, chunk_size: int, only: Sequence[str] | None
+) -> int:
+    """Score the photos in every form, or in those with these endings; gives the exit code."""
     photos = list(many_photos(count))
     for number in range(7, count, 50):
         photos[number] = photos[number][: len(photos[number]) // 2]
@@ -85,20 +89,23 @@ def compare_rows(folder: Path, count: int, wanted: int) -> int:
         (single / f"{number:06d}.jpg").write_bytes(photo)
     listed = single / "list.txt"
     listed.write_text("".join(f"{n:06d}.jpg\n" for n in range(count)))
-    seconds = {"list": round(finish(listed, folder / "out-list"), 1)}
+    seconds = {"list": round(finish(listed, folder / "out-list", chunk_size), 1)}
     expected = pd.read_parquet(folder / "out-list").drop(columns=["image", "run_id"])
     dice, wrong, kills = random.Random(1), [], {}
     for name, data in forms_of(photos).items():
+        if not name.endswith(tuple(only or ("",))):
+            continue
         (folder / name).write_bytes(data)
-        seconds[name] = round(finish(folder / name, folder / f"out-{name}"), 1)
+        seconds[name] = round(finish(folder / name, folder / f"out-{name}", chunk_size), 1)
         found = pd.read_parquet(folder / f"out-{name}")
         rest = found.drop(columns=[column for column in _OURS if column in found])
         if not rest.equals(expected):
             wrong.append(f"rows of {name}")
         if not wanted:
             continue
-        kills[name] = killed(folder / name, folder / f"killed-{name}", dice, wanted)
-        if files(folder / f"killed-{name}") != files(folder / f"out-{name}"):
+        out = folder / f"killed-{name}"
+        kills[name] = killed(folder / name, out, dice, wanted, chunk_size)
+        if files(out) != files(folder / f"out-{name}"):
             wrong.append(f"bytes of {name} after kills")
     status = expected["status"].value_counts().to_dict()
     print(json.dumps({"photos": count, "status": status, "seconds": seconds, "kills": kills}))
@@ -151,6 +158,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=2, help="of each run; 0: only compare rows")
+    parser.add_argument("--chunk-size", type=int, default=50)
+    parser.add_argument("--only", action="append", metavar="ENDING", help="such as .gz; repeatable")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--measure", type=Path)
@@ -160,7 +169,9 @@ def main() -> int:
         return 0
     if given.memory:
         return compare_memory(given.folder)
-    return compare_rows(given.folder, given.photos, given.kills)
+    return compare_rows(
+        given.folder, given.photos, given.kills, chunk_size=given.chunk_size, only=given.only
+    )
 
 
 if __name__ == "__main__":

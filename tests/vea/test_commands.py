@@ -27,6 +27,7 @@ def photos(tmp_path_factory, photo, encode):
     return folder
 
 
+@pytest.mark.integration
 def test_help_names_every_command():
     shown = vea_in_a_process("--help")
     assert shown.returncode == 0
@@ -54,6 +55,7 @@ def test_predict_with_reasons_lists_the_most_attended_objects(photos, tiny_model
         assert item["attribute"] is None, "the grid source tells no attributes"
 
 
+@pytest.mark.integration
 def test_help_does_not_wait_for_heavy_imports():
     code = "import sys; import vea.main as m; m.build_app(); print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -131,12 +133,14 @@ def test_mistakes_get_one_line_and_exit_code_1(tmp_path, arguments, said):
     assert shown.stderr.strip().endswith(complaints[0]), "and nothing follows it"
 
 
+@pytest.mark.integration
 def test_a_process_ends_with_the_line_and_the_exit_code_too(tmp_path):
     arguments = ("serve", "absent.mar")
     shown, said = vea_in_a_process(*arguments, cwd=tmp_path), vea(*arguments, cwd=tmp_path)
     assert (shown.returncode, shown.stdout, shown.stderr) == (1, said.stdout, said.stderr)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "arguments",
     [

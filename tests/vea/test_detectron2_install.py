@@ -54,6 +54,7 @@ def no_index(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.integration
 def test_the_wheel_holds_the_package_and_no_stray_ones(archive: Path, tmp_path: Path) -> None:
     wheel = detectron2.build_wheel(archive, tmp_path)
     target = tmp_path / "site"
@@ -98,6 +99,7 @@ def test_the_known_content_is_taken(
     assert fetched.read_bytes() == archive.read_bytes()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("part", ["fetch", "fetch_pip"])
 def test_an_index_out_of_reach_is_told_in_one_line(
     part: str, tmp_path: Path, no_index: pytest.MonkeyPatch

@@ -131,6 +131,7 @@ def test_the_demo_and_the_sheet_do_without(tiny_model: Path, face: bytes) -> Non
     assert sheet(image, answer).width == sheet(image, replace(answer, face_count=0)).width
 
 
+@pytest.mark.integration
 def test_rows_have_no_columns_of_faces_and_a_run_keeps_its_choice(
     photos: Path, tiny_model: Path, faceless_model: Path, tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ ServerDirectory.at(Path(sys.argv[2])).prepare(Path(sys.argv[1]), "a", Ports.choo
 """
 
 
+@pytest.mark.integration
 def test_a_disk_that_fills_up_leaves_no_half_archive(tmp_path: Path) -> None:
     # A limit on the size of files stands for the end of the disk.
     archive, state = tmp_path / "a.mar", tmp_path / "state"

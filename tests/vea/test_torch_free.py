@@ -48,6 +48,7 @@ def heavy_modules(code, *arguments, cwd=None):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.integration
 def test_modules_that_compute_nothing_import_no_torch():
     # One process for all: the first module that imports torch is named.
     code = f"""
@@ -65,6 +66,7 @@ def test_a_module_that_computes_is_noticed():
     assert "torch" in heavy_modules("import handler.predictor")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("score", "--help"), ("models", "list", "--store", ARCHIVE.parent)]
 )

@@ -68,7 +68,7 @@ def show(
     """
     from jobs.run.plan import plan_run
 
-    accept = columns_check(job.out, delta) if delta else None
+    accept = columns_check(job.out, delta, dry=True) if delta else None
     plan = plan_run(job, load=load, warn=complain, accept=accept)
     cost = None if price is None or plan.seconds is None else price.amount * plan.seconds / 3600
     if as_json:
@@ -85,7 +85,10 @@ def _table(plan: RunPlan, delta: str | None, price: Price | None, cost: float | 
     for name, value in _lines(plan, delta):
         table.add_row(name, escape(value))
     if plan.rate is None:
-        unknown = "unknown: no finished run of this model and runtime was found beside --out"
+        unknown = (
+            "unknown: no finished run of this model and runtime was found beside --out; to have "
+            "one, score some hundred of the images into a folder beside it"
+        )
         table.add_row("takes", unknown)
         return table
     took = timedelta(seconds=round(plan.seconds or 0.0))

@@ -14,19 +14,27 @@ if TYPE_CHECKING:
     from jobs.lists.image_list import ImageList
 
 
-def columns_check(out: str, table: str) -> Callable[[pa.Schema, ImageList], None]:
+def columns_check(
+    out: str, table: str, *, dry: bool = False
+) -> Callable[[pa.Schema, ImageList], None]:
     """A function that refuses columns which the table cannot hold, before the work begins.
+
+    It also refuses a server that could lose commits.
 
     Args:
         out: Folder of the run.
         table: Folder of the table.
+        dry: Whether nothing may be written, so that the server is not tried.
     """
 
     def accept(columns: pa.Schema, images: ImageList) -> None:
         from jobs.output.delta import check_columns
+        from jobs.output.delta_options import require_conditional_writes
         from jobs.storage.stores import Stores
 
         with closing(Stores(threads=4)) as stores:
+            if not dry:
+                require_conditional_writes(table, stores)
             check_columns(table, out, columns, (entry.extra for entry in images), stores)
 
     return accept
