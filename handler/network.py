@@ -68,12 +68,13 @@ class Response:
         """
         here = list(rows)
         self.log_probabilities[here] = others.log_probabilities
-        for mine, other in zip(self.features, others.features, strict=True):
-            mine[here] = other
-        if self.attention is not None and others.attention is not None:
-            self.attention[here] = others.attention
-        if self.feature_map is not None and others.feature_map is not None:
-            self.feature_map[here] = others.feature_map
+        for mine, other in (
+            *zip(self.features, others.features, strict=True),
+            (self.attention, others.attention),
+            (self.feature_map, others.feature_map),
+        ):
+            if mine is not None and other is not None:
+                mine[here] = other
 
 
 class StimuliAwareNetwork(nn.Module):

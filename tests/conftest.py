@@ -7,7 +7,6 @@ import functools
 import gc
 import importlib.util
 import io
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

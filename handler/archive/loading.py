@@ -44,8 +44,8 @@ class PreciseForm:
     Attributes:
         network: Network whose backbone computes in float32; all else it shares with the other one.
         objects: Object source whose backbone computes in float32.
-        shared: As `BackboneRuntime.shared`, in float32.
-        margin: Recheck margin, as `ArchiveConfig.recheck_margin`.
+        shared: Shared trunk of both (`BackboneRuntime.shared`), in float32.
+        margin: Recheck margin of the archive (`ArchiveConfig.recheck_margin`).
     """
 
     network: StimuliAwareNetwork
@@ -57,7 +57,7 @@ class PreciseForm:
         """The images of which the 8-bit form is unsure.
 
         Args:
-            log_probabilities: What that form says, BxC.
+            log_probabilities: Log-probabilities of that form, BxC.
 
         Returns:
             bool, B.

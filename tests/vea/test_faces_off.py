@@ -94,7 +94,7 @@ def test_a_photo_without_a_face_is_answered_as_before(tiny_model: Path, photo, e
 
 
 def test_a_search_for_no_faces_needs_no_landmarks(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected one of hog, cnn, light, none"):
+    with pytest.raises(ValueError, match=r"expected one of hog, cnn, light, lighter, none"):
         FaceConfig(backend="nobody")
     from handler.stimuli.faces.source import build_face_source  # noqa: PLC0415
 
