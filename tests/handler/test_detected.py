@@ -9,7 +9,7 @@ from importlib import resources
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
@@ -86,6 +86,7 @@ boxes_of_whole_numbers = st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(1, 2
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(boxes_of_whole_numbers, st.floats(0.01, 1)), min_size=1, max_size=5),
     st.lists(boxes_of_whole_numbers, max_size=5),

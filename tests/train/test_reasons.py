@@ -81,7 +81,7 @@ def test_no_emotion_changes_and_people_are_told_where_reasons_are_wanted(
     for things in found:
         shares = [share for _, share in things]
         assert shares == sorted(shares, reverse=True)
-        assert all(0 < share <= 1.0001 for share in shares)
+        assert all(0 <= share <= 1.0001 for share in shares)
     assert told(after.predict(pictures, detect=True)) == found
     assert before.predict(pictures, explain=True)[0].detected is None
 
