@@ -99,7 +99,7 @@ def open_graph(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSessio
         threads: Number of threads that compute.
 
     Raises:
-        Exception: It is no such graph; ONNX Runtime raises various types.
+        Exception: Contents that are no such graph; ONNX Runtime raises various types.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -59,12 +59,7 @@ class Scores(Protocol[Picture]):
     def predict_decoded(
         self, images: Sequence[Picture | Refusal], *, embeddings: bool = False, detect: bool = False
     ) -> Sequence[Prediction | Refusal | Failure]:
-        """One answer for each image, in order.
-
-        Args:
-            images: Results of `decode`.
-            embeddings: Whether answers have `Prediction.embedding`.
-            detect: Whether answers have `Prediction.detected`, if the model has a detector.
+        """One answer for each image, in order; the arguments are those of `Predictor`.
 
         Raises:
             VeaError: The job cannot be done.
