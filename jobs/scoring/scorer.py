@@ -4,9 +4,7 @@ Every listed image gives exactly one row, in the list's order, whatever happens 
 scored in batches that are cut by position, so that the images of a batch, and with them the last
 digit of a probability, do not depend on which image arrived first. Meanwhile the next are fetched.
 
-Memory is bounded by the number of images in flight (a batch, and those that the fetching threads
-work on) and by the size of the decoded pictures among them (see `jobs.fetching.prefetch`): a batch
-of very large pictures is scored in pieces.
+Memory is bounded by the number and size of the images in flight (`jobs.fetching.prefetch`).
 """
 
 from __future__ import annotations
