@@ -16,6 +16,7 @@ from handler.values.errors import ArchiveError
 from tests.conftest import TINY_NETWORK, TINY_SELECTOR
 from train.fitting.builders import build_network, build_selector, selector_files
 from train.fitting.fit import fit
+from train.fitting.start import Start
 from train.recipes.reading import RecipeError
 from train.recipes.recipe import Recipe
 from train.recipes.training import TrainingConfig
@@ -130,3 +131,41 @@ def test_what_is_not_a_model_is_told(tiny_model: Path, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(ArchiveError, match="does not match the digest"):
         built(recipe_from({"model": str(damaged)}))
+
+
+def test_the_mean_of_start_and_end_is_kept_of_branches_that_began_from_a_model(
+    tiny_model: Path,
+) -> None:
+    names = {"global": str(tiny_model), "semantic": str(tiny_model), "expression": "random"}
+    network = built(recipe_from(names))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    start = Start(network, recipe_from(names).initial)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    start.blend_into(network, 0.25)
+    anew = sum(network.response.feature_sizes[:2])
+    for name, value in network.named_parameters():
+        moved = (value - before[name]).detach()
+        if name.startswith("expression_net."):
+            assert torch.allclose(moved, torch.ones_like(moved))
+        elif name == "response.classifier.weight":
+            assert torch.allclose(moved[:, :anew], torch.tensor(0.75), atol=1e-5)
+            assert torch.allclose(moved[:, anew:], torch.tensor(1.0), atol=1e-5)
+        else:
+            assert torch.allclose(moved, torch.tensor(0.75), atol=1e-5)
+
+
+def test_a_run_keeps_the_share_of_its_start_that_the_recipe_says(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    whole = recipe_from({"model": str(tiny_model)})
+    training = replace(whole.training, start_share=0.99, calibrate=False, lr=0.1, lr_backbone=0.1)
+    recipe = replace(whole, training=training)
+    fit(recipe, data, tmp_path / "run", cache_root=tmp_path / "cache", progress_bar=False)
+    kept = load_archive(tmp_path / "run" / "model").network.semantic_net.attention.of_state.weight
+    began = load_archive(tiny_model).network.semantic_net.attention.of_state.weight
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
+    ended = checkpoint["network.semantic_net.attention.of_state.weight"]
+    assert not torch.allclose(ended, began, atol=1e-2)
+    assert torch.allclose(kept, began.lerp(ended, 0.01), atol=1e-3)

@@ -39,6 +39,7 @@ from train.fitting.data import (
 from train.fitting.module import FIGURES, EmotionModule
 from train.fitting.run_folder import check_run_folder, prepare
 from train.fitting.soft_labels import soft_targets
+from train.fitting.start import Start
 from train.fitting.trainer import BEST, LAST, build_trainer, is_first_process, quietly
 from train.recipes.recipe import Recipe
 from train.stimuli.cache import SelectorFiles, StimuliCache, build_cache
@@ -120,6 +121,7 @@ def fit(
     files = selector_files(recipe)
     selector = build_selector(recipe, files)
     network = build_network(recipe, selector)
+    start = Start(network, recipe.initial)
     caches = {
         split: _cache(split, rows[split], recipe, selector, files, cache_root, workers, on_progress)
         for split in rows
@@ -161,6 +163,7 @@ def fit(
         run / (BEST if config.keep == "best" else LAST), weights_only=True, map_location="cpu"
     )
     module.load_state_dict(kept["state_dict"])
+    start.blend_into(module.network, config.start_share)
     figures = kept[FIGURES]
     module.to(trainer.strategy.root_device)  # which the trainer leaves in the end
     calibration = calibrate(module.network, validation) if config.calibrate else None

@@ -28,7 +28,7 @@ _NUMBERS = (
     "step_factor",
     "mixup",
 )
-_FRACTIONS = ("label_smoothing", "soft_label_share", "ema")
+_FRACTIONS = ("label_smoothing", "soft_label_share", "ema", "start_share")
 _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
 
@@ -71,6 +71,9 @@ class TrainingConfig:
             weights, the stem with them; 0 trains all.
         ema: Decay of the exponential moving average of the weights that is validated and kept in
             their place; 0 uses none.
+        start_share: Weight of the initial weights of the branches that began from a trained model
+            (``init``) in the mean that is kept of them and the trained ones; 0 keeps the trained
+            ones. Figures of the validation during training are those of the trained ones.
         early_stopping: Number of epochs without a better validation accuracy after which training
             ends; 0 never ends early.
         keep: Weights of the model: those of the ``"last"`` epoch or of the ``"best"`` validation
@@ -105,6 +108,7 @@ class TrainingConfig:
     mixup: float = 0.0
     freeze_stages: int = 0
     ema: float = 0.0
+    start_share: float = 0.0
     early_stopping: int = 0
     keep: str = "last"
     calibrate: bool = True

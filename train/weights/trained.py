@@ -20,7 +20,7 @@ from train.weights.filling import fill
 from train.weights.home import WeightsError
 
 # Branches by part of `init`, in the order of the classifier's columns.
-_BRANCHES = {"global": "global_net", "semantic": "semantic_net", "expression": "expression_net"}
+BRANCHES = {"global": "global_net", "semantic": "semantic_net", "expression": "expression_net"}
 
 
 def is_trained(name: str) -> bool:
@@ -41,12 +41,12 @@ def initial_branches(network: StimuliAwareNetwork, names: Mapping[str, str]) -> 
         ArchiveError: There is no archive at a path.
         WeightsError: A model does not have a branch, or one of other sizes.
     """
-    chosen = {part: names[part] for part in _BRANCHES if is_trained(names.get(part, ""))}
+    chosen = {part: names[part] for part in BRANCHES if is_trained(names.get(part, ""))}
     models = {name: load_archive(Path(name)).network for name in set(chosen.values())}
-    columns = _columns(network)
+    columns = branch_columns(network)
     first = True
     for part, name in chosen.items():
-        attribute, model = _BRANCHES[part], models[name]
+        attribute, model = BRANCHES[part], models[name]
         ours, theirs = getattr(network, attribute), getattr(model, attribute)
         if ours is None:
             continue
@@ -58,7 +58,7 @@ def initial_branches(network: StimuliAwareNetwork, names: Mapping[str, str]) -> 
         if model.wheel != network.wheel:
             continue
         with torch.no_grad():
-            columns[part].copy_(_columns(model)[part])
+            columns[part].copy_(branch_columns(model)[part])
             if first:
                 network.response.classifier.bias.copy_(model.response.classifier.bias)
         first = False
@@ -99,6 +99,7 @@ def trained_digests(names: Mapping[str, str]) -> dict[str, str]:
     return {name: read_card(Path(name))[2] for name in names.values() if is_trained(name)}
 
 
-def _columns(network: StimuliAwareNetwork) -> dict[str, torch.Tensor]:
-    there = [part for part, name in _BRANCHES.items() if getattr(network, name) is not None]
+def branch_columns(network: StimuliAwareNetwork) -> dict[str, torch.Tensor]:
+    """The classifier's columns of each branch that is present, Cxd, as views of it, by part."""
+    there = [part for part, name in BRANCHES.items() if getattr(network, name) is not None]
     return dict(zip(there, network.response.columns(), strict=True))
