@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,16 @@ def test_the_light_recipes_fit_together(name: str) -> None:
     source = build_object_source(recipe.selector.objects)
     assert source.feature_size == recipe.network.object_features
     assert network.response.classifier.out_features == 8
+
+
+def test_the_recipe_that_continues_from_a_model_changes_its_faces_and_windows_only() -> None:
+    recipe, (config, _, _) = load_recipe("lite3"), read_card(ARCHIVE)
+    assert recipe.initial["global"] == recipe.initial["semantic"] == recipe.init["model"]
+    assert replace(recipe.network, expression_width=config.network.expression_width) == (
+        config.network
+    )
+    assert recipe.selector.faces == config.selector.faces
+    assert recipe.selector.objects == {**config.selector.objects, "size": recipe.selector.size}
 
 
 def test_the_lite_recipe_trains_as_the_first_models_were() -> None:

@@ -28,7 +28,7 @@ _NUMBERS = (
     "step_factor",
     "mixup",
 )
-_FRACTIONS = ("label_smoothing", "soft_label_share", "ema", "start_share")
+_FRACTIONS = ("label_smoothing", "soft_label_share", "ema")
 _SWITCHES = ("flip", "colour", "calibrate", "deterministic")
 
 
@@ -73,7 +73,8 @@ class TrainingConfig:
             their place; 0 uses none.
         start_share: Weight of the initial weights of the branches that began from a trained model
             (``init``) in the mean that is kept of them and the trained ones; 0 keeps the trained
-            ones. Figures of the validation during training are those of the trained ones.
+            ones, 1 lets only the rest learn for good. Validation during training judges the trained
+            ones.
         early_stopping: Number of epochs without a better validation accuracy after which training
             ends; 0 never ends early.
         keep: Weights of the model: those of the ``"last"`` epoch or of the ``"best"`` validation
@@ -128,6 +129,7 @@ class TrainingConfig:
             check_number(name, getattr(self, name), least=0)
         for name in _FRACTIONS:
             check_number(name, getattr(self, name), least=0, below=1)
+        check_number("start_share", self.start_share, least=0, most=1)
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is '{getattr(self, name)}': expected true or false")
