@@ -23,8 +23,6 @@ FACES_VARIABLE = "VEA_FACES"
 """Environment variable of a service; ``off`` has it look for no faces, whatever its model does."""
 LAST_STAGE = 8
 """Channels of Expression-Net's last stage, as a multiple of its width."""
-GRID_SIZE = 224
-"""Side in pixels of what the grid object source sees, unless its settings say otherwise."""
 BACKENDS = ("hog", "cnn", *BLAZEFACE, NO_FACES)
 
 
@@ -237,13 +235,13 @@ class ArchiveConfig:
 
     @property
     def sees_once(self) -> bool:
-        """Whether Global-Net and a grid object source see the same pixels."""
+        """Whether Global-Net and a grid object source, whose size is given, see the same pixels."""
         objects, size = self.selector.objects, self.selector.size
         return (
             self.network.global_backbone is not None
             and self.selector.fit == "squash"
             and objects.get("source") == "grid"
-            and objects.get("size", GRID_SIZE) == size
+            and objects.get("size") == size
         )
 
     def to_json(self) -> str:

@@ -26,7 +26,6 @@ from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
 from handler.values.checks import check_number
-from handler.values.configs import GRID_SIZE
 
 _CATEGORIES = Path(__file__).with_name("imagenet_categories.txt")
 IMAGENET_CATEGORIES: tuple[str, ...] = tuple(_CATEGORIES.read_text(encoding="utf-8").splitlines())
@@ -55,7 +54,7 @@ class GridObjects(ObjectSource):
         self,
         *,
         backbone: str = "tf_efficientnet_lite0",
-        size: int = GRID_SIZE,
+        size: int = 224,
         count: int = 10,
         levels: Sequence[int] = (),
         name_threshold: float = 0.7,
