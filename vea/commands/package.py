@@ -113,19 +113,19 @@ def package(
     loading. The same inputs give the same bytes. An archive of the same name and version is
     replaced only with `--force`, unless it is the same.
 
-        vea package runs/lite/model --version 3.0 --evaluation evaluation.json
+        vea package runs/lite/model --name my-model --version 1.0 --evaluation evaluation.json
 
-        vea package model_store/vea-lite-2.1.mar --version 2.2
+        vea package model_store/vea-lite-3.0.mar --version 3.1
 
-        vea package model_store/vea-lite-2.1.mar --version 2.2 --runtime onnx --calibrate FI
+        vea package model_store/vea-lite-3.0.mar --version 3.1 --runtime onnx --calibrate FI
 
     A model can look for faces otherwise than in training:
 
-        vea package model_store/vea-lite-2.1.mar --version 2.2 --faces hog --runtime torch
+        vea package model_store/vea-lite-3.0.mar --version 3.1 --faces hog --runtime torch
 
     It can be given a detector, whose boxes are told beside the windows that the network weighs:
 
-        vea package model_store/vea-lite-2.1.mar --version 2.2 --reasons light
+        vea package runs/lite/model --name my-model --version 1.0 --reasons light
     """
     from handler.archive.files import read_card
     from train.package import package as pack
