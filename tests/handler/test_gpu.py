@@ -20,7 +20,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from handler.network import Response
 from handler.predictor import Predictor
 from handler.response import polarity_log_probabilities
-from handler.stimuli.faces.light import SIDE
+from handler.stimuli.faces.light import SIDES
 from handler.stimuli.faces.search import FinishedSearch, no_faces
 from handler.values.prediction import Prediction
 from tests.shipped import ARCHIVE, REPOSITORY
@@ -77,7 +77,7 @@ def test_all_that_is_computed_lies_on_the_gpu(on_gpu: Predictor) -> None:
     maps = on_gpu.network.activation_map(response, log_p.argmax(dim=1))
     assert maps is not None
     assert maps.device == GPU
-    squares = torch.empty(2, 3, SIDE, SIDE, dtype=torch.uint8, device=GPU)
+    squares = torch.empty(2, 3, *SIDES["light"], dtype=torch.uint8, device=GPU)
     assert on_gpu.selector.faces.network(squares).device == GPU
 
 
