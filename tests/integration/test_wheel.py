@@ -71,7 +71,7 @@ def test_in_an_empty_folder_the_wheel_predicts_with_its_own_model(wheel, tmp_pat
         check=True,
     )
     (answer,) = json.loads(done.stdout)
-    assert (answer["model"]["name"], answer["model"]["version"]) == ("vea-lite", "2.1")
+    assert f"{answer['model']['name']}-{answer['model']['version']}" == ARCHIVE.stem
     code = "import vea; print(vea.__file__, vea.shipped_archive(), vea.__version__, sep='\\n')"
     named = subprocess.run(
         [sys.executable, "-c", code],
