@@ -44,7 +44,9 @@ def fetcher(server):
 
 
 def answer(status, *headers, body=b""):
-    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers, "", ""]
+    # The end of the connection is announced, so that no client asks again on it.
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
+    lines += [*headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 

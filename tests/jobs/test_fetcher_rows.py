@@ -28,7 +28,10 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 
 def answer(status, *headers, body=b""):
-    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+    # Announced, so that no client asks again on the connection that ends here.
+    return (
+        "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode() + body
+    )
 
 
 def photo(*headers, body=PHOTO):

@@ -239,12 +239,12 @@ def with_embeddings(job):
     size = source_of(job, model.load).embedding_size()
     answers = model.predict_decoded
 
-    def predict_decoded(images, *, embeddings=False):
+    def predict_decoded(images, *, embeddings=False, **wanted):
         return [
             dataclasses.replace(one, embedding=tuple([one.width / 7] * size))
             if embeddings and isinstance(one, Prediction)
             else one
-            for one in answers(images)
+            for one in answers(images, **wanted)
         ]
 
     model.predict_decoded = predict_decoded

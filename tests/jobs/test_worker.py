@@ -109,9 +109,9 @@ def test_torch_computes_with_the_threads_of_the_job_and_gets_its_own_back(worker
     seen = []
     predict = predictor.predict_decoded
 
-    def watched(images):
+    def watched(images, **wanted):
         seen.append(torch.get_num_threads())
-        return predict(images)
+        return predict(images, **wanted)
 
     predictor.predict_decoded = watched
     worker.job.threads = 3

@@ -1,8 +1,13 @@
 """A model whose images are texts, for tests of what is scored and what is copied."""
 
+from dataclasses import replace
+
 from handler.values.emotions import MIKELS
 from handler.values.limits import ImageLimits
 from handler.values.prediction import AttendedObject, ModelIdentity, Prediction, Refusal
+from handler.values.things import DetectedThing
+
+THINGS = (DetectedThing("person", 0.9, (1.0, 2.0, 3.0, 4.0), 0.5),)
 
 
 class TextModel:
@@ -22,8 +27,12 @@ class TextModel:
     def decode(self, data):
         return Refusal(422, "damaged") if data.startswith(b"bad") else memoryview(data)
 
-    def predict_decoded(self, images):
-        return [image if isinstance(image, Refusal) else self._answer(image) for image in images]
+    def predict_decoded(self, images, *, detect=False):
+        answers = [image if isinstance(image, Refusal) else self._answer(image) for image in images]
+        return [
+            replace(one, detected=THINGS) if detect and isinstance(one, Prediction) else one
+            for one in answers
+        ]
 
     def _answer(self, image):
         text = bytes(image).decode()

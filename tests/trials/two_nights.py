@@ -58,10 +58,10 @@ class Counting:
         self.decode = self._predictor.decode
         self.scored = 0
 
-    def predict_decoded(self, images: Sequence[Any]) -> list[Any]:
+    def predict_decoded(self, images: Sequence[Any], **wanted: bool) -> list[Any]:
         """Answers of the model."""
         self.scored += len(images)
-        return self._predictor.predict_decoded(images)
+        return self._predictor.predict_decoded(images, **wanted)
 
     def load(self, path: Path, *, threads: int) -> Counting:
         """Stands in for `Predictor.load`."""
