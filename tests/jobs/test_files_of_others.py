@@ -13,12 +13,10 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fetched_pictures import fetched
 
-from jobs.fetching.fetcher import Fetcher
 from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
-from jobs.storage.errors import ObjectUnavailable
-from jobs.storage.stores import Stores
 
 PHOTOS = [b"\xff\xd8\xff\xe0\x00\x10" + bytes([n]) * (n * 90) for n in range(6)]
 NOT_FOLLOWED = (
@@ -30,16 +28,6 @@ NOT_FOLLOWED = (
 def read(location, **options):
     with open_list(str(location), **options) as images:
         return images, list(images)
-
-
-def fetched(entries):
-    fetcher, found = Fetcher(Stores(), max_bytes=20 * 1024 * 1024), []
-    for entry in entries:
-        try:
-            found.append(fetcher.fetch(entry.image, entry.inside).data)
-        except ObjectUnavailable as refused:
-            found.append((refused.kind, refused.reason))
-    return found
 
 
 def write_as_datasets(path, pictures):

@@ -4,12 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from containers import hugging_face_table, parquet_of, plain_table
+from fetched_pictures import fetched
 
-from jobs.fetching.fetcher import Fetcher
 from jobs.lists.columns import ListError
 from jobs.lists.image_list import open_list
-from jobs.storage.errors import ObjectUnavailable
-from jobs.storage.stores import Stores
 
 PHOTOS = [b"\xff\xd8\xff" + bytes([n]) * (n * 100) for n in range(20)]
 IDS = list(range(20))
@@ -35,16 +33,6 @@ def refusal(location, **options):
         read(location, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def fetched(entries, max_bytes=20 * 1024 * 1024):
-    fetcher, found = Fetcher(Stores(), max_bytes=max_bytes), []
-    for entry in entries:
-        try:
-            found.append(fetcher.fetch(entry.image, entry.inside).data)
-        except ObjectUnavailable as refused:
-            found.append((refused.kind, refused.reason))
-    return found
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])

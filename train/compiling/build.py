@@ -90,9 +90,7 @@ def add_compiled_form(
             export(networks[part], exported, fold=False)
             refer_to_weights(exported, target / name, weights)
         for part, seen in photos.items():
-            export(networks[part], exported, fold=True)
-            fuse(exported, Path(scratch, "fused.onnx"))
-            quantise(Path(scratch, "fused.onnx"), target / compiled[part], seen)
+            quantise(_fused(networks[part], Path(scratch)), target / compiled[part], seen)
     described: dict[str, Any] = {"runtime": ONNX, "precision": precision}
     if config.shared_graph:
         described["shared_graph"] = True
@@ -121,13 +119,9 @@ def compile_detector(source: LightObjects, target: Path, calibration: Calibratio
     if calibration is not None:
         photos = [source.resize([image])[0].numpy() for image in _decoded(calibration.photos)]
         if not photos:
-            raise CompileError(
-                f"none of the {len(calibration.photos)} calibration photos can be read"
-            )
+            raise _none_readable(calibration)
     with tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch:
-        exported, fused = Path(scratch, "exported.onnx"), Path(scratch, "fused.onnx")
-        export(ToCompile(source.detector, source.size), exported, fold=True)
-        fuse(exported, fused)
+        fused = _fused(ToCompile(source.detector, source.size), Path(scratch))
         if photos:
             quantise(fused, target, photos)
         else:
@@ -171,8 +165,20 @@ def _prepare(
         for part in parts:
             prepared[part].append(_as_seen(image, part, archive.selector).numpy())
     if not all(prepared.values()):
-        raise CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
+        raise _none_readable(calibration)
     return prepared
+
+
+def _none_readable(calibration: Calibration) -> CompileError:
+    return CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
+
+
+def _fused(network: ToCompile, scratch: Path) -> Path:
+    """The graph of a network with all that can be folded folded, as a file in a folder."""
+    exported, fused = scratch / "exported.onnx", scratch / "fused.onnx"
+    export(network, exported, fold=True)
+    fuse(exported, fused)
+    return fused
 
 
 def _as_seen(image: torch.Tensor, part: str, selector: StimuliSelector) -> torch.Tensor:
