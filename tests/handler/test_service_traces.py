@@ -59,6 +59,7 @@ def test_a_failure_is_logged_with_the_requests_it_may_concern(
     assert all(line.startswith("[first own-1] ") for line in caplog.messages)
 
 
+@pytest.mark.integration
 def test_each_request_is_a_span_under_its_own_parent(
     tiny_model: Path, photo, encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ def test_one_pass_gives_what_each_part_gives_alone(shared: Path) -> None:
     assert runtime.trunk("faces") is None
 
 
+@pytest.mark.integration
 def test_a_float_form_of_both_decides_where_eight_bits_are_unsure(
     eight_bits: Path, images: list[bytes]
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_float_form_of_both_decides_where_eight_bits_are_unsure(
     assert unsure.rechecked == len(images)
 
 
+@pytest.mark.integration
 def test_eight_bits_alone_answer_nearly_as_the_weights_do(
     eight_bits: Path, images: list[bytes], tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from jobs.storage.obstore_connection import connect, parse_connection_string
 from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 
+pytestmark = pytest.mark.integration
+
 QUICK = RetrySettings(attempts=4, base=0.01, cap=0.05)
 PHOTO = bytes(range(256)) * 40
 MD5 = base64.b64encode(hashlib.md5(PHOTO).digest()).decode()

@@ -16,6 +16,8 @@ from jobs.storage.errors import ObjectUnavailable, StorageError
 from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("obstore")
 
 QUICK = RetrySettings(attempts=3, base=0.001)

@@ -17,6 +17,8 @@ from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation
 
+pytestmark = pytest.mark.integration
+
 QUICK = RetrySettings(attempts=4, base=0.01, cap=0.05)
 PHOTO = bytes(range(256)) * 400
 ODD = "a/b c?#%41é*~+&.jpg"

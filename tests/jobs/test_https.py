@@ -17,6 +17,8 @@ from jobs.storage.retry import Retries
 from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 
+pytestmark = pytest.mark.integration
+
 QUICK = RetrySettings(attempts=3, base=0.001)
 PHOTO = bytes(range(256)) * 400
 

@@ -220,6 +220,7 @@ def gateway():
     server.server_close()
 
 
+@pytest.mark.integration
 def test_a_gateway_gets_the_numbers_now_and_then_and_at_the_end(gateway):
     url, pushed = gateway
     warnings, clock = [], Clock()

@@ -13,6 +13,8 @@ from jobs.storage.stores import Stores
 from jobs.values.job import RetrySettings
 from jobs.values.locations import ObjectLocation
 
+pytestmark = pytest.mark.integration
+
 QUICK = RetrySettings(attempts=4, base=0.001)
 PHOTO = bytes(range(256)) * 400
 

@@ -12,6 +12,8 @@ from jobs.values.job import ScoreJob
 from tests.otlp_receiver import receiver
 from tests.program import vea
 
+pytestmark = pytest.mark.integration
+
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

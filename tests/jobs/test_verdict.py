@@ -11,6 +11,8 @@ from jobs.run.driver import score_list
 from jobs.storage.errors import StorageError
 from jobs.values.job import RetrySettings, ScoreJob
 
+pytestmark = pytest.mark.integration
+
 QUICK = RetrySettings(attempts=2, base=0.001, cap=0.001)
 
 

@@ -140,6 +140,7 @@ def test_a_float_form_decides_where_eight_bits_are_unsure(
         np.testing.assert_allclose(answers[~decided], eights[~decided], atol=1e-5)
 
 
+@pytest.mark.integration
 def test_all_that_is_told_of_a_photo_is_of_the_form_that_decided(
     with_margin, photo, encode
 ) -> None:

@@ -17,6 +17,8 @@ from train.weights.fetching import RECORD, Fetched, discard, fetch
 from train.weights.home import find_weights
 from train.weights.sources import SOURCES, Published
 
+pytestmark = pytest.mark.integration
+
 CONTENT = random.Random(1).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 FILE = "tiny.bin"

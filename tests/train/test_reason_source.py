@@ -122,6 +122,7 @@ def packed(*arguments: str | Path) -> tuple[int, str]:
     return shown.exit_code, f"{shown.output}{shown.exception}"
 
 
+@pytest.mark.integration
 def test_an_archive_has_the_detector_until_it_is_packed_without(
     compiled_model: Path, tmp_path: Path, pictures
 ) -> None:

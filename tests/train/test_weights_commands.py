@@ -65,6 +65,7 @@ def test_import_says_what_it_took_and_left_and_where_the_result_lies(
     assert read_header(result).kind == "face_resnet"
 
 
+@pytest.mark.integration
 def test_fetch_brings_imports_and_lists(faces: Path, tmp_path: Path, vea: Vea) -> None:
     home = tmp_path / "home"
     with serving() as server:

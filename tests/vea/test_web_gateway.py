@@ -24,6 +24,8 @@ from torchserve_stub import (
 from vea.web.application import Limits
 from vea.web.upstream import TorchServeUpstream
 
+pytestmark = pytest.mark.integration
+
 RAW = {"Content-Type": "application/octet-stream"}
 ASK = "/predictions/tiny"
 

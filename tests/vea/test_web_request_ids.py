@@ -16,6 +16,8 @@ from tests.otlp_receiver import receiver
 from vea.commands.web import LOG
 from vea.web.application import Limits
 
+pytestmark = pytest.mark.integration
+
 RAW = {"Content-Type": "application/octet-stream"}
 ASK = "/predictions/tiny"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -14,6 +14,8 @@ from scripted_service import DOCUMENT, Heard, Said, scripted
 
 from handler.client import AsyncClient, Client, EndpointError, Refused, RetryPolicy, Unavailable
 
+pytestmark = pytest.mark.integration
+
 BUSY = Said(503, {"code": 503, "type": "ServiceUnavailableException", "message": "no worker"})
 DIED = Said(500, {"code": 500, "type": "InternalServerException", "message": "Worker died."})
 RAISED = Said(503, {"code": 503, "type": "InternalServerException", "message": "Prediction failed"})

@@ -11,6 +11,8 @@ from handler.client import AsyncClient, Client
 from handler.telemetry import start_telemetry
 from tests.otlp_receiver import receiver
 
+pytestmark = pytest.mark.integration
+
 IMAGES = [b"one", b"two", b"three"]
 
 

@@ -22,6 +22,8 @@ from handler.client import (
 )
 from handler.client.keys import management_beside
 
+pytestmark = pytest.mark.integration
+
 NO_KEY = Said(400, {"code": 400, "type": "InvalidKeyException", "message": "Token incorrect"})
 
 
