@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install into .venv first, once.
-# `make test-fast` starts no server or program and trains nothing; `make test-long` is what
+# `make test-fast` takes two minutes: no servers, programs or training; `make test-long` is what
 # `make test` leaves out.
 PYTHON ?= python3
 VENV ?= .venv

@@ -25,6 +25,8 @@ from handler.stimuli.faces.search import FinishedSearch, no_faces
 from handler.values.prediction import Prediction
 from tests.shipped import ARCHIVE, REPOSITORY
 
+pytestmark = pytest.mark.integration
+
 GPU = torch.device("cuda", 0)
 PICTURES = [torch.zeros(3, 300, side, dtype=torch.uint8) for side in (200, 400)]
 

@@ -183,6 +183,7 @@ def test_the_source_needs_its_weights(backend: str, tmp_path: Path, landmarks: P
             build_face_source(config, landmarks=landmarks, detector=missing, threads=1)
 
 
+@pytest.mark.integration
 def test_an_archive_carries_the_network_in_both_forms(compiled_light: Path) -> None:
     with zipfile.ZipFile(compiled_light) as packed:
         assert {LIGHT_FACE_DETECTOR, "face_detector.onnx"} <= set(packed.namelist())

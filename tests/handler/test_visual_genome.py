@@ -24,6 +24,8 @@ from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.objects.visual_genome import UNNAMED, VisualGenomeObjects
 from handler.stimuli.stimuli import Objects
 
+pytestmark = pytest.mark.integration
+
 CLASSES = tuple(f"thing {index}" for index in range(7))
 ATTRIBUTES = "red", "wooden", "tall", "wet", "old", "round", "shiny", "open"
 SMALL = {"count": 4, "proposals": 6, "short_side": 96, "long_side": 160, "nms": 0.8}

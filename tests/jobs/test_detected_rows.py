@@ -11,6 +11,8 @@ from handler.predictor import Predictor
 from jobs.run.driver import score_list
 from jobs.values.job import ScoreJob
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def photos(photo, tmp_path: Path) -> Path:

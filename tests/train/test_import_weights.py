@@ -27,6 +27,8 @@ from train.weights import (
 from train.weights.home import Header, read_header, read_weights, write_weights
 from train.weights.importing import import_weights
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

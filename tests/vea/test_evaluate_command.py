@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from handler.values.errors import VeaError
 from vea.main import build_app
 
+pytestmark = pytest.mark.integration
+
 RECIPE = """
 name: tiny
 init: random

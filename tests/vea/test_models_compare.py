@@ -19,6 +19,8 @@ from train.package import package
 from vea.main import build_app
 from vea.serving.smoke_test import bundled_photos
 
+pytestmark = pytest.mark.integration
+
 
 def vea(*arguments: object) -> Result:
     return CliRunner().invoke(build_app(), ["models", *map(str, arguments)])

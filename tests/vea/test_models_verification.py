@@ -14,6 +14,8 @@ from handler.values.errors import ArchiveError
 from train.package import package
 from vea.serving.verification import digest_of, verify
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def archive(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
