@@ -29,12 +29,12 @@ class BackboneRuntime(Protocol):
         """Compiled trunk of a part of the archive.
 
         Args:
-            part: One of `handler.values.backbones`: `GLOBAL`, `OBJECTS` or `FACES`.
+            part: One of `handler.values.backbones`: `GLOBAL`, `OBJECTS`, `FACES` or `EXPRESSION`.
 
         Returns:
             Module that maps uint8 RGB images, Bx3xHxW, to feature maps, float, BxFxhxw (for the
-            light object source to cells, BxFxM); None where the trunk is built with torch and
-            filled with the archive's weights.
+            light object source to cells, BxFxM; for `EXPRESSION` faces, Bx1x48x48, to features,
+            BxF); None where the trunk is built with torch and filled with the archive's weights.
         """
 
     def shared(self) -> nn.Module | None:

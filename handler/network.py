@@ -18,7 +18,7 @@ from handler.organism.semantic_net import SemanticNet
 from handler.response import EmotionResponse
 from handler.stimuli.stimuli import Stimuli
 from handler.values import emotions
-from handler.values.backbones import GLOBAL
+from handler.values.backbones import EXPRESSION, GLOBAL
 from handler.values.configs import NetworkConfig
 
 
@@ -82,16 +82,18 @@ class StimuliAwareNetwork(nn.Module):
 
     Args:
         config: Branches and their sizes.
-        runtime: Runtime of Global-Net's backbone; torch by default.
+        runtime: Runtime of Global-Net's backbone and of Expression-Net; torch by default.
     """
 
     def __init__(self, config: NetworkConfig, *, runtime: BackboneRuntime | None = None) -> None:
         super().__init__()
         self.config = config
         self.wheel = emotions.wheel(config.wheel)
-        compiled = (runtime or TorchRuntime()).trunk(GLOBAL)
+        compiled = {part: (runtime or TorchRuntime()).trunk(part) for part in (GLOBAL, EXPRESSION)}
         self.global_net = (
-            GlobalNet(config.global_backbone, compiled=compiled) if config.global_backbone else None
+            GlobalNet(config.global_backbone, compiled=compiled[GLOBAL])
+            if config.global_backbone
+            else None
         )
         self.semantic_net = (
             SemanticNet(feature_size=config.object_features, config=config.semantic)
@@ -99,7 +101,9 @@ class StimuliAwareNetwork(nn.Module):
             else None
         )
         self.expression_net = (
-            ExpressionNet(width=config.expression_width) if config.expression_width else None
+            ExpressionNet(width=config.expression_width, compiled=compiled[EXPRESSION])
+            if config.expression_width
+            else None
         )
         branches = (self.global_net, self.semantic_net, self.expression_net)
         sizes = [branch.feature_size for branch in branches if branch is not None]

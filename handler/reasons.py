@@ -27,12 +27,16 @@ class ThingDetector:
 
     Args:
         settings: ``reasons`` of the archive's configuration.
-        weights: Weights of the detector, a safetensors file; not used with ``graph``.
-        graph: Compiled network of the detector, an ONNX file; by default torch computes it.
+        weights: Weights of the detector, a safetensors file, which torch computes with.
+        graph: Compiled network of the detector, an ONNX file, in place of ``weights``.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], *, weights: bytes, graph: bytes | None = None
+        self,
+        settings: Mapping[str, Any],
+        *,
+        weights: bytes | None = None,
+        graph: bytes | None = None,
     ) -> None:
         self._settings = {key: value for key, value in settings.items() if key != "source"}
         self._weights = weights
@@ -48,7 +52,7 @@ class ThingDetector:
     def source(self) -> LightObjects:
         """The detector itself."""
         source = LightObjects(**self._settings, compiled=self._compiled())
-        if self._graph is None:
+        if self._weights is not None:
             source.load_state_dict(load(self._weights))
         return source.to(self._device)
 

@@ -9,9 +9,10 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     object_backbone.onnx   backbone, of the network of the grid or light object source, and of the
     face_detector.onnx     network of the light face source
     backbones.onnx         the first two in one graph, where the settings say ``shared_graph``
-    *_float32.onnx         the backbones' in float32, for photos that the 8-bit form is unsure of;
-                           only where the settings say ``recheck_margin``; graphs in float32 refer
-                           to the tensors of the safetensors files
+    expression_net.onnx    Expression-Net, where the settings say ``expression_graph``
+    *_float32.onnx         these in float32, without the face network, for photos that the 8-bit
+                           form is unsure of; only where the settings say ``recheck_margin``;
+                           graphs in float32 refer to the tensors of the safetensors files
     thing_detector.safetensors  weights of the detector of further reasons, and its compiled form,
     thing_detector.onnx    only where the settings say ``reasons``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
@@ -36,7 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handler.values.backbones import FACES, GLOBAL, OBJECTS, REASONS, SHARED
+from handler.values.backbones import EXPRESSION, FACES, GLOBAL, OBJECTS, REASONS, SHARED
 from handler.values.configs import BLAZEFACE, NO_FACES, ArchiveConfig
 from handler.values.errors import ArchiveError
 
@@ -50,6 +51,7 @@ _COMPILED = {
     SHARED: "backbones.onnx",
     GLOBAL: "global_backbone.onnx",
     OBJECTS: "object_backbone.onnx",
+    EXPRESSION: "expression_net.onnx",
     FACES: "face_detector.onnx",
     REASONS: "thing_detector.onnx",
 }
@@ -57,6 +59,7 @@ _PRECISE = {
     SHARED: "backbones_float32.onnx",
     GLOBAL: "global_backbone_float32.onnx",
     OBJECTS: "object_backbone_float32.onnx",
+    EXPRESSION: "expression_net_float32.onnx",
 }
 _MODEL_FILES = (CONFIG, WEIGHTS, CARD)
 _CHUNK = 1 << 20  # bytes unpacked at a time
@@ -110,6 +113,7 @@ def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:
         SHARED: config.shared_graph,
         GLOBAL: apart and network.global_backbone,
         OBJECTS: apart and objects.get("source") in ("grid", "light"),
+        EXPRESSION: config.expression_graph,
         FACES: config.selector.faces.backend in BLAZEFACE,
         REASONS: config.reasons is not None,
     }

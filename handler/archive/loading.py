@@ -26,6 +26,7 @@ from handler.archive.files import (
 )
 from handler.backbones import Backbone, BackboneRuntime, TorchRuntime
 from handler.network import StimuliAwareNetwork
+from handler.organism.expression_net import ExpressionNet
 from handler.reasons import ThingDetector
 from handler.stimuli.objects.nanodet import NanoDet
 from handler.stimuli.objects.source import ObjectSource, build_object_source
@@ -189,7 +190,7 @@ def _thing_detector(folder: Path, config: ArchiveConfig, graph: str | None) -> T
     # In memory: the folder of an unpacked archive is gone by the time that the detector is built.
     return ThingDetector(
         config.reasons,
-        weights=(folder / THING_DETECTOR).read_bytes(),
+        weights=(folder / THING_DETECTOR).read_bytes() if graph is None else None,
         graph=None if graph is None else (folder / graph).read_bytes(),
     )
 
@@ -223,6 +224,8 @@ def _compiled_trunks(prefix: str, part: torch.nn.Module) -> Iterator[str]:
     for name, module in part.named_modules():
         if isinstance(module, Backbone | NanoDet) and module.is_compiled:
             yield f"{prefix}.{name}.trunk."
+        elif isinstance(module, ExpressionNet) and module.is_compiled:
+            yield f"{prefix}.{name}.faces."
 
 
 def _line(error: Exception) -> str:

@@ -77,11 +77,17 @@ def _stage(planes_in: int, planes: int, *, stride: int) -> nn.Sequential:
 
 
 class ExpressionNet(nn.Module):
-    """Args: width: channels of the first stage."""
+    """The expression of faces.
 
-    def __init__(self, *, width: int = 64) -> None:
+    Args:
+        width: Channels of the first stage.
+        compiled: Module that computes `look`; by default it is built with torch.
+    """
+
+    def __init__(self, *, width: int = 64, compiled: nn.Module | None = None) -> None:
         super().__init__()
-        self.faces = FaceResNet(width)
+        self.is_compiled = compiled is not None
+        self.faces = FaceResNet(width) if compiled is None else compiled
         self.feature_size = LAST_STAGE * width
 
     def forward(self, crops: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -95,9 +101,19 @@ class ExpressionNet(nn.Module):
         Returns:
             v_e, Bxd3; zero rows without a face.
         """
-        dtype = next(self.parameters()).dtype
         if not bool(mask.any()):
-            return torch.zeros(len(crops), self.feature_size, dtype=dtype, device=crops.device)
-        seen = self.faces(crops[mask].to(dtype) / 255.0).mean(dim=(2, 3))
+            shape = len(crops), self.feature_size
+            return torch.zeros(shape, dtype=self._dtype, device=crops.device)
+        seen = self.look(crops[mask])
         features = torch.zeros(len(crops), self.feature_size, dtype=seen.dtype, device=crops.device)
         return features.index_put((mask.nonzero(as_tuple=True)[0],), seen)
+
+    def look(self, crops: torch.Tensor) -> torch.Tensor:
+        """The features of images that all have a face: crops, Bx1x48x48, to v_e, Bxd3."""
+        if self.is_compiled:
+            return self.faces(crops)
+        return self.faces(crops.to(self._dtype) / 255.0).mean(dim=(2, 3))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next((weight.dtype for weight in self.parameters()), torch.float32)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GLOBAL, OBJECTS, FACES, REASONS = "global", "objects", "faces", "reasons"
+EXPRESSION = "expression"
 """Parts of an archive that may be compiled: Global-Net's backbone, the network of the grid or light
-object source, that of the light face source, and the detector of further reasons."""
+object source, that of the light face source, the detector of further reasons, and Expression-Net's
+residual network."""
 SHARED = "shared"
 """The graph of `GLOBAL` and `OBJECTS` in one, where both see the same pixels with the same layers
 first."""

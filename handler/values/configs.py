@@ -199,6 +199,7 @@ class ArchiveConfig:
             their ratio; None without such a form.
         shared_graph: Whether the compiled form has Global-Net's backbone and that of the grid
             object source in one graph, which computes their common layers once.
+        expression_graph: Whether the compiled form has Expression-Net, too.
         reasons: Detector of things that are told as further reasons beside the objects, with its
             settings, such as ``{"source": "light"}``; None without one.
     """
@@ -210,6 +211,7 @@ class ArchiveConfig:
     compiled: str | None = None
     recheck_margin: float | None = None
     shared_graph: bool = False
+    expression_graph: bool = False
     reasons: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -229,9 +231,14 @@ class ArchiveConfig:
                 "picture, as Global-Net sees it"
             )
 
+        if self.expression_graph and not (self.compiled and self.network.expression_width):
+            raise ValueError("expression_graph is for a compiled form of a model with faces")
+
     def without_compiled_form(self) -> ArchiveConfig:
         """The same configuration, of the weights alone."""
-        return replace(self, compiled=None, recheck_margin=None, shared_graph=False)
+        return replace(
+            self, compiled=None, recheck_margin=None, shared_graph=False, expression_graph=False
+        )
 
     @property
     def sees_once(self) -> bool:
@@ -259,6 +266,8 @@ class ArchiveConfig:
             values["recheck_margin"] = self.recheck_margin
         if self.shared_graph:
             values["shared_graph"] = True
+        if self.expression_graph:
+            values["expression_graph"] = True
         if self.reasons is not None:
             values["reasons"] = self.reasons
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
@@ -280,6 +289,7 @@ class ArchiveConfig:
                 compiled=values.get("compiled"),
                 recheck_margin=values.get("recheck_margin"),
                 shared_graph=values.get("shared_graph", False),
+                expression_graph=values.get("expression_graph", False),
                 reasons=values.get("reasons"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

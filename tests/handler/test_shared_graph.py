@@ -18,7 +18,7 @@ from handler.archive.loading import LoadedArchive, load_archive
 from handler.archive.writing import write_model_folder
 from handler.onnx_runtime import OnnxRuntime
 from handler.predictor import Predictor
-from handler.values.backbones import GLOBAL, OBJECTS
+from handler.values.backbones import EXPRESSION, GLOBAL, OBJECTS
 from handler.values.errors import ArchiveError
 from train.compiling.build import Calibration, add_compiled_form
 from train.compiling.sharing import merge_equal_nodes
@@ -100,7 +100,7 @@ def convolutions(graph: Path) -> int:
 def test_the_first_layers_are_in_the_graph_once(shared: Path, alike_model: Path) -> None:
     config = read_card(shared)[0]
     assert config.shared_graph
-    assert set(compiled_files(config).values()) == {SHARED_GRAPH}
+    assert set(compiled_files(config).values()) == {SHARED_GRAPH, "expression_net.onnx"}
     assert not (shared / "global_backbone.onnx").exists()
     trunk = load_archive(alike_model).selector.objects.backbone.trunk
     each = sum(isinstance(layer, torch.nn.Conv2d) for layer in trunk.modules())
@@ -159,7 +159,10 @@ def test_a_float_form_of_both_decides_where_eight_bits_are_unsure(
     eight_bits: Path, images: list[bytes]
 ) -> None:
     config = read_card(eight_bits)[0]
-    assert set(precise_files(config).values()) == {"backbones_float32.onnx"}
+    assert set(precise_files(config).values()) == {
+        "backbones_float32.onnx",
+        "expression_net_float32.onnx",
+    }
     weights = Predictor.load(eight_bits, runtime="torch").predict(images, explain=True)
     unsure = Predictor.load(eight_bits)
     for a, b in zip(weights, unsure.predict(images, explain=True), strict=True):
@@ -193,7 +196,7 @@ def test_backbones_that_begin_otherwise_have_graphs_of_their_own(
     add_compiled_form(model, tmp_path / "compiled", None)
     config = read_card(tmp_path / "compiled")[0]
     assert not config.shared_graph
-    assert compiled_files(config).keys() == {GLOBAL, OBJECTS}
+    assert compiled_files(config).keys() == {GLOBAL, OBJECTS, EXPRESSION}
 
 
 def test_backbones_that_see_pictures_of_two_sizes_cannot_share(compiled_model: Path) -> None:

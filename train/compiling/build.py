@@ -18,7 +18,7 @@ from handler.images import ImageRefused, decode
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.selector import StimuliSelector, fit_colour
-from handler.values.backbones import FACES, OBJECTS, REASONS, SHARED
+from handler.values.backbones import EXPRESSION, FACES, OBJECTS, REASONS, SHARED
 from handler.values.configs import ArchiveConfig
 from handler.values.runtimes import FLOAT32, INT8, ONNX
 from train.compiling.export import CompileError, ToCompile, export, networks_of
@@ -26,6 +26,7 @@ from train.compiling.quantise import Pixels, fuse, quantise
 from train.compiling.references import refer_to_weights
 
 _SEED = 17
+_FEWEST_FACES = 12  # on the calibration photos, that Expression-Net's 8 bits are calibrated on
 
 
 @dataclass(frozen=True)
@@ -61,47 +62,56 @@ def add_compiled_form(
         CompileError: The model has no backbone to compile, or no calibration photo can be read.
     """
     archive = load_archive(model)
-    precision = FLOAT32 if calibration is None else INT8
     networks = networks_of(archive)
     config = replace(
         archive.config,
-        compiled=precision,
+        compiled=FLOAT32 if calibration is None else INT8,
         recheck_margin=recheck_margin,
         shared_graph=SHARED in networks,
+        expression_graph=EXPRESSION in networks,
     )
-    quantised = [part for part in networks if part != FACES]
-    photos = {} if calibration is None else _prepare(archive, calibration, quantised)
+    photos = {} if calibration is None else _prepare(archive, calibration, list(networks))
     with (
         files.model_folder(model) as source,
         tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch,
     ):
         _copy_weights(source, target, config)
         compiled, floats = files.compiled_files(config), files.precise_files(config)
-        if calibration is None:
-            floats = {part: name for part, name in compiled.items() if part != REASONS}
-        if FACES in compiled:  # which costs little and must place points
-            floats = {**floats, FACES: compiled[FACES]}
+        # What no photos calibrate has float32 alone: the face network, which costs little and must
+        # place points, and Expression-Net where the photos show no faces.
+        alone = [part for part in networks if part not in photos]
         if archive.things is not None:
             compile_detector(archive.things.source, target / compiled[REASONS], calibration)
         named = files.weight_files(config)
         weights = [target / name for name in named if name.endswith(".safetensors")]
         exported = Path(scratch, "exported.onnx")
-        for part, name in floats.items():  # first, before batch norms are folded
+        # First, before batch norms are folded.
+        for part, name in [*floats.items(), *((part, compiled[part]) for part in alone)]:
             export(networks[part], exported, fold=False)
             refer_to_weights(exported, target / name, weights)
         for part, seen in photos.items():
             quantise(_fused(networks[part], Path(scratch)), target / compiled[part], seen)
-    described: dict[str, Any] = {"runtime": ONNX, "precision": precision}
+    described = _described(config, calibration, list(photos))
+    files.write_card(target, {**archive.card, "compiled": described})
+
+
+def _described(
+    config: ArchiveConfig, calibration: Calibration | None, in_8_bits: Sequence[str]
+) -> dict[str, Any]:
+    """What the model card says of a compiled form."""
+    described: dict[str, Any] = {"runtime": ONNX, "precision": config.compiled}
     if config.shared_graph:
         described["shared_graph"] = True
+    if config.expression_graph:
+        described["expression_net"] = INT8 if EXPRESSION in in_8_bits else FLOAT32
     if calibration is not None:
         described["calibration"] = {
             "photos": len(calibration.photos),
             "source": calibration.source,
         }
-    if recheck_margin is not None:
-        described["recheck_margin"] = recheck_margin
-    files.write_card(target, {**archive.card, "compiled": described})
+    if config.recheck_margin is not None:
+        described["recheck_margin"] = config.recheck_margin
+    return described
 
 
 def compile_detector(source: LightObjects, target: Path, calibration: Calibration | None) -> None:
@@ -159,11 +169,13 @@ def choose_photos(paths: Sequence[Path], count: int) -> list[Path]:
 def _prepare(
     archive: LoadedArchive, calibration: Calibration, parts: Sequence[str]
 ) -> dict[str, list[Pixels]]:
-    """The calibration photos as each backbone sees them."""
-    prepared: dict[str, list[Pixels]] = {part: [] for part in parts}
+    """The calibration photos as each network sees them, without networks that see too few."""
+    prepared: dict[str, list[Pixels]] = {part: [] for part in parts if part != FACES}
     for image in _decoded(calibration.photos):
-        for part in parts:
-            prepared[part].append(_as_seen(image, part, archive.selector).numpy())
+        for part, seen in prepared.items():
+            seen.extend(_as_seen(image, part, archive.selector).numpy())
+    if len(prepared.get(EXPRESSION, [])) < _FEWEST_FACES:
+        prepared.pop(EXPRESSION, None)
     if not all(prepared.values()):
         raise _none_readable(calibration)
     return prepared
@@ -182,11 +194,14 @@ def _fused(network: ToCompile, scratch: Path) -> Path:
 
 
 def _as_seen(image: torch.Tensor, part: str, selector: StimuliSelector) -> torch.Tensor:
-    """An image (uint8, 3xHxW) as a network sees it, uint8, 3xSxS."""
+    """What a network sees of an image (uint8, 3xHxW): uint8, nxCxSxS, n is 1, or 0 faces."""
+    if part == EXPRESSION:
+        faces = selector.faces.start([image]).collect()
+        return faces.crops[faces.mask]
     if part != OBJECTS:
-        return fit_colour(image, selector.config)
+        return fit_colour(image, selector.config).unsqueeze(0)
     assert isinstance(selector.objects, GridObjects | LightObjects)
-    return selector.objects.resize([image])[0]
+    return selector.objects.resize([image])
 
 
 def _decoded(photos: Sequence[Path]) -> Iterator[torch.Tensor]:

@@ -19,12 +19,14 @@ from torch.utils.hooks import RemovableHandle
 from handler.archive.loading import LoadedArchive
 from handler.folding import fold_batch_norms
 from handler.onnx_runtime import FEATURES, PIXELS
+from handler.organism.expression_net import ExpressionNet
 from handler.stimuli.faces.blazeface import BlazeFace
 from handler.stimuli.faces.light import LightFaces
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
-from handler.values.backbones import FACES, GLOBAL, OBJECTS, SHARED
+from handler.values.backbones import EXPRESSION, FACES, GLOBAL, OBJECTS, SHARED
 from handler.values.errors import VeaError
+from handler.values.prediction import FACE_SIDE
 from train.compiling.sharing import SideBySide, begin_alike, merge_equal_nodes
 
 _OPSET = 17
@@ -41,12 +43,14 @@ class ToCompile:
     Attributes:
         network: Network in evaluation mode, on the CPU.
         side: Side in pixels of its square input.
+        channels: Number of channels of its input: 3 for RGB, 1 for grey.
         outputs: Names of the outputs of the graph.
     """
 
     network: nn.Module
     side: int
     outputs: tuple[str, ...] = (FEATURES,)
+    channels: int = 3
 
 
 def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
@@ -79,7 +83,21 @@ def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
         )
     if isinstance(archive.selector.faces, LightFaces):
         found[FACES] = ToCompile(archive.selector.faces.network, archive.selector.faces.sides[0])
+    if network.expression_net is not None:
+        found[EXPRESSION] = ToCompile(_Look(network.expression_net).eval(), FACE_SIDE, channels=1)
     return found
+
+
+class _Look(nn.Module):
+    """Expression-Net, where there is a face."""
+
+    def __init__(self, network: ExpressionNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """As `ExpressionNet.look`."""
+        return self.network.look(crops)
 
 
 def export(given: ToCompile, file: Path, *, fold: bool) -> None:
@@ -96,7 +114,7 @@ def export(given: ToCompile, file: Path, *, fold: bool) -> None:
     # BlazeFace sees squares of two sizes; the others always one.
     free = {2: "height", 3: "width"} if isinstance(given.network, BlazeFace) else {}
     # Two images: of one the exporter would take the batch size for a constant.
-    images = torch.zeros(2, 3, given.side, given.side, dtype=torch.uint8)
+    images = torch.zeros(2, given.channels, given.side, given.side, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
         # The newer exporter, which the warnings recommend, needs a package more.
         warnings.simplefilter("ignore")
