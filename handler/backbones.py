@@ -42,8 +42,9 @@ class BackboneRuntime(Protocol):
 
         Returns:
             Module that maps uint8 RGB images, Bx3xHxW, to the feature maps of `GLOBAL` and of
-            `OBJECTS`, float, BxFxhxw each: what the two trunks give one by one. None where no
-            layer is shared.
+            `OBJECTS`, float, BxFxhxw each: what the two trunks give one by one; and to the logits
+            of the objects' classifier in each cell, float, BxCxhxw, or None where the classifier
+            has yet to be applied. None in place of the module where no layer is shared.
         """
 
 

@@ -20,6 +20,9 @@ from handler.values.backbones import GLOBAL, OBJECTS, SHARED
 PIXELS, FEATURES = "pixels", "features"
 """Names of a graph's input, uint8, Bx3xHxW, and of its output, float32, BxFxhxw (or BxFxM). A
 shared graph has an output for each of its parts, with the part's name."""
+CATEGORIES = "categories"
+"""Name of a further output of a shared graph: the logits of the objects' classifier, float32,
+BxCxhxw. Graphs from before do without."""
 
 
 class OnnxTrunk(nn.Module):
@@ -53,11 +56,15 @@ class SharedOnnxTrunk(nn.Module):
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         super().__init__()
         self._session = session
+        classifies = CATEGORIES in [output.name for output in session.get_outputs()]
+        self._outputs = [GLOBAL, OBJECTS, *([CATEGORIES] if classifies else [])]
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images, uint8, Bx3xHxW, on the CPU, to the maps of both parts, float32, BxFxhxw."""
-        seen, found = self._session.run([GLOBAL, OBJECTS], _feed(images))
-        return torch.from_numpy(seen), torch.from_numpy(found)
+    def forward(
+        self, images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """As `BackboneRuntime.shared` says; images on the CPU."""
+        seen, found, *said = map(torch.from_numpy, self._session.run(self._outputs, _feed(images)))
+        return seen, found, said[0] if said else None
 
 
 class OnnxRuntime:

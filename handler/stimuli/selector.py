@@ -87,8 +87,8 @@ def find_objects(
     if shared is None:
         return source.select(images), None
     assert isinstance(source, GridObjects)
-    feature_map, cells = shared(colour)
-    return source.places(cells, images), feature_map
+    feature_map, cells, logits = shared(colour)
+    return source.places(cells, images, logits), feature_map
 
 
 def fit_colour(image: torch.Tensor, config: SelectorConfig) -> torch.Tensor:

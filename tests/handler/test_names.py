@@ -18,6 +18,7 @@ from handler.drawing.sheet import objects_panel
 from handler.predictor import Predictor
 from handler.stimuli.objects.grid import IMAGENET_CATEGORIES, GridObjects
 from handler.stimuli.objects.imagenet_names import NAMES, membership
+from handler.stimuli.objects.opinion import Asked, Given
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
 from handler.values.configs import SelectorConfig
@@ -35,9 +36,9 @@ SNAKE = 7.0  # a logit; the two other categories have none
 
 def named(*cells: float, threshold: float = 0.7) -> list[float]:
     """Scores of the three windows, for cells whose first category has these logits."""
-    maps = torch.zeros(1, 3, 1, 4)
-    maps[0, 0, 0] = torch.tensor(cells)
-    scores, labels = name_windows(maps, nn.Identity(), INSIDE, torch.eye(3), threshold)
+    logits = torch.zeros(1, 4, 3)
+    logits[0, :, 0] = torch.tensor(cells)
+    scores, labels = name_windows(Given(logits, INSIDE), INSIDE, torch.eye(3), threshold)
     assert labels.shape == (1, 3)
     return scores[0].tolist()
 
@@ -70,10 +71,25 @@ def test_where_the_whole_picture_is_unsure_the_cells_are_not_asked() -> None:
             asked.append(features.ndim)
             return features
 
-    maps = torch.zeros(2, 3, 1, 4)
-    scores, _ = name_windows(maps, Listening(), INSIDE, torch.eye(3), 0.7)
+    cells = torch.zeros(2, 4, 3)
+    opinion = Asked(Listening(), cells, INSIDE @ cells)
+    scores, _ = name_windows(opinion, INSIDE, torch.eye(3), 0.7)
     assert asked == [2], "only the whole pictures"
     assert (scores < 0.7).all()
+
+
+def test_of_a_mean_a_classifier_says_the_mean_of_what_it_says_of_cells() -> None:
+    cells, classifier = torch.randn(2, 4, 5), nn.Linear(5, 3)
+    with torch.no_grad():
+        asked = Asked(classifier, cells, INSIDE @ cells)
+        given = Given(classifier(cells), INSIDE)
+        some = torch.tensor([False, True])
+        for one, other in (
+            (asked.windows(), given.windows()),
+            (asked.whole(), given.whole()),
+            (asked.cells(some), given.cells(some)),
+        ):
+            torch.testing.assert_close(one, other)
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -109,7 +109,8 @@ def test_the_first_layers_are_in_the_graph_once(shared: Path, alike_model: Path)
         for stage in list(trunk.blocks)[:STAGES]
         for layer in stage.modules()
     )
-    assert convolutions(shared / SHARED_GRAPH) == 2 * each - common
+    classifier = 1
+    assert convolutions(shared / SHARED_GRAPH) == 2 * each - common + classifier
 
 
 def test_backbones_that_are_equal_throughout_still_have_an_output_each(tmp_path: Path) -> None:
@@ -143,14 +144,18 @@ def test_it_answers_as_the_weights_do(shared: Path, images: list[bytes]) -> None
         np.testing.assert_allclose(b.activation, a.activation, atol=1e-3)
 
 
-def test_one_pass_gives_what_each_part_gives_alone(shared: Path) -> None:
+def test_one_pass_gives_what_each_part_gives_alone(shared: Path, alike_model: Path) -> None:
     runtime = OnnxRuntime({"shared": shared / SHARED_GRAPH}, threads=1)
     pictures = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8)
     both, alone = runtime.shared(), [runtime.trunk(part) for part in (GLOBAL, OBJECTS)]
     assert both is not None
-    for seen, trunk in zip(both(pictures), alone, strict=True):
+    *maps, logits = both(pictures)
+    for seen, trunk in zip(maps, alone, strict=True):
         assert trunk is not None
         assert torch.equal(seen, trunk(pictures))
+    classifier = load_archive(alike_model).selector.objects.backbone.classifier
+    expected = classifier(maps[1].flatten(2).transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(logits.flatten(2), expected, atol=1e-4, rtol=1e-4)
     assert runtime.trunk("faces") is None
 
 

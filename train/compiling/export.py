@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from handler.archive.loading import LoadedArchive
 from handler.folding import fold_batch_norms
-from handler.onnx_runtime import FEATURES, PIXELS
+from handler.onnx_runtime import CATEGORIES, FEATURES, PIXELS
 from handler.organism.expression_net import ExpressionNet
 from handler.stimuli.faces.blazeface import BlazeFace
 from handler.stimuli.faces.light import LightFaces
@@ -74,7 +74,7 @@ def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
             and begin_alike(network.global_net.backbone, objects.backbone)
         ):
             both = SideBySide(network.global_net.backbone, objects.backbone).eval()
-            found = {SHARED: ToCompile(both, side, (GLOBAL, OBJECTS))}
+            found = {SHARED: ToCompile(both, side, (GLOBAL, OBJECTS, CATEGORIES))}
     if isinstance(objects, LightObjects):
         found[OBJECTS] = ToCompile(objects.detector, objects.size)
     if not found:

@@ -12,16 +12,17 @@ from pathlib import Path
 import onnx
 import torch
 from torch import nn
+from torch.nn import functional
 
 from handler.backbones import Backbone
 
 
 class SideBySide(nn.Module):
-    """Two backbones that see the same images.
+    """Two backbones that see the same images, and the classifier of the second one.
 
     Args:
         one: First backbone.
-        other: Second backbone.
+        other: Second backbone, with a classifier.
     """
 
     def __init__(self, one: Backbone, other: Backbone) -> None:
@@ -29,9 +30,20 @@ class SideBySide(nn.Module):
         self.one = one
         self.other = other
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images, uint8, Bx3xHxW, to the feature maps of both, float, BxFxhxw."""
-        return self.one(images), self.other(images)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images to maps.
+
+        Args:
+            images: uint8, Bx3xHxW.
+
+        Returns:
+            The feature maps of both, float, BxFxhxw, and the logits of the classifier in each cell
+            of the second one, float, BxCxhxw.
+        """
+        found, classifier = self.other(images), self.other.classifier
+        assert classifier is not None
+        weights = classifier.weight[:, :, None, None]
+        return self.one(images), found, functional.conv2d(found, weights, classifier.bias)
 
 
 def begin_alike(one: Backbone, other: Backbone) -> bool:

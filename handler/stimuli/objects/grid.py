@@ -22,6 +22,7 @@ from torch import nn
 from handler.backbones import Backbone
 from handler.resizing import resize
 from handler.stimuli.objects.imagenet_names import NAMES, membership
+from handler.stimuli.objects.opinion import Asked, Given
 from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
@@ -86,24 +87,33 @@ class GridObjects(ObjectSource):
         return self.places(maps, images)
 
     @torch.inference_mode()
-    def places(self, maps: torch.Tensor, images: Sequence[torch.Tensor]) -> Objects:
+    def places(
+        self,
+        maps: torch.Tensor,
+        images: Sequence[torch.Tensor],
+        logits: torch.Tensor | None = None,
+    ) -> Objects:
         """The ``count`` most confident places of feature maps.
 
         Args:
             maps: Feature maps of the images as `resize` makes them, float, BxFxhxw.
             images: Images as decoded, uint8, each 3xHxW.
+            logits: The classifier's answer to each cell, float, BxCxhxw; by default it is asked.
         """
         windows = self._windows(*maps.shape[-2:]).to(maps.device)  # Kx4
         # Single cells are what they are; only windows have anything to average.
         places = _means(maps, windows) if self.levels else maps.flatten(2).transpose(1, 2)  # BxKxF
         assert self.backbone.classifier is not None
-        confidence, labels = self.backbone.classifier(places).softmax(-1).max(-1)  # BxK
+        inside = _shares(windows, maps)
+        opinion = (
+            Asked(self.backbone.classifier, maps.flatten(2).transpose(1, 2), places)
+            if logits is None
+            else Given(logits.flatten(2).transpose(1, 2), inside)
+        )
+        confidence, labels = opinion.windows().softmax(-1).max(-1)  # BxK
         scores, kept = confidence.topk(min(self.count, len(windows)), dim=1)  # BxN
         features = places.gather(1, kept.unsqueeze(-1).expand(-1, -1, places.shape[-1]))
-        inside = _shares(windows, maps)
-        name_scores, names = name_windows(
-            maps, self.backbone.classifier, inside, self.members, self.name_threshold
-        )
+        name_scores, names = name_windows(opinion, inside, self.members, self.name_threshold)
         return Objects(
             features=features,
             boxes=_boxes(windows[kept], maps.shape[-2:], images),
