@@ -82,3 +82,20 @@ def test_a_service_answers(vea, folder):
         assert scored["ok"] == 1
     finally:
         vea("serve", "--stop", "--state", state)
+
+
+def test_folders_named_like_the_packages_do_not_hide_them_from_a_script(tmp_path):
+    """Such as the folder of a clone, for a script that lies beside it."""
+    names = ("vea", "handler", "jobs", "train")
+    for name in names:
+        (tmp_path / name).mkdir()
+    script = tmp_path / "mine.py"
+    script.write_text(
+        f"import {', '.join(names)}\n"
+        f"print([bool(module.__file__) for module in ({', '.join(names)})])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[True, True, True, True]"
