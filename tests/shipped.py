@@ -5,4 +5,4 @@ from __future__ import annotations
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ARCHIVE = REPOSITORY / "model_store" / "vea-lite-3.0.mar"
+ARCHIVE = REPOSITORY / "model_store" / "vea-lite-3.1.mar"

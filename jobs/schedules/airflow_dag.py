@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-MODEL = "/opt/vea/vea-lite-3.0.mar"
+MODEL = "/opt/vea/vea-lite-3.1.mar"
 OUT = "s3://results/emotions/dt={date}/model_version={model_version}"
 DAY = "{{ data_interval_start | ds }}"
 

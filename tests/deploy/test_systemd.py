@@ -31,7 +31,7 @@ def test_all_units_are_tested() -> None:
 def test_the_units_run_commands_that_vea_understands() -> None:
     state = "/var/lib/vea/serve"
     (start,) = unit("vea-serve.service")["ExecStart"]
-    program, *words = shlex.split(start.replace("${MODEL}", "/opt/vea/vea-lite-3.0.mar"))
+    program, *words = shlex.split(start.replace("${MODEL}", "/opt/vea/vea-lite-3.1.mar"))
     name, values = parse(words)
     assert (program, name, str(values["state"])) == ("/opt/vea/bin/vea", "serve", state)
     assert not values["detach"]

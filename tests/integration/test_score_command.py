@@ -49,7 +49,7 @@ def test_processes_score_and_every_option_reaches_them(listed, tmp_path):
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout)
     assert (summary["rows"], summary["ok"], summary["failed"]) == (2, 1, 1)
-    out = tmp_path / "out" / "dt=2026-11-23" / "model=vea-lite-3.0"
+    out = tmp_path / "out" / "dt=2026-11-23" / "model=vea-lite-3.1"
     assert summary["out"] == str(out)
     frame = pandas.read_parquet(out / "images-00000.parquet")
     assert frame["id"].tolist() == ["007", "008"]

@@ -24,7 +24,7 @@ from botocore.validate import ParamValidator
 from vea.main import build_app
 
 FOLDER = Path(str(resources.files("jobs"))) / "schedules"
-MODEL = "/opt/vea/vea-lite-3.0.mar"
+MODEL = "/opt/vea/vea-lite-3.1.mar"
 CRON_JOBS = ["kubernetes-cronjob.yaml", "kubernetes-indexed-cronjob.yaml"]
 
 

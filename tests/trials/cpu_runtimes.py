@@ -1,7 +1,7 @@
 """ONNX Runtime beside OpenVINO: CPU milliseconds a photo of an archive's compiled backbones.
 
     pip install onnxruntime openvino pillow          # an environment of its own is enough
-    python tests/trials/cpu_runtimes.py model_store/vea-lite-3.0.mar INT8.mar --photos FOLDER
+    python tests/trials/cpu_runtimes.py model_store/vea-lite-3.1.mar INT8.mar --photos FOLDER
 
 One thread each, batches of 8 and of 1, all ways in turns; a figure is the median of the rounds. An
 archive's graphs are read from it, and a file `*.onnx` is a graph by itself. OpenVINO computes a

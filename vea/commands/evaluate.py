@@ -74,7 +74,7 @@ def evaluate(
     easy and hard errors, calibration, the confusion matrix, speed, and the number of files that
     could not be read:
 
-        vea evaluate model_store/vea-lite-3.0.mar --data FI --report report
+        vea evaluate model_store/vea-lite-3.1.mar --data FI --report report
 
     On photos labelled with other emotions than the model's, or with positive and negative only,
     the polarity accuracy is measured.
@@ -82,7 +82,7 @@ def evaluate(
     Whether the model is worse for some groups of photos than for others is measured with a table of
     groups:
 
-        vea evaluate model_store/vea-lite-3.0.mar --data FI --by region --groups regions.csv
+        vea evaluate model_store/vea-lite-3.1.mar --data FI --by region --groups regions.csv
     """
     from handler.predictor import Predictor
     from train.evaluation.evaluate import check_predictions_file, write_predictions

@@ -121,7 +121,7 @@ def figures(
     The first three show each branch on the correct predictions of highest confidence: class
     activation maps, attended objects, faces. The last shows the errors of highest confidence:
 
-        vea figures model_store/vea-lite-3.0.mar --data FI --out figures
+        vea figures model_store/vea-lite-3.1.mar --data FI --out figures
 
     Each figure is one picture (figure-12-activation.png, ...) and one JSON file that lists its
     photos.

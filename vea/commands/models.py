@@ -103,7 +103,7 @@ def promote(
     photos that come with the program. Only if every answer is right does it become the default;
     else it is taken away and the old version has never stopped.
 
-        vea models promote runs/lite/vea-lite-3.0.mar --digest 4f0c2a91d7e3
+        vea models promote runs/lite/vea-lite-3.1.mar --digest 4f0c2a91d7e3
 
     An archive holds the code that serves it, and that code runs with your rights: promote what you
     trust, and name its digest.

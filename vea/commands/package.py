@@ -83,7 +83,7 @@ def package(
             "probable emotions differ by less than this, or, from 1, where one is less than this "
             "many times the other; 0 for never.",
         ),
-    ] = 1.16,
+    ] = 1.1,
     faces: Annotated[
         FaceBackend | None,
         typer.Option(help="Face source of the archive. [default: as in MODEL]"),
@@ -115,13 +115,13 @@ def package(
 
         vea package runs/lite/model --name my-model --version 1.0 --evaluation evaluation.json
 
-        vea package model_store/vea-lite-3.0.mar --version 3.1
+        vea package model_store/vea-lite-3.1.mar --version 3.2
 
-        vea package model_store/vea-lite-3.0.mar --version 3.1 --runtime onnx --calibrate FI
+        vea package model_store/vea-lite-3.1.mar --version 3.2 --runtime onnx --calibrate FI
 
     A model can look for faces otherwise than in training:
 
-        vea package model_store/vea-lite-3.0.mar --version 3.1 --faces hog --runtime torch
+        vea package model_store/vea-lite-3.1.mar --version 3.2 --faces hog --runtime torch
 
     It can be given a detector, whose boxes are told beside the windows that the network weighs:
 

@@ -87,7 +87,7 @@ def score(
 
     **Example**, where each line of `photos.txt` is `s3://photos/2026/beach.jpg` or a path:
 
-    `vea score photos.txt --out s3://results/photos --model model_store/vea-lite-3.0.mar`
+    `vea score photos.txt --out s3://results/photos --model model_store/vea-lite-3.1.mar`
 
     **Every night**, from cron; the list is what another job left there for the day:
 

@@ -25,7 +25,7 @@ def name_windows(
     """The likeliest name of each window, and its score.
 
     Args:
-        opinion: What the classifier says of cells and windows.
+        opinion: Logits of cells and windows.
         inside: Share of each cell in each window, float, Kx(hw); rows sum to 1.
         names: Categories of each name, CxN, ones and zeros.
         threshold: Score that a name must reach.
