@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
@@ -17,7 +19,8 @@ from handler.archive.loading import load_archive
 from handler.predictor import Predictor
 from handler.values.prediction import Prediction
 from train.compiling.export import CompileError, networks_of
-from train.compiling.rounding import round_to_grid
+from train.compiling.quantise import first_layers
+from train.compiling.rounding import round_to_grid, round_weights
 from train.package import package
 from vea.main import build_app
 from vea.serving.verification import verify
@@ -122,7 +125,7 @@ def test_a_float_form_decides_where_eight_bits_are_unsure(
     eight_bits: Path, with_margin, photo, encode
 ) -> None:
     config, card, _ = read_card(eight_bits)
-    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 1.16
+    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 1.1
     images = [encode(photo(seed), "PNG") for seed in range(6)]
     floats = probabilities(Predictor.load(eight_bits, runtime="torch"), images)
     eights = probabilities(Predictor.load(with_margin(None)), images)
@@ -245,3 +248,54 @@ def test_an_input_that_is_always_zero_can_be_rounded() -> None:
     seen[0, 0] = 1.0
     rounded = round_to_grid(np.array([[[1.0, 0.26, -0.7]]]), seen @ seen.transpose(0, 2, 1), 4)
     np.testing.assert_allclose(rounded[0, 0], [1.0, 0.25, -0.75])
+
+
+def three_layers(rng: np.random.Generator) -> onnx.ModelProto:
+    """Pixels through three convolutions, each with what cuts its outputs off at zero."""
+    nodes, weights = [onnx.helper.make_node("Cast", ["pixels"], ["cut0"], "cast", to=1)], []
+    for number, (inputs, outputs) in enumerate(((3, 8), (8, 8), (8, 4)), start=1):
+        for name, shape in (("weight", (outputs, inputs, 3, 3)), ("bias", (outputs,))):
+            values = rng.normal(size=shape).astype(np.float32)
+            weights.append(onnx.numpy_helper.from_array(values, f"{name}{number}"))
+        names = [f"cut{number - 1}", f"weight{number}", f"bias{number}"]
+        nodes += [
+            onnx.helper.make_node("Conv", names, [f"sum{number}"], f"conv{number}"),
+            onnx.helper.make_node("Relu", [f"sum{number}"], [f"cut{number}"], f"cut{number}"),
+        ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, kind, ("images", channels, side, side))
+        for name, kind, channels, side in (("pixels", 2, 3, 12), ("sum2", 1, 8, 8))
+    ]
+    graph = onnx.helper.make_graph(nodes, "three", [ends[0]], [ends[1]], weights)
+    opset = onnx.helper.make_opsetid("", 17)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+
+
+def test_the_first_layers_end_before_the_next_convolution() -> None:
+    model = three_layers(np.random.default_rng(1))
+    assert first_layers(model, 0) == []
+    assert first_layers(model, 2) == ["conv1", "cut1", "conv2", "cut2"]
+
+
+def test_rounded_layers_keep_the_mean_of_their_outputs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    photos = rng.integers(0, 256, size=(4, 3, 12, 12), dtype=np.uint8)
+    onnx.save(three_layers(rng), str(tmp_path / "float.onnx"))
+    round_weights(
+        *(tmp_path / "float.onnx", tmp_path / "rounded.onnx", list(photos)),
+        levels=4,
+        exact=["conv1"],
+    )
+    one, other = (onnx.load(str(tmp_path / name)) for name in ("float.onnx", "rounded.onnx"))
+    floats, rounded = ({w.name: w.raw_data for w in m.graph.initializer} for m in (one, other))
+    assert rounded["weight1"] == floats["weight1"]
+    assert rounded["bias1"] == floats["bias1"]
+    assert rounded["weight2"] != floats["weight2"]
+    seen, found = (
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        ).run(None, {"pixels": photos})[0]
+        for model in (one, other)
+    )
+    assert np.abs(found - seen).mean() > 1
+    np.testing.assert_allclose(found.mean(axis=(0, 2, 3)), seen.mean(axis=(0, 2, 3)), rtol=1e-4)

@@ -3,7 +3,8 @@
 Weights are quantised per channel to 7 bits: with 8, the multiplications of processors without VNNI
 (AVX2) saturate, and the same file would give other numbers there. They are rounded by
 `train.compiling.rounding`, with which 7 bits lose no more than 8. Activations are quantised per
-tensor to 8 bits, over the range that the calibration photos show.
+tensor to 8 bits, over the range that the calibration photos show. The first layers can stay in
+float32: what rounding does to them, all others see.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -40,17 +42,19 @@ def fuse(graph: Path, target: Path) -> None:
     quant_pre_process(str(graph), str(target), skip_symbolic_shape=True)
 
 
-def quantise(graph: Path, target: Path, photos: Sequence[Pixels]) -> None:
+def quantise(graph: Path, target: Path, photos: Sequence[Pixels], *, exact: int = 0) -> None:
     """Write the 8-bit form of a fused float32 graph.
 
     Args:
         graph: Path of the graph.
         target: Path of the graph to write.
         photos: Calibration photos as the backbone sees them, uint8, each 3xHxW.
+        exact: Number of layers that stay in float32.
     """
+    kept = first_layers(onnx.load(str(graph)), exact)
     with tempfile.TemporaryDirectory(prefix="vea-quantise-") as scratch:
         rounded, written = Path(scratch, "rounded.onnx"), Path(scratch, "quantised.onnx")
-        round_weights(graph, rounded, photos, levels=_LEVELS)
+        round_weights(graph, rounded, photos, levels=_LEVELS, exact=kept)
         quantize_static(
             str(rounded),
             str(written),
@@ -60,10 +64,32 @@ def quantise(graph: Path, target: Path, photos: Sequence[Pixels]) -> None:
             reduce_range=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
+            nodes_to_exclude=kept,
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"CalibStridedMinMax": 1},
         )
         target.write_bytes(written.read_bytes())
+
+
+def first_layers(model: onnx.ModelProto, count: int) -> list[str]:
+    """The nodes up to a convolution that has ``count - 1`` others before it, and what follows it.
+
+    Args:
+        model: Graph whose nodes are in the order of computation.
+        count: Number of convolutions.
+
+    Returns:
+        Names of the nodes, up to the next convolutions.
+    """
+    before: dict[str, int] = {}  # how many convolutions a tensor has behind it
+    names: list[str] = []
+    for node in model.graph.node:
+        passed = max((before.get(name, 0) for name in node.input), default=0)
+        passed += node.op_type == "Conv"
+        before.update(dict.fromkeys(node.output, passed))
+        if 0 < passed <= count:
+            names.append(node.name)
+    return names
 
 
 class _OneByOne(CalibrationDataReader):

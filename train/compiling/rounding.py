@@ -3,13 +3,14 @@
 Rounding each weight to the nearest value of the grid makes errors that add up over the inputs of a
 layer, since inputs are alike. Here the weights of a layer are rounded one input after the other,
 and the weights that are still to be rounded make up for the error so far, as far as the inputs on
-calibration photos allow (Frantar et al., "GPTQ", ICLR 2023). The graph stays one in float32, whose
-weights a quantiser then finds on its grid as they are.
+calibration photos allow (Frantar et al., "GPTQ", ICLR 2023). What rounding then still adds to an
+output on the mean of these photos, the layer's bias takes away. The graph stays one in float32,
+whose weights a quantiser then finds on its grid as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,12 @@ class _Layer:
     Attributes:
         node: Node of the graph.
         weights: float32, as the graph holds them, (GR)xCixkxk.
+        bias: float32, GR; None for a convolution without a bias.
     """
 
     node: onnx.NodeProto
     weights: Array
+    bias: Array | None
 
     @property
     def groups(self) -> int:
@@ -57,7 +60,39 @@ class _Layer:
         return onnx.helper.get_attribute_value(found[0]) if found else default
 
 
-def round_weights(graph: Path, target: Path, photos: Sequence[Array], *, levels: int) -> None:
+@dataclass(frozen=True)
+class _Inputs:
+    """What a layer's C inputs in each of G groups are on photos.
+
+    Attributes:
+        moments: Sum of the products of each two inputs, float64, GxCxC.
+        sums: Sum of each input, float64, GxC.
+        places: Number of places that were summed over.
+    """
+
+    moments: Array
+    sums: Array
+    places: int
+
+    @property
+    def means(self) -> Array:
+        """GxC."""
+        return self.sums / self.places
+
+    @property
+    def spread(self) -> Array:
+        """The moments around the means, GxCxC."""
+        return self.moments - self.sums[:, :, np.newaxis] * self.means[:, np.newaxis]
+
+
+def round_weights(
+    graph: Path,
+    target: Path,
+    photos: Sequence[Array],
+    *,
+    levels: int,
+    exact: Collection[str] = (),
+) -> None:
     """Write a float32 graph whose convolutions have weights of a grid of ``2 * levels + 1`` values.
 
     Args:
@@ -65,20 +100,45 @@ def round_weights(graph: Path, target: Path, photos: Sequence[Array], *, levels:
         target: Path of the graph to write.
         photos: Calibration photos as the backbone sees them, uint8, each 3xHxW.
         levels: Number of steps between zero and the largest weight of an output channel.
+        exact: Names of nodes whose weights stay as they are.
     """
     model = onnx.load(str(graph))
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     layers = [
-        _Layer(node, numpy_helper.to_array(stored[node.input[1]]))
+        _layer(node, stored)
         for node in model.graph.node
-        if node.op_type == "Conv"
+        if node.op_type == "Conv" and node.name not in exact
     ]
-    for layer, moments in zip(layers, _moments(model, layers, photos), strict=True):
-        weights = layer.weights.reshape(layer.groups, -1, moments.shape[-1])
-        rounded = round_to_grid(weights, moments, levels).reshape(layer.weights.shape)
+    for layer, inputs in zip(layers, _inputs(model, layers, photos), strict=True):
+        weights, bias = _rounded(layer, inputs, levels)
         name = layer.node.input[1]
-        stored[name].CopyFrom(numpy_helper.from_array(rounded.astype(np.float32), name))
+        stored[name].CopyFrom(numpy_helper.from_array(weights, name))
+        if bias is not None:  # of its own: layers with the same bias are not rounded alike
+            layer.node.input[2] = f"{layer.node.output[0]}_bias"
+            tensor = numpy_helper.from_array(bias, layer.node.input[2])
+            model.graph.initializer.append(tensor)
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in used:
+            model.graph.initializer.remove(tensor)
     onnx.save(model, str(target))
+
+
+def _layer(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> _Layer:
+    weights, *bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
+    return _Layer(node, weights, bias[0] if bias else None)
+
+
+def _rounded(layer: _Layer, inputs: _Inputs, levels: int) -> tuple[Array, Array | None]:
+    """Weights on the grid, and the bias that makes up for what they add in the mean; float32."""
+    weights = layer.weights.reshape(layer.groups, -1, inputs.sums.shape[-1])
+    if layer.bias is None:
+        rounded = round_to_grid(weights, inputs.moments, levels)
+        return rounded.reshape(layer.weights.shape).astype(np.float32), None
+    rounded = round_to_grid(weights, inputs.spread, levels)
+    added = (rounded - weights) @ inputs.means[:, :, np.newaxis]  # GxRx1
+    bias = layer.bias - added.reshape(-1)
+    return rounded.reshape(layer.weights.shape).astype(np.float32), bias.astype(np.float32)
 
 
 def round_to_grid(weights: Array, moments: Array, levels: int) -> Array:
@@ -126,10 +186,10 @@ def _corrections(moments: Array, order: Array) -> Array:
     return np.linalg.cholesky(np.linalg.inv(moments)).transpose(0, 2, 1)
 
 
-def _moments(
+def _inputs(
     model: onnx.ModelProto, layers: Sequence[_Layer], photos: Sequence[Array]
-) -> list[Array]:
-    """For each layer the sum of the products of each two of its inputs, GxCxC."""
+) -> list[_Inputs]:
+    """What the inputs of each layer are on the photos."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     names = sorted({layer.node.input[0] for layer in layers})
@@ -143,13 +203,22 @@ def _moments(
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    sums: list[Array | None] = [None] * len(layers)
+    totals: list[_Inputs | None] = [None] * len(layers)
     for photo in photos:
         values = session.run(names, {PIXELS: photo[np.newaxis]})
         inputs = dict(zip(names, values, strict=True))
         for position, layer in enumerate(layers):
             patches = layer.patches(inputs[layer.node.input[0]][0])
-            products = patches @ patches.transpose(0, 2, 1)
-            before = sums[position]
-            sums[position] = products if before is None else before + products
-    return [total for total in sums if total is not None]
+            totals[position] = _added(totals[position], patches)
+    return [total for total in totals if total is not None]
+
+
+def _added(before: _Inputs | None, patches: Array) -> _Inputs:
+    """The sums with those of the patches of one more photo, GxCxP."""
+    moments = (patches @ patches.transpose(0, 2, 1)).astype(np.float64)
+    sums = patches.sum(axis=2, dtype=np.float64)
+    if before is None:
+        return _Inputs(moments, sums, patches.shape[2])
+    before.moments[:] += moments  # in place: they are large
+    before.sums[:] += sums
+    return _Inputs(before.moments, before.sums, before.places + patches.shape[2])
