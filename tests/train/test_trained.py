@@ -67,6 +67,21 @@ def test_a_part_may_begin_elsewhere(tiny_model: Path) -> None:
     assert torch.equal(network.response.classifier.bias, model.response.classifier.bias)
 
 
+def test_over_other_objects_a_new_semantic_net_begins_beside_the_models_branches(
+    tiny_model: Path,
+) -> None:
+    recipe = recipe_from(
+        {"model": str(tiny_model), "semantic": "random", "objects": "random"}, object_features=384
+    )
+    light = replace(TINY_SELECTOR, objects={"source": "light", "size": 64, "count": 5})
+    network = built(replace(recipe, selector=light))
+    model = load_archive(tiny_model).network
+    assert same(network.global_net, model.global_net)
+    assert same(network.expression_net, model.expression_net)
+    ours, theirs = network.response.columns(), model.response.columns()
+    assert [torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)] == [True, False, True]
+
+
 def test_one_branch_alone_takes_its_columns_along(tiny_model: Path) -> None:
     network = built(recipe_from({"semantic": str(tiny_model)}, expression_width=None))
     model = load_archive(tiny_model).network
