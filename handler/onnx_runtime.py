@@ -1,8 +1,9 @@
 """Compiled backbones: ONNX Runtime computes what the archive's ``*.onnx`` files describe.
 
 The graph takes uint8 pixels, as the selector makes them, and normalises them itself. With 8-bit
-weights and activations the sums are exact integers, whatever the number of threads and of images in
-a batch.
+weights and activations the sums are exact integers. The first layers of an 8-bit graph can be in
+float32; they compute each image on its own. So the numbers do not depend on the number of threads
+and of images in a batch.
 """
 
 from __future__ import annotations

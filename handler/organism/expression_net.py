@@ -81,7 +81,7 @@ class ExpressionNet(nn.Module):
 
     Args:
         width: Channels of the first stage.
-        compiled: Module that computes `look`; by default it is built with torch.
+        compiled: Module that computes `extract`; by default it is built with torch.
     """
 
     def __init__(self, *, width: int = 64, compiled: nn.Module | None = None) -> None:
@@ -104,11 +104,11 @@ class ExpressionNet(nn.Module):
         if not bool(mask.any()):
             shape = len(crops), self.feature_size
             return torch.zeros(shape, dtype=self._dtype, device=crops.device)
-        seen = self.look(crops[mask])
+        seen = self.extract(crops[mask])
         features = torch.zeros(len(crops), self.feature_size, dtype=seen.dtype, device=crops.device)
         return features.index_put((mask.nonzero(as_tuple=True)[0],), seen)
 
-    def look(self, crops: torch.Tensor) -> torch.Tensor:
+    def extract(self, crops: torch.Tensor) -> torch.Tensor:
         """The features of images that all have a face: crops, Bx1x48x48, to v_e, Bxd3."""
         if self.is_compiled:
             return self.faces(crops)

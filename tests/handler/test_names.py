@@ -16,9 +16,9 @@ from handler.client.answers import prediction_of
 from handler.drawing.overlays import draw_objects
 from handler.drawing.sheet import objects_panel
 from handler.predictor import Predictor
+from handler.stimuli.objects.classifier_logits import ComputedLogits, PrecomputedLogits
 from handler.stimuli.objects.grid import IMAGENET_CATEGORIES, GridObjects
 from handler.stimuli.objects.imagenet_names import NAMES, membership
-from handler.stimuli.objects.opinion import Asked, Given
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
 from handler.values.configs import SelectorConfig
@@ -38,7 +38,9 @@ def named(*cells: float, threshold: float = 0.7) -> list[float]:
     """Scores of the three windows, for cells whose first category has these logits."""
     logits = torch.zeros(1, 4, 3)
     logits[0, :, 0] = torch.tensor(cells)
-    scores, labels = name_windows(Given(logits, INSIDE), INSIDE, torch.eye(3), threshold)
+    scores, labels = name_windows(
+        PrecomputedLogits(logits, INSIDE), INSIDE, torch.eye(3), threshold
+    )
     assert labels.shape == (1, 3)
     return scores[0].tolist()
 
@@ -72,8 +74,8 @@ def test_where_the_whole_picture_is_unsure_the_cells_are_not_asked() -> None:
             return features
 
     cells = torch.zeros(2, 4, 3)
-    opinion = Asked(Listening(), cells, INSIDE @ cells)
-    scores, _ = name_windows(opinion, INSIDE, torch.eye(3), 0.7)
+    logits = ComputedLogits(Listening(), cells, INSIDE @ cells)
+    scores, _ = name_windows(logits, INSIDE, torch.eye(3), 0.7)
     assert asked == [2], "only the whole pictures"
     assert (scores < 0.7).all()
 
@@ -81,8 +83,8 @@ def test_where_the_whole_picture_is_unsure_the_cells_are_not_asked() -> None:
 def test_of_a_mean_a_classifier_says_the_mean_of_what_it_says_of_cells() -> None:
     cells, classifier = torch.randn(2, 4, 5), nn.Linear(5, 3)
     with torch.no_grad():
-        asked = Asked(classifier, cells, INSIDE @ cells)
-        given = Given(classifier(cells), INSIDE)
+        asked = ComputedLogits(classifier, cells, INSIDE @ cells)
+        given = PrecomputedLogits(classifier(cells), INSIDE)
         some = torch.tensor([False, True])
         for one, other in (
             (asked.windows(), given.windows()),

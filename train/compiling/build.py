@@ -26,8 +26,9 @@ from train.compiling.quantise import Pixels, fuse, quantise
 from train.compiling.references import refer_to_weights
 
 _SEED = 17
-# Of an 8-bit backbone, in float32: they make most of the error, and at their size hardly any time.
-_EXACT_LAYERS = 3
+# Number of layers of an 8-bit backbone that stay in float32: in 8 bits they would make most of the
+# error, and in float32 they take hardly more time.
+_FLOAT_LAYERS = 3
 _FEWEST_FACES = 12  # on the calibration photos, that Expression-Net's 8 bits are calibrated on
 
 
@@ -92,22 +93,22 @@ def add_compiled_form(
             export(networks[part], exported, fold=False)
             refer_to_weights(exported, target / name, weights)
         for part, seen in photos.items():
-            exact = 0 if part == EXPRESSION else _EXACT_LAYERS
+            float_layers = 0 if part == EXPRESSION else _FLOAT_LAYERS
             fused = _fused(networks[part], Path(scratch))
-            quantise(fused, target / compiled[part], seen, exact=exact)
+            quantise(fused, target / compiled[part], seen, float_layers=float_layers)
     described = _described(config, calibration, list(photos))
     files.write_card(target, {**archive.card, "compiled": described})
 
 
 def _described(
-    config: ArchiveConfig, calibration: Calibration | None, in_8_bits: Sequence[str]
+    config: ArchiveConfig, calibration: Calibration | None, quantised: Sequence[str]
 ) -> dict[str, Any]:
     """What the model card says of a compiled form."""
     described: dict[str, Any] = {"runtime": ONNX, "precision": config.compiled}
     if config.shared_graph:
         described["shared_graph"] = True
     if config.expression_graph:
-        described["expression_net"] = INT8 if EXPRESSION in in_8_bits else FLOAT32
+        described["expression_net"] = INT8 if EXPRESSION in quantised else FLOAT32
     if calibration is not None:
         described["calibration"] = {
             "photos": len(calibration.photos),

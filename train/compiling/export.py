@@ -84,20 +84,22 @@ def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
     if isinstance(archive.selector.faces, LightFaces):
         found[FACES] = ToCompile(archive.selector.faces.network, archive.selector.faces.sides[0])
     if network.expression_net is not None:
-        found[EXPRESSION] = ToCompile(_Look(network.expression_net).eval(), FACE_SIDE, channels=1)
+        found[EXPRESSION] = ToCompile(
+            _FaceFeatures(network.expression_net).eval(), FACE_SIDE, channels=1
+        )
     return found
 
 
-class _Look(nn.Module):
-    """Expression-Net, where there is a face."""
+class _FaceFeatures(nn.Module):
+    """Expression-Net for images that all have a face."""
 
     def __init__(self, network: ExpressionNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """As `ExpressionNet.look`."""
-        return self.network.look(crops)
+        """As `ExpressionNet.extract`."""
+        return self.network.extract(crops)
 
 
 def export(given: ToCompile, file: Path, *, fold: bool) -> None:

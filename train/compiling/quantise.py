@@ -42,19 +42,19 @@ def fuse(graph: Path, target: Path) -> None:
     quant_pre_process(str(graph), str(target), skip_symbolic_shape=True)
 
 
-def quantise(graph: Path, target: Path, photos: Sequence[Pixels], *, exact: int = 0) -> None:
+def quantise(graph: Path, target: Path, photos: Sequence[Pixels], *, float_layers: int = 0) -> None:
     """Write the 8-bit form of a fused float32 graph.
 
     Args:
         graph: Path of the graph.
         target: Path of the graph to write.
         photos: Calibration photos as the backbone sees them, uint8, each 3xHxW.
-        exact: Number of layers that stay in float32.
+        float_layers: Number of layers that stay in float32, counted from the input.
     """
-    kept = first_layers(onnx.load(str(graph)), exact)
+    kept = first_layers(onnx.load(str(graph)), float_layers)
     with tempfile.TemporaryDirectory(prefix="vea-quantise-") as scratch:
         rounded, written = Path(scratch, "rounded.onnx"), Path(scratch, "quantised.onnx")
-        round_weights(graph, rounded, photos, levels=_LEVELS, exact=kept)
+        round_weights(graph, rounded, photos, levels=_LEVELS, skip=kept)
         quantize_static(
             str(rounded),
             str(written),
@@ -72,14 +72,17 @@ def quantise(graph: Path, target: Path, photos: Sequence[Pixels], *, exact: int 
 
 
 def first_layers(model: onnx.ModelProto, count: int) -> list[str]:
-    """The nodes up to a convolution that has ``count - 1`` others before it, and what follows it.
+    """The first convolutions of a graph, and the nodes between and after them.
+
+    A node belongs to them if it has one to ``count`` convolutions on its longest path from the
+    input, itself included.
 
     Args:
         model: Graph whose nodes are in the order of computation.
         count: Number of convolutions.
 
     Returns:
-        Names of the nodes, up to the next convolutions.
+        Names of the nodes, in the order of computation.
     """
     before: dict[str, int] = {}  # how many convolutions a tensor has behind it
     names: list[str] = []

@@ -3,8 +3,8 @@
 Rounding each weight to the nearest value of the grid makes errors that add up over the inputs of a
 layer, since inputs are alike. Here the weights of a layer are rounded one input after the other,
 and the weights that are still to be rounded make up for the error so far, as far as the inputs on
-calibration photos allow (Frantar et al., "GPTQ", ICLR 2023). What rounding then still adds to an
-output on the mean of these photos, the layer's bias takes away. The graph stays one in float32,
+calibration photos allow (Frantar et al., "GPTQ", ICLR 2023). The layer's bias is corrected by what
+rounding still adds to the mean of each output on these photos. The graph stays one in float32,
 whose weights a quantiser then finds on its grid as they are.
 """
 
@@ -91,7 +91,7 @@ def round_weights(
     photos: Sequence[Array],
     *,
     levels: int,
-    exact: Collection[str] = (),
+    skip: Collection[str] = (),
 ) -> None:
     """Write a float32 graph whose convolutions have weights of a grid of ``2 * levels + 1`` values.
 
@@ -100,14 +100,14 @@ def round_weights(
         target: Path of the graph to write.
         photos: Calibration photos as the backbone sees them, uint8, each 3xHxW.
         levels: Number of steps between zero and the largest weight of an output channel.
-        exact: Names of nodes whose weights stay as they are.
+        skip: Names of nodes whose weights stay as they are.
     """
     model = onnx.load(str(graph))
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     layers = [
         _layer(node, stored)
         for node in model.graph.node
-        if node.op_type == "Conv" and node.name not in exact
+        if node.op_type == "Conv" and node.name not in skip
     ]
     for layer, inputs in zip(layers, _inputs(model, layers, photos), strict=True):
         weights, bias = _rounded(layer, inputs, levels)

@@ -1,6 +1,6 @@
 """Trained networks with different objects, compared on FI's validation photos, photo by photo.
 
-python docs/research/detected-objects/trained.py FI CACHE ARCHIVE BOXES WINDOWS
+    python docs/research/detected-objects/trained.py FI CACHE ARCHIVE BOXES WINDOWS
 
 ARCHIVE is the model that both trainings began from, BOXES and WINDOWS are folders that `vea train`
 filled with the settings of docs/research/detected-objects.md, and CACHE held the stimuli of both.

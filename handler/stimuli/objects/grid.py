@@ -21,8 +21,8 @@ from torch import nn
 
 from handler.backbones import Backbone
 from handler.resizing import resize
+from handler.stimuli.objects.classifier_logits import ComputedLogits, PrecomputedLogits
 from handler.stimuli.objects.imagenet_names import NAMES, membership
-from handler.stimuli.objects.opinion import Asked, Given
 from handler.stimuli.objects.source import ObjectSource
 from handler.stimuli.objects.window_names import name_windows
 from handler.stimuli.stimuli import Objects
@@ -98,22 +98,23 @@ class GridObjects(ObjectSource):
         Args:
             maps: Feature maps of the images as `resize` makes them, float, BxFxhxw.
             images: Images as decoded, uint8, each 3xHxW.
-            logits: The classifier's answer to each cell, float, BxCxhxw; by default it is asked.
+            logits: Logits of the classifier for each cell, float, BxCxhxw; computed by default.
         """
         windows = self._windows(*maps.shape[-2:]).to(maps.device)  # Kx4
         # Single cells are what they are; only windows have anything to average.
-        places = _means(maps, windows) if self.levels else maps.flatten(2).transpose(1, 2)  # BxKxF
-        assert self.backbone.classifier is not None
+        cells = maps.flatten(2).transpose(1, 2)  # BxMxF
         inside = _shares(windows, maps)
-        opinion = (
-            Asked(self.backbone.classifier, maps.flatten(2).transpose(1, 2), places)
+        places = torch.einsum("km,bmf->bkf", inside, cells) if self.levels else cells  # BxKxF
+        assert self.backbone.classifier is not None
+        classified = (
+            ComputedLogits(self.backbone.classifier, cells, places)
             if logits is None
-            else Given(logits.flatten(2).transpose(1, 2), inside)
+            else PrecomputedLogits(logits.flatten(2).transpose(1, 2), inside)
         )
-        confidence, labels = opinion.windows().softmax(-1).max(-1)  # BxK
+        confidence, labels = classified.windows().softmax(-1).max(-1)  # BxK
         scores, kept = confidence.topk(min(self.count, len(windows)), dim=1)  # BxN
         features = places.gather(1, kept.unsqueeze(-1).expand(-1, -1, places.shape[-1]))
-        name_scores, names = name_windows(opinion, inside, self.members, self.name_threshold)
+        name_scores, names = name_windows(classified, inside, self.members, self.name_threshold)
         return Objects(
             features=features,
             boxes=_boxes(windows[kept], maps.shape[-2:], images),
@@ -155,11 +156,6 @@ def _starts(side: int, length: int, count: int) -> torch.Tensor:
 def _grid(top: torch.Tensor, height: int, left: torch.Tensor, width: int) -> torch.Tensor:
     y, x = torch.meshgrid(top, left, indexing="ij")
     return torch.stack([x, y, x + width, y + height], dim=-1).flatten(0, 1)
-
-
-def _means(maps: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """Maps (BxFxhxw) averaged over each window (Kx4), BxKxF."""
-    return torch.einsum("kc,bfc->bkf", _shares(windows, maps), maps.flatten(2))
 
 
 def _shares(windows: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import torch
 
-from handler.stimuli.objects.opinion import Opinion
+from handler.stimuli.objects.classifier_logits import ClassifierLogits
 
 
 def name_windows(
-    opinion: Opinion,
+    logits: ClassifierLogits,
     inside: torch.Tensor,
     names: torch.Tensor,
     threshold: float,
@@ -25,7 +25,7 @@ def name_windows(
     """The likeliest name of each window, and its score.
 
     Args:
-        opinion: Logits of cells and windows.
+        logits: Logits of the classifier for cells and windows.
         inside: Share of each cell in each window, float, Kx(hw); rows sum to 1.
         names: Categories of each name, CxN, ones and zeros.
         threshold: Score that a name must reach.
@@ -34,12 +34,12 @@ def name_windows(
         Scores, float32, BxK, 0 to 1, and names, int64, BxK, indices below N. Where no window of an
         image can reach the threshold, the cells are not asked and its windows have score 0.
     """
-    whole = opinion.whole().float().softmax(-1) @ names  # BxN
+    whole = logits.whole().float().softmax(-1) @ names  # BxN
     covers = (inside > 0).all(dim=1)  # K
     likely = whole.amax(dim=1) >= threshold**2
     agreed = whole.new_zeros(len(whole), *inside.shape[:1], whole.shape[-1])  # BxKxN
     if bool(likely.any()):
-        votes = opinion.cells(likely).float().softmax(-1) @ names  # bxMxN
+        votes = logits.cells(likely).float().softmax(-1) @ names  # bxMxN
         agreed[likely] = (inside.float() @ votes * whole[likely].unsqueeze(1)).sqrt()
     scores, labels = torch.where(covers.view(1, -1, 1), whole.unsqueeze(1), agreed).max(-1)
     return scores, labels

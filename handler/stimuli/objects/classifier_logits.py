@@ -1,8 +1,8 @@
-"""What a classifier of features says of the cells of feature maps, and of windows of them.
+"""Logits of a linear classifier for the cells of feature maps, and for windows of cells.
 
-A classifier of one linear layer says of a mean of cells what it says of the cells, averaged. So
-where a compiled graph has applied it to all cells, nothing is left to compute; where it has not, it
-is asked for windows, which are few, and for cells only where that matters.
+The logits of the mean of some cells are the mean of their logits. So where a compiled graph has
+applied the classifier to all cells, nothing is left to compute. Where it has not, the classifier is
+applied to windows, which are few, and to cells only when they are needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 
-class Opinion(Protocol):
+class ClassifierLogits(Protocol):
     """Logits of C categories, for feature maps of B images."""
 
     def windows(self) -> torch.Tensor:
@@ -26,8 +26,8 @@ class Opinion(Protocol):
         """Of each cell of some of the images (bool, B), bxMxC."""
 
 
-class Asked:
-    """The classifier itself.
+class ComputedLogits:
+    """Logits that the classifier computes when they are needed.
 
     Args:
         classifier: Linear layer, F -> C.
@@ -41,20 +41,20 @@ class Asked:
         self._windows = windows
 
     def windows(self) -> torch.Tensor:
-        """As `Opinion.windows`."""
+        """As `ClassifierLogits.windows`."""
         return self._classifier(self._windows)
 
     def whole(self) -> torch.Tensor:
-        """As `Opinion.whole`."""
+        """As `ClassifierLogits.whole`."""
         return self._classifier(self._cells.mean(1))
 
     def cells(self, images: torch.Tensor) -> torch.Tensor:
-        """As `Opinion.cells`."""
+        """As `ClassifierLogits.cells`."""
         return self._classifier(self._cells[images])
 
 
-class Given:
-    """What a graph has computed already.
+class PrecomputedLogits:
+    """Logits of all cells, computed by a compiled graph.
 
     Args:
         logits: Logits of the cells, float, BxMxC.
@@ -66,13 +66,13 @@ class Given:
         self._inside = inside
 
     def windows(self) -> torch.Tensor:
-        """As `Opinion.windows`."""
+        """As `ClassifierLogits.windows`."""
         return self._inside @ self._logits
 
     def whole(self) -> torch.Tensor:
-        """As `Opinion.whole`."""
+        """As `ClassifierLogits.whole`."""
         return self._logits.mean(1)
 
     def cells(self, images: torch.Tensor) -> torch.Tensor:
-        """As `Opinion.cells`."""
+        """As `ClassifierLogits.cells`."""
         return self._logits[images]
