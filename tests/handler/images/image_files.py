@@ -8,13 +8,15 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, features
 
 from handler.images import ImageRefused, decode
 from handler.values.limits import ImageLimits
 
 WIDTH, HEIGHT = 48, 32
 ORIENTATION = 0x0112
+AVIF = features.check("avif")
 # XYZ of the primaries, adapted to D50, as profiles hold them.
 SRGB = np.array(
     [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.7141]]
@@ -47,8 +49,20 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def decoded(data: bytes, limits: ImageLimits | None = None) -> np.ndarray:
-    """The decoded picture, HxWx3."""
-    return decode(data, limits).permute(1, 2, 0).numpy()
+    """Decode, HxWx3, having checked what every answer promises."""
+    tensor = decode(data, limits)
+    assert tensor.dtype == torch.uint8
+    assert tensor.ndim == 3
+    assert tensor.shape[0] == 3
+    return tensor.permute(1, 2, 0).numpy()
+
+
+def answer_to(data: bytes) -> torch.Tensor | ImageRefused:
+    """What decoding gives, at most a million pixels."""
+    try:
+        return decode(data, ImageLimits(max_pixels=1_000_000))
+    except ImageRefused as refusal:
+        return refusal
 
 
 def refusal_of(data: bytes, limits: ImageLimits | None = None) -> ImageRefused:
