@@ -23,7 +23,8 @@ from handler.network import StimuliAwareNetwork
 from handler.stimuli.objects.coco_names import COCO_NAMES
 from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.selector import StimuliSelector
-from handler.values.configs import ArchiveConfig, NetworkConfig, SelectorConfig, SemanticConfig
+from handler.values.archive_config import ArchiveConfig
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from train.compiling.build import add_compiled_form
 from train.reason_source import change_reasons
 from train.weights import WeightsMissing, cnn_face_detector_file, landmark_file

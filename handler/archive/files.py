@@ -11,7 +11,7 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     backbones.onnx         the first two in one graph, where the settings say ``shared_graph``
     expression_net.onnx    Expression-Net, where the settings say ``expression_graph``
     *_float32.onnx         these in float32, without the face network, for photos that the 8-bit
-                           form is unsure of; only where the settings say ``recheck_margin``;
+                           form is unsure of; only where the settings say ``recheck_ratio``;
                            graphs in float32 refer to the tensors of the safetensors files
     thing_detector.safetensors  weights of the detector of further reasons, and its compiled form,
     thing_detector.onnx    only where the settings say ``reasons``
@@ -37,8 +37,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from handler.values.archive_config import ArchiveConfig
 from handler.values.backbones import EXPRESSION, FACES, GLOBAL, OBJECTS, REASONS, SHARED
-from handler.values.configs import BLAZEFACE, NO_FACES, ArchiveConfig
+from handler.values.configs import BLAZEFACE, NO_FACES
 from handler.values.errors import ArchiveError
 
 CONFIG, WEIGHTS, LANDMARKS = "config.json", "weights.safetensors", "face_landmarks.dat"
@@ -102,9 +103,9 @@ def compiled_files(config: ArchiveConfig) -> dict[str, str]:
 def precise_files(config: ArchiveConfig) -> dict[str, str]:
     """Name of the float32 file of each backbone whose compiled form has 8 bits.
 
-    Empty for an archive without a ``recheck_margin``.
+    Empty for an archive that rechecks nothing.
     """
-    return {} if config.recheck_margin is None else _of_parts(_PRECISE, config)
+    return {} if not config.rechecks else _of_parts(_PRECISE, config)
 
 
 def _of_parts(files: dict[str, str], config: ArchiveConfig) -> dict[str, str]:

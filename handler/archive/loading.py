@@ -31,8 +31,9 @@ from handler.reasons import ThingDetector
 from handler.stimuli.objects.nanodet import NanoDet
 from handler.stimuli.objects.source import ObjectSource, build_object_source
 from handler.stimuli.selector import StimuliSelector
+from handler.values.archive_config import ArchiveConfig
 from handler.values.backbones import REASONS
-from handler.values.configs import NO_FACES, ArchiveConfig
+from handler.values.configs import NO_FACES
 from handler.values.errors import ArchiveError, VeaError
 from handler.values.prediction import ModelIdentity
 from handler.values.runtimes import ONNX, TORCH, choose_runtime
@@ -46,13 +47,15 @@ class PreciseForm:
         network: Network whose backbone computes in float32; all else it shares with the other one.
         objects: Object source whose backbone computes in float32.
         shared: Shared trunk of both (`BackboneRuntime.shared`), in float32.
-        margin: Recheck margin of the archive (`ArchiveConfig.recheck_margin`).
+        ratio: As `ArchiveConfig.recheck_ratio`.
+        difference: As `ArchiveConfig.recheck_difference`, for an archive without a ratio.
     """
 
     network: StimuliAwareNetwork
     objects: ObjectSource
     shared: nn.Module | None
-    margin: float
+    ratio: float | None
+    difference: float | None = None
 
     def decides(self, log_probabilities: torch.Tensor) -> torch.Tensor:
         """The images of which the 8-bit form is unsure.
@@ -64,11 +67,12 @@ class PreciseForm:
             bool, B.
         """
         best, second = log_probabilities.double().topk(2, dim=1).values.unbind(1)
-        if self.margin < 1:
-            return best.exp() - second.exp() < self.margin
+        if self.ratio is None:
+            assert self.difference is not None
+            return best.exp() - second.exp() < self.difference
         # Rounding changes logits, so that two small probabilities are as unsure as two large ones
         # that are further apart: at the same cost, a ratio finds more of what would change.
-        return best - second < math.log(self.margin)
+        return best - second < math.log(self.ratio)
 
 
 @dataclass(frozen=True)
@@ -175,12 +179,12 @@ def _runtime(folder: Path, files: Mapping[str, str]) -> BackboneRuntime:
 
 
 def _build_precise(config: ArchiveConfig, runtime: BackboneRuntime) -> PreciseForm:
-    assert config.recheck_margin is not None
     return PreciseForm(
         StimuliAwareNetwork(config.network, runtime=runtime),
         build_object_source(config.selector.objects, runtime),
         runtime.shared(),
-        config.recheck_margin,
+        config.recheck_ratio,
+        config.recheck_difference,
     )
 
 

@@ -19,7 +19,7 @@ from handler.archive.files import (
 )
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
-from handler.values.configs import ArchiveConfig
+from handler.values.archive_config import ArchiveConfig
 from handler.values.errors import ArchiveError
 
 _HALF_LIMIT = torch.finfo(torch.float16).max

@@ -1,19 +1,16 @@
-"""Settings of networks, of stimuli selection and of archives: plain values, checked when made.
+"""Settings of networks and of stimuli selection: plain values, checked when made.
 
 Reading or checking a configuration builds no network and imports neither torch nor dlib.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from handler.values import emotions
 from handler.values.backbones import backbone_spec
 from handler.values.checks import check_number
-from handler.values.errors import ArchiveError
-from handler.values.runtimes import INT8, PRECISIONS
 
 NO_FACES, LIGHT_FACES, LIGHTER_FACES = "none", "light", "lighter"
 BLAZEFACE = (LIGHT_FACES, LIGHTER_FACES)
@@ -178,119 +175,3 @@ class SelectorConfig:
         values = dict(values)
         faces = FaceConfig(**values.pop("faces", {}))
         return cls(faces=faces, **values)
-
-
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class ArchiveConfig:
-    """What ``config.json`` says.
-
-    Attributes:
-        name: Name of the model in TorchServe and in the parquet rows.
-        version: Version of the model.
-        network: Settings of organism and response.
-        selector: Settings of the stimuli.
-        compiled: Precision of the compiled form of the backbones, ``"float32"`` or ``"int8"``; None
-            without one.
-        recheck_margin: Distance of the two most probable emotions below which a float32 form
-            decides instead of the 8-bit one: below 1 the difference of their probabilities, from 1
-            their ratio; None without such a form.
-        shared_graph: Whether the compiled form has Global-Net's backbone and that of the grid
-            object source in one graph, which computes their common layers once.
-        expression_graph: Whether the compiled form has Expression-Net, too.
-        reasons: Detector of things that are told as further reasons beside the objects, with its
-            settings, such as ``{"source": "light"}``; None without one.
-    """
-
-    name: str
-    version: str
-    network: NetworkConfig
-    selector: SelectorConfig
-    compiled: str | None = None
-    recheck_margin: float | None = None
-    shared_graph: bool = False
-    expression_graph: bool = False
-    reasons: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.recheck_margin is not None:
-            check_number("recheck_margin", self.recheck_margin, least=0)
-            if self.compiled != INT8:
-                raise ValueError("recheck_margin is for a compiled form in int8")
-        if self.reasons is not None and self.reasons.get("source") != LIGHT_THINGS:
-            raise ValueError(f"reasons is {self.reasons}: expected {{source: {LIGHT_THINGS}}}")
-        if self.compiled is not None and self.compiled not in PRECISIONS:
-            raise ValueError(
-                f"compiled is '{self.compiled}': expected one of {', '.join(PRECISIONS)}"
-            )
-        if self.shared_graph and not (self.compiled and self.sees_once):
-            raise ValueError(
-                "shared_graph is for a compiled form whose objects come from a grid on the whole "
-                "picture, as Global-Net sees it"
-            )
-
-        if self.expression_graph and not (self.compiled and self.network.expression_width):
-            raise ValueError("expression_graph is for a compiled form of a model with faces")
-
-    def without_compiled_form(self) -> ArchiveConfig:
-        """The same configuration, of the weights alone."""
-        return replace(
-            self, compiled=None, recheck_margin=None, shared_graph=False, expression_graph=False
-        )
-
-    @property
-    def sees_once(self) -> bool:
-        """Whether Global-Net and a grid object source, whose size is given, see the same pixels."""
-        objects, size = self.selector.objects, self.selector.size
-        return (
-            self.network.global_backbone is not None
-            and self.selector.fit == "squash"
-            and objects.get("source") == "grid"
-            and objects.get("size") == size
-        )
-
-    def to_json(self) -> str:
-        """The text of ``config.json``."""
-        values: dict[str, Any] = {
-            "format": FORMAT,
-            "name": self.name,
-            "version": self.version,
-            "network": self.network.to_dict(),
-            "selector": asdict(self.selector),
-        }
-        if self.compiled is not None:
-            values["compiled"] = self.compiled
-        if self.recheck_margin is not None:
-            values["recheck_margin"] = self.recheck_margin
-        if self.shared_graph:
-            values["shared_graph"] = True
-        if self.expression_graph:
-            values["expression_graph"] = True
-        if self.reasons is not None:
-            values["reasons"] = self.reasons
-        return json.dumps(values, indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> ArchiveConfig:
-        """Raises: ArchiveError: not a configuration of this format."""
-        try:
-            values = json.loads(text)
-            if values["format"] != FORMAT:
-                raise ArchiveError(
-                    f"the archive has format {values['format']}; this program reads format {FORMAT}"
-                )
-            return cls(
-                name=values["name"],
-                version=values["version"],
-                network=NetworkConfig.from_dict(values["network"]),
-                selector=SelectorConfig.from_dict(values["selector"]),
-                compiled=values.get("compiled"),
-                recheck_margin=values.get("recheck_margin"),
-                shared_graph=values.get("shared_graph", False),
-                expression_graph=values.get("expression_graph", False),
-                reasons=values.get("reasons"),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArchiveError(f"config.json is not a model configuration: {error}") from None

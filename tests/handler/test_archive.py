@@ -28,7 +28,8 @@ from handler.archive.loading import load_archive
 from handler.archive.writing import write_model_folder
 from handler.network import StimuliAwareNetwork
 from handler.stimuli.selector import StimuliSelector
-from handler.values.configs import ArchiveConfig, FaceConfig
+from handler.values.archive_config import ArchiveConfig
+from handler.values.configs import FaceConfig
 from handler.values.errors import ArchiveError
 
 

@@ -23,7 +23,8 @@ from handler.stimuli.objects.source import build_object_source
 from handler.stimuli.objects.suppression import distinct_boxes, overlaps
 from handler.stimuli.selector import StimuliSelector
 from handler.stimuli.stimuli import Objects
-from handler.values.configs import ArchiveConfig, NetworkConfig, SelectorConfig, SemanticConfig
+from handler.values.archive_config import ArchiveConfig
+from handler.values.configs import NetworkConfig, SelectorConfig, SemanticConfig
 from train.compiling.build import add_compiled_form
 
 SIDE = 64  # pixels: maps of 8x8, 4x4 and 2x2 cells

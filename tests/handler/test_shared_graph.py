@@ -80,7 +80,7 @@ def eight_bits(alike_model: Path, tmp_path_factory: pytest.TempPathFactory, phot
     for seed, file in enumerate(photos):
         file.write_bytes(encode(photo(seed), "PNG"))
     add_compiled_form(
-        alike_model, place / "model", Calibration(photos, "a test"), recheck_margin=0.99
+        alike_model, place / "model", Calibration(photos, "a test"), recheck_ratio=1e6
     )
     return place / "model"
 
@@ -181,7 +181,7 @@ def test_eight_bits_alone_answer_nearly_as_the_weights_do(
     eight_bits: Path, images: list[bytes], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(eight_bits, tmp_path / "model"))
-    config = replace(read_card(folder)[0], recheck_margin=None)
+    config = replace(read_card(folder)[0], recheck_ratio=None)
     (folder / "config.json").write_text(config.to_json())
     seal(folder)
     floats, eights = (

@@ -21,3 +21,9 @@ def data(tmp_path_factory: pytest.TempPathFactory, photo) -> Path:
                 pixels = np.asarray(photo(len(list(root.rglob("*.png"))), (80, 64))) // 6 + level
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache of the stimuli of those pictures."""
+    return tmp_path_factory.mktemp("cache")

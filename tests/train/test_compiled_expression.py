@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 from handler.archive.files import read_card, seal
 from handler.archive.loading import load_archive
 from handler.predictor import Predictor
-from handler.values.configs import ArchiveConfig
+from handler.values.archive_config import ArchiveConfig
 from train.compiling.build import Calibration, add_compiled_form
 
 GRAPH = "expression_net.onnx"

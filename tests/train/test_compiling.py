@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -14,10 +15,14 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
-from handler.archive.files import model_folder, read_card, seal
+from handler.archive.files import compiled_files, model_folder, read_card, seal
 from handler.archive.loading import load_archive
 from handler.predictor import Predictor
+from handler.values.archive_config import ArchiveConfig
+from handler.values.backbones import EXPRESSION, GLOBAL, OBJECTS
+from handler.values.errors import ArchiveError
 from handler.values.prediction import Prediction
+from model_store import shipped_archive
 from train.compiling.export import CompileError, networks_of
 from train.compiling.quantise import first_layers
 from train.compiling.rounding import round_to_grid, round_weights
@@ -74,13 +79,14 @@ def eight_bits(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, datas
 
 
 @pytest.fixture
-def with_margin(eight_bits: Path, tmp_path: Path) -> Callable[[float | None], Path]:
-    """A function that gives the model with another recheck margin."""
+def rechecked_below(eight_bits: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function that gives the model with another rule for what it rechecks, by default none."""
 
-    def change(margin: float | None) -> Path:
+    def change(ratio: float | None = None, difference: float | None = None) -> Path:
         with model_folder(eight_bits) as unpacked:
-            folder = Path(shutil.copytree(unpacked, tmp_path / f"margin-{margin}"))
-        config = replace(read_card(folder)[0], recheck_margin=margin)
+            name = f"ratio-{ratio}-difference-{difference}"
+            folder = Path(shutil.copytree(unpacked, tmp_path / name))
+        config = replace(read_card(folder)[0], recheck_ratio=ratio, recheck_difference=difference)
         (folder / "config.json").write_text(config.to_json())
         seal(folder)
         return folder
@@ -109,9 +115,9 @@ def test_the_card_says_how_well_both_forms_do(eight_bits: Path) -> None:
 
 
 @pytest.mark.integration
-def test_eight_bits_answer_nearly_as_the_weights_do(with_margin, photo, encode) -> None:
+def test_eight_bits_answer_nearly_as_the_weights_do(rechecked_below, photo, encode) -> None:
     images = [encode(photo(seed), "PNG") for seed in range(6)]
-    folder = with_margin(None)
+    folder = rechecked_below()
     floats, eights = (
         probabilities(Predictor.load(folder, runtime=name), images) for name in ("torch", "onnx")
     )
@@ -122,21 +128,22 @@ def test_eight_bits_answer_nearly_as_the_weights_do(with_margin, photo, encode) 
 
 @pytest.mark.integration
 def test_a_float_form_decides_where_eight_bits_are_unsure(
-    eight_bits: Path, with_margin, photo, encode
+    eight_bits: Path, rechecked_below, photo, encode
 ) -> None:
     config, card, _ = read_card(eight_bits)
-    assert card["compiled"]["recheck_margin"] == config.recheck_margin == 1.1
+    assert card["compiled"]["recheck_ratio"] == config.recheck_ratio == 1.1
     images = [encode(photo(seed), "PNG") for seed in range(6)]
     floats = probabilities(Predictor.load(eight_bits, runtime="torch"), images)
-    eights = probabilities(Predictor.load(with_margin(None)), images)
+    eights = probabilities(Predictor.load(rechecked_below()), images)
     second, best = np.sort(eights)[:, -2:].T
-    for margin, decided in (
-        (0.0, best < second),
-        (float(np.median(best - second)), best - second < np.median(best - second)),
-        (0.999, best > 0),
-        (float(np.median(best / second)), best / second < np.median(best / second)),
+    apart, times = best - second, best / second
+    for rule, decided in (
+        ({"ratio": 1.0}, best < second),
+        ({"ratio": float(np.median(times))}, times < np.median(times)),
+        ({"ratio": 1e6}, best > 0),
+        ({"difference": float(np.median(apart))}, apart < np.median(apart)),
     ):
-        predictor = Predictor.load(with_margin(margin))
+        predictor = Predictor.load(rechecked_below(**rule))
         answers = probabilities(predictor, images)
         assert predictor.rechecked == decided.sum() in (0, 3, len(images))
         np.testing.assert_allclose(answers[decided], floats[decided], atol=1e-5)
@@ -145,22 +152,22 @@ def test_a_float_form_decides_where_eight_bits_are_unsure(
 
 @pytest.mark.integration
 def test_all_that_is_told_of_a_photo_is_of_the_form_that_decided(
-    with_margin, photo, encode
+    rechecked_below, photo, encode
 ) -> None:
     """Photos that were rechecked keep their places among the others, with all they carry."""
     images = [encode(photo(seed), "PNG") for seed in range(6)]
 
-    def tell(margin: float | None) -> tuple[Predictor, list[Prediction]]:
-        predictor = Predictor.load(with_margin(margin), batch_size=4)
+    def tell(ratio: float | None) -> tuple[Predictor, list[Prediction]]:
+        predictor = Predictor.load(rechecked_below(ratio), batch_size=4)
         return predictor, predictor.predict(images, explain=True, embeddings=True)
 
-    eights, floats = tell(None)[1], tell(0.999)[1]
-    margins = [sorted(one.probabilities.values())[-2:] for one in eights]
-    margin = float(np.median([high - low for low, high in margins]))
-    predictor, answers = tell(margin)
+    eights, floats = tell(None)[1], tell(1e6)[1]
+    most = [sorted(one.probabilities.values())[-2:] for one in eights]
+    ratio = float(np.median([high / low for low, high in most]))
+    predictor, answers = tell(ratio)
     assert predictor.rechecked == 3
-    for answer, eight, exact, (low, high) in zip(answers, eights, floats, margins, strict=True):
-        one, other = (exact, eight) if high - low < margin else (eight, exact)
+    for answer, eight, exact, (low, high) in zip(answers, eights, floats, most, strict=True):
+        one, other = (exact, eight) if high / low < ratio else (eight, exact)
         assert answer.embedding == pytest.approx(one.embedding, abs=1e-3)
         assert answer.embedding != pytest.approx(other.embedding, abs=1e-3)
         assert np.array(answer.activation) == pytest.approx(np.array(one.activation), abs=1e-3)
@@ -170,9 +177,50 @@ def test_all_that_is_told_of_a_photo_is_of_the_form_that_decided(
         )
 
 
-def test_a_margin_without_eight_bits_is_refused(compiled_model: Path) -> None:
-    with pytest.raises(ValueError, match="recheck_margin is for a compiled form in int8"):
-        replace(read_card(compiled_model)[0], recheck_margin=0.1)
+def test_a_recheck_without_eight_bits_is_refused(compiled_model: Path) -> None:
+    config = read_card(compiled_model)[0]
+    for rule in ({"recheck_ratio": 1.1}, {"recheck_difference": 0.1}):
+        with pytest.raises(ValueError, match="recheck_ratio is for a compiled form in int8"):
+            replace(config, **rule)
+
+
+@pytest.mark.parametrize(
+    ("written", "rule"),
+    [
+        ({"recheck_ratio": 1.1}, (1.1, None)),
+        ({"recheck_difference": 0.08}, (None, 0.08)),
+        # As archives up to vea-lite 3.1 say it.
+        ({"recheck_margin": 1.16}, (1.16, None)),
+        ({"recheck_margin": 0.08}, (None, 0.08)),
+        ({}, (None, None)),
+    ],
+)
+def test_a_configuration_says_what_is_rechecked(
+    compiled_model: Path, written: dict[str, float], rule: tuple[float | None, float | None]
+) -> None:
+    values = json.loads(read_card(compiled_model)[0].to_json()) | {"compiled": "int8"} | written
+    config = ArchiveConfig.from_json(json.dumps(values))
+    assert (config.recheck_ratio, config.recheck_difference) == rule
+    assert config.rechecks == bool(written)
+    assert ArchiveConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"recheck_ratio": 0.9},
+        {"recheck_difference": 1.5},
+        {"recheck_ratio": "1.1"},
+        {"recheck_margin": "1.1"},
+        {"recheck_ratio": 1.1, "recheck_difference": 0.1},
+    ],
+)
+def test_other_rules_of_rechecks_are_refused(
+    compiled_model: Path, written: dict[str, object]
+) -> None:
+    values = json.loads(read_card(compiled_model)[0].to_json()) | {"compiled": "int8"} | written
+    with pytest.raises(ArchiveError, match=r"^config\.json is not a model configuration: "):
+        ArchiveConfig.from_json(json.dumps(values))
 
 
 @pytest.mark.long
@@ -200,6 +248,21 @@ def test_a_repacked_archive_keeps_its_compiled_form_unless_told_otherwise(
         assert ("compiled" in read_card(again)[1]) == bool(there)
         assert (read_card(again)[0].compiled is not None) == bool(there)
     assert Predictor.load(tmp_path / "torch" / "small-2.mar").model.runtime == "torch"
+
+
+def test_the_shipped_graphs_in_8_bits_pad_within_their_convolutions(tmp_path: Path) -> None:
+    """Padding apart is a pass over all pixels, once for each convolution that needs it."""
+    with model_folder(shipped_archive()) as folder:
+        names = compiled_files(read_card(folder)[0]).values()
+        for name in names:
+            graph = onnx.load(str(folder / name), load_external_data=False).graph
+            assert not [node.name for node in graph.node if node.op_type == "Pad"], name
+
+
+def test_the_first_layers_of_backbones_alone_stay_in_float32(tiny_model: Path) -> None:
+    networks = networks_of(load_archive(tiny_model))
+    layers = {part: network.float_layers for part, network in networks.items()}
+    assert layers == {GLOBAL: 3, OBJECTS: 3, EXPRESSION: 0}
 
 
 @pytest.mark.parametrize(

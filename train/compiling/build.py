@@ -18,17 +18,14 @@ from handler.images import ImageRefused, decode
 from handler.stimuli.objects.grid import GridObjects
 from handler.stimuli.objects.light import LightObjects
 from handler.stimuli.selector import StimuliSelector, fit_colour
+from handler.values.archive_config import ArchiveConfig
 from handler.values.backbones import EXPRESSION, FACES, OBJECTS, REASONS, SHARED
-from handler.values.configs import ArchiveConfig
 from handler.values.runtimes import FLOAT32, INT8, ONNX
 from train.compiling.export import CompileError, ToCompile, export, networks_of
 from train.compiling.quantise import Pixels, fuse, quantise
 from train.compiling.references import refer_to_weights
 
 _SEED = 17
-# Number of layers of an 8-bit backbone that stay in float32: in 8 bits they would make most of the
-# error, and in float32 they take hardly more time.
-_FLOAT_LAYERS = 3
 _FEWEST_FACES = 12  # on the calibration photos, that Expression-Net's 8 bits are calibrated on
 
 
@@ -50,7 +47,7 @@ def add_compiled_form(
     target: Path,
     calibration: Calibration | None,
     *,
-    recheck_margin: float | None = None,
+    recheck_ratio: float | None = None,
 ) -> None:
     """Write a model folder: the files of a model, and the compiled form of its backbones.
 
@@ -58,7 +55,7 @@ def add_compiled_form(
         model: Model folder or archive.
         target: Folder to write, which must not exist.
         calibration: Photos for a compiled form in 8 bits; without them it has float32.
-        recheck_margin: As `ArchiveConfig.recheck_margin`; only with ``calibration``.
+        recheck_ratio: As `ArchiveConfig.recheck_ratio`; only with ``calibration``.
 
     Raises:
         ArchiveError: ``model`` is neither a model folder nor an archive.
@@ -69,7 +66,7 @@ def add_compiled_form(
     config = replace(
         archive.config,
         compiled=FLOAT32 if calibration is None else INT8,
-        recheck_margin=recheck_margin,
+        recheck_ratio=recheck_ratio,
         shared_graph=SHARED in networks,
         expression_graph=EXPRESSION in networks,
     )
@@ -93,8 +90,8 @@ def add_compiled_form(
             export(networks[part], exported, fold=False)
             refer_to_weights(exported, target / name, weights)
         for part, seen in photos.items():
-            float_layers = 0 if part == EXPRESSION else _FLOAT_LAYERS
             fused = _fused(networks[part], Path(scratch))
+            float_layers = networks[part].float_layers
             quantise(fused, target / compiled[part], seen, float_layers=float_layers)
     described = _described(config, calibration, list(photos))
     files.write_card(target, {**archive.card, "compiled": described})
@@ -114,8 +111,8 @@ def _described(
             "photos": len(calibration.photos),
             "source": calibration.source,
         }
-    if config.recheck_margin is not None:
-        described["recheck_margin"] = config.recheck_margin
+    if config.recheck_ratio is not None:
+        described["recheck_ratio"] = config.recheck_ratio
     return described
 
 

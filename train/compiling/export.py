@@ -30,6 +30,8 @@ from handler.values.prediction import FACE_SIDE
 from train.compiling.sharing import SideBySide, begin_alike, merge_equal_nodes
 
 _OPSET = 17
+# Of a backbone. In 8 bits they would make most of the error; in float32 they take hardly more time.
+_FLOAT_LAYERS = 3
 
 
 class CompileError(VeaError):
@@ -45,12 +47,14 @@ class ToCompile:
         side: Side in pixels of its square input.
         channels: Number of channels of its input: 3 for RGB, 1 for grey.
         outputs: Names of the outputs of the graph.
+        float_layers: Number of layers, counted from the input, that an 8-bit graph has in float32.
     """
 
     network: nn.Module
     side: int
     outputs: tuple[str, ...] = (FEATURES,)
     channels: int = 3
+    float_layers: int = 0
 
 
 def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
@@ -65,18 +69,18 @@ def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
     found: dict[str, ToCompile] = {}
     network, objects, side = archive.network, archive.selector.objects, archive.config.selector.size
     if network.global_net is not None:
-        found[GLOBAL] = ToCompile(network.global_net.backbone, side)
+        found[GLOBAL] = _backbone(network.global_net.backbone, side)
     if isinstance(objects, GridObjects):
-        found[OBJECTS] = ToCompile(objects.backbone, objects.size)
+        found[OBJECTS] = _backbone(objects.backbone, objects.size)
         if (
             network.global_net is not None
             and archive.config.sees_once
             and begin_alike(network.global_net.backbone, objects.backbone)
         ):
             both = SideBySide(network.global_net.backbone, objects.backbone).eval()
-            found = {SHARED: ToCompile(both, side, (GLOBAL, OBJECTS, CATEGORIES))}
+            found = {SHARED: _backbone(both, side, (GLOBAL, OBJECTS, CATEGORIES))}
     if isinstance(objects, LightObjects):
-        found[OBJECTS] = ToCompile(objects.detector, objects.size)
+        found[OBJECTS] = _backbone(objects.detector, objects.size)
     if not found:
         raise CompileError(
             "nothing to compile: the model has neither Global-Net nor grid or light objects"
@@ -88,6 +92,10 @@ def networks_of(archive: LoadedArchive) -> dict[str, ToCompile]:
             _FaceFeatures(network.expression_net).eval(), FACE_SIDE, channels=1
         )
     return found
+
+
+def _backbone(network: nn.Module, side: int, outputs: tuple[str, ...] = (FEATURES,)) -> ToCompile:
+    return ToCompile(network, side, outputs, float_layers=_FLOAT_LAYERS)
 
 
 class _FaceFeatures(nn.Module):

@@ -23,7 +23,7 @@ import torch
 from handler.archive.writing import write_model_folder
 from handler.stimuli.selector import StimuliSelector
 from handler.values import emotions
-from handler.values.configs import ArchiveConfig
+from handler.values.archive_config import ArchiveConfig
 from train.datasets.reading import read_dataset
 from train.datasets.remarks import remarks
 from train.datasets.table import DatasetTable

@@ -20,6 +20,7 @@ import torch
 from handler.atomic_files import probe_folder
 from handler.values.errors import VeaError
 from train.fitting.trainer import BEST, LAST
+from train.recipes.recipe import Recipe
 
 _FACTS = "recipe.json"
 # Facts that must be equal in a run and in its resumption.
@@ -98,6 +99,18 @@ def prepare(
             else:
                 (run / name).unlink(missing_ok=True)
     (run / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe of the run in a folder.
+
+    Raises:
+        RunError: The folder does not say how its run was begun, or this program has no such recipe.
+    """
+    try:
+        return Recipe.from_dict(json.loads((run / _FACTS).read_text())["recipe"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(f"{run / _FACTS} does not have the recipe of a training") from None
 
 
 def _refuse_other(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,6 +89,21 @@ class Recipe:
         """Plain values, for YAML and JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe of plain values; what is left out has its default.
+
+        Raises:
+            TypeError, ValueError, AttributeError: The values are not those of a recipe.
+        """
+        rest = dict(values)
+        return cls(
+            selector=SelectorConfig.from_dict(rest.pop("selector", {})),
+            network=NetworkConfig.from_dict(rest.pop("network", {})),
+            training=TrainingConfig.from_dict(rest.pop("training", {})),
+            **rest,
+        )
+
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Load a shipped recipe by name, or any YAML file by path.
@@ -106,11 +121,6 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe '{name_or_path}' is of kind '{kind}': expected '{EMOTION}'")
     try:
         check_keys(values, Recipe)
-        return Recipe(
-            selector=SelectorConfig.from_dict(values.pop("selector", {})),
-            network=NetworkConfig.from_dict(values.pop("network", {})),
-            training=TrainingConfig.from_dict(values.pop("training", {})),
-            **values,
-        )
+        return Recipe.from_dict(values)
     except (TypeError, ValueError, AttributeError) as error:
         raise wrong_settings(f"recipe '{name_or_path}'", error) from None

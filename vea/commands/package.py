@@ -74,14 +74,13 @@ def package(
     photos: Annotated[
         int, typer.Option("--calibration-photos", min=1, help="Photos that calibrate int8.")
     ] = 128,
-    recheck_margin: Annotated[
+    recheck_ratio: Annotated[
         float,
         typer.Option(
-            min=0.0,
+            min=1.0,
             max=100.0,
-            help="With int8: a float32 form decides where the probabilities of the two most "
-            "probable emotions differ by less than this, or, from 1, where one is less than this "
-            "many times the other; 0 for never.",
+            help="With int8: a float32 form decides where the most probable emotion is less than "
+            "this many times as probable as the second; 1 for never.",
         ),
     ] = 1.1,
     faces: Annotated[
@@ -159,9 +158,10 @@ def package(
                 given = None
             model = _with_reasons(model, Path(scratch, "reasons"), reasons, given, photos)
         if runtime is not RuntimeChoice.AUTO:
-            margin = recheck_margin or None if precision is PrecisionChoice.INT8 else None
+            rechecks = precision is PrecisionChoice.INT8 and recheck_ratio > 1
+            ratio = recheck_ratio if rechecks else None
             target = Path(scratch, "model")
-            model = _with_form(model, target, runtime, precision, calibrate, photos, margin)
+            model = _with_form(model, target, runtime, precision, calibrate, photos, ratio)
         target = pack(model, to, name=name, version=version, card=words, force=force)
     out().print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
@@ -209,7 +209,7 @@ def _with_form(
     precision: PrecisionChoice,
     dataset: Path | None,
     photos: int,
-    recheck_margin: float | None,
+    recheck_ratio: float | None,
 ) -> Path:
     """The model with or without its compiled form, in a folder of its own."""
     from train.compiling.build import add_compiled_form, remove_compiled_form
@@ -221,7 +221,7 @@ def _with_form(
     calibration = None
     if dataset is not None and precision is PrecisionChoice.INT8:
         calibration = calibration_photos(model, dataset, photos)
-    add_compiled_form(model, target, calibration, recheck_margin=recheck_margin)
+    add_compiled_form(model, target, calibration, recheck_ratio=recheck_ratio)
     if dataset is not None:
         with progress_bars() as on_progress:
             measure_forms(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from handler.archive.files import CONTENTS, read_card
-from handler.values.configs import ArchiveConfig
+from handler.values.archive_config import ArchiveConfig
 from handler.values.errors import ArchiveError
 
 _MANIFEST = "MAR-INF/MANIFEST.json"  # the archiver adds it after the list was made

@@ -11,7 +11,6 @@ began with (``training.start_share``); its temperatures are fitted anew each tim
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,17 +23,15 @@ from handler.archive.loading import load_archive
 from handler.network import StimuliAwareNetwork
 from handler.response import polarity_log_probabilities
 from handler.stimuli.stimuli import Stimuli
-from handler.values.configs import NetworkConfig, SelectorConfig
 from handler.values.emotions import wheel
 from train.datasets.reading import read_dataset
 from train.evaluation.intervals import Floats, percentile_interval, resampled_means
 from train.fitting.builders import build_network, build_selector, selector_files
 from train.fitting.calibration import calibrate
 from train.fitting.data import StimuliDataset, validation_loader
+from train.fitting.run_folder import read_recipe
 from train.fitting.start import Start
 from train.fitting.trainer import LAST
-from train.recipes.recipe import Recipe
-from train.recipes.training import TrainingConfig
 from train.stimuli.cache import build_cache
 
 Batches = Iterable[tuple[Stimuli, torch.Tensor]]
@@ -71,20 +68,9 @@ def main(data: Path, cache: Path, archive: Path, boxes: Path, windows: Path) -> 
         compare(f"likewise, {int((~some).sum())} photos without", difference[~some])
 
 
-def recipe_of(run: Path) -> Recipe:
-    """The recipe of a training."""
-    values = json.loads((run / "recipe.json").read_text())["recipe"]
-    return Recipe(
-        selector=SelectorConfig.from_dict(values.pop("selector")),
-        network=NetworkConfig.from_dict(values.pop("network")),
-        training=TrainingConfig.from_dict(values.pop("training")),
-        **values,
-    )
-
-
 def validation(run: Path, data: Path, cache: Path) -> Batches:
     """The validation photos as a training saw them."""
-    recipe = recipe_of(run)
+    recipe = read_recipe(run)
     files = selector_files(recipe)
     selector = build_selector(recipe, files)
     rows = read_dataset(data, wheel(recipe.network.wheel)).split("val")
@@ -95,7 +81,7 @@ def validation(run: Path, data: Path, cache: Path) -> Batches:
 
 def trained(run: Path, share: float) -> StimuliAwareNetwork:
     """The network of a training, with a share of the weights that it began with."""
-    recipe = recipe_of(run)
+    recipe = read_recipe(run)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe, build_selector(recipe, selector_files(recipe)))
     start = Start(network, recipe.initial)

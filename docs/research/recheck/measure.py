@@ -1,8 +1,8 @@
-"""What a recheck margin costs and keeps: photos computed twice, and emotions that still change.
+"""What a recheck ratio costs and keeps: photos computed twice, and emotions that still change.
 
 python docs/research/recheck/measure.py ARCHIVE FI SPLIT [PHOTOS]
 
-ARCHIVE has an 8-bit form with a recheck margin; whatever it is, both forms compute all photos here.
+ARCHIVE has an 8-bit form that is rechecked; whatever its ratio, both forms compute all photos here.
 Photos of the training split are a random selection without the first 512 that `vea package` would
 calibrate with.
 """
@@ -23,7 +23,8 @@ from handler.values.emotions import wheel
 from train.compiling.measure import calibration_photos
 from train.datasets.reading import read_dataset
 
-MARGINS = (0.0, 0.06, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09, 1.1, 1.12, 1.14, 1.16, 1.2, 1.24, 1.28)
+RATIOS = (1.0, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09, 1.1, 1.12, 1.14, 1.16, 1.2, 1.24, 1.28)
+DIFFERENCES = (0.05, 0.06, 0.08)
 _BATCH, _CALIBRATED = 8, 512
 
 
@@ -40,17 +41,19 @@ def main(archive: Path, dataset: Path, split: str, count: int) -> None:
     eights, floats = _both(predictor, [path for path, _ in rows])
     truth = torch.tensor([label for _, label in rows])
     print(f"{len(rows)} photos; rounding moves the logarithm by {_moved(eights, floats):.4f}")
-    print("margin, rechecked, changed emotions, change of NLL, of accuracy")
-    for margin in MARGINS:
+    print("rule, rechecked, changed emotions, change of NLL, of accuracy")
+    rules = [("ratio", value, {"ratio": value}) for value in RATIOS]
+    rules += [("difference", value, {"ratio": None, "difference": value}) for value in DIFFERENCES]
+    for name, value, rule in rules:
         assert predictor.precise is not None
-        unsure = replace(predictor.precise, margin=margin).decides(eights)
+        unsure = replace(predictor.precise, **rule).decides(eights)
         answers = torch.where(unsure.unsqueeze(1), floats, eights)
         changed = (answers.argmax(1) != floats.argmax(1)).double().mean()
         nll = [-float(one.gather(1, truth.unsqueeze(1)).mean()) for one in (answers, floats)]
         right = [float((one.argmax(1) == truth).double().mean()) for one in (answers, floats)]
         print(
-            f"{margin:5} {unsure.double().mean():7.2%} {changed:7.2%} {nll[0] - nll[1]:+8.4f} "
-            f"{100 * (right[0] - right[1]):+6.2f}"
+            f"{name:10} {value:4} {unsure.double().mean():7.2%} {changed:7.2%} "
+            f"{nll[0] - nll[1]:+8.4f} {100 * (right[0] - right[1]):+6.2f}"
         )
 
 
@@ -64,7 +67,7 @@ def _both(predictor: Predictor, paths: list[Path]) -> tuple[torch.Tensor, torch.
     """What the 8-bit form and the float32 form say: log p_emo, BxC each."""
     precise = predictor.precise
     if precise is None:
-        raise SystemExit("the archive has no 8-bit form with a recheck margin")
+        raise SystemExit("the archive has no 8-bit form that is rechecked")
     eights, floats = [], []
     for start in range(0, len(paths), _BATCH):
         images = [decode(path.read_bytes()) for path in paths[start : start + _BATCH]]
