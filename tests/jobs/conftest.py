@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from handler.predictor import Predictor
+from jobs.run.driver import score_list
 from jobs.scoring import sources
 from tests.shipped import ARCHIVE
 
@@ -107,3 +108,13 @@ def jpeg():
         return buffer.getvalue()
 
     return make
+
+
+@pytest.fixture
+def score(predictor):
+    """Runs a job in this process, with the shipped model."""
+
+    def run(job, **options):
+        return score_list(job, load=predictor.load, **options)
+
+    return run

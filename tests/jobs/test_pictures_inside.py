@@ -12,8 +12,8 @@ import pytest
 from containers import forms_of, parquet_of, tar_of
 
 from jobs.output.ledger import LedgerError
-from jobs.run.driver import score_list
 from jobs.values.job import ScoreJob
+from tests.jobs.run_files import Broken, break_after, files_of, manifest_of
 
 FORMS = ["bytes.parquet", "hugging-face.parquet", "photos.tar", "photos.tar.gz", "photos.tar.zst"]
 OURS = ["image", "run_id", "image_path", "json", "txt"]
@@ -49,24 +49,8 @@ def job(folder, archive, tmp_path):
     return job
 
 
-@pytest.fixture
-def score(predictor):
-    def run(job, **options):
-        return score_list(job, load=predictor.load, **options)
-
-    return run
-
-
 def rows_of(job):
     return pandas.read_parquet(job.out)
-
-
-def files_of(job):
-    return {
-        str(path.relative_to(job.out)): path.read_bytes()
-        for path in Path(job.out).rglob("*")
-        if path.is_file() and path.name != "_manifest.json"
-    }
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -94,28 +78,20 @@ def test_rows_are_those_of_a_list_but_for_the_location(job, score, folder, name)
     )
 
 
-class Broken(Exception):
-    """Stands in for a crash."""
-
-
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("done", [3, 7])
 def test_an_interrupted_run_continues_after_its_last_part(job, score, predictor, name, done):
     whole = replace(job(name), out=job(name).out + "-whole")
     score(whole)
 
-    def break_after(now):
-        if now.done >= done:
-            raise Broken
-
     with pytest.raises(Broken):
-        score(job(name), on_progress=break_after)
+        score(job(name), on_progress=break_after(done))
     parts = len(list(Path(job(name).out, "_run").glob("part-*")))
     before = predictor.scored
     summary = score(job(name))
     assert summary.parts_skipped == parts
     assert predictor.scored - before == 11 - 4 * parts
-    assert files_of(job(name)) == files_of(whole)
+    assert files_of(job(name).out) == files_of(whole.out)
 
 
 def test_another_version_of_an_archive_is_another_run(job, score, folder):
@@ -179,7 +155,7 @@ def test_what_is_left_out_of_archives_is_told(job, score, folder, photos):
     assert summary.left_out == {"hidden": 1, "not-an-image": 1}
     assert any("1 texts beside pictures" in line for line in said)
     assert any("2 files left out" in line for line in said)
-    facts = json.loads(Path(job("more.tar").out, "_manifest.json").read_text())["facts"]
+    facts = manifest_of(job("more.tar").out)["facts"]
     assert facts["left_out"] == {"hidden": 1, "not-an-image": 1}
 
 

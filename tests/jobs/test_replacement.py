@@ -1,6 +1,5 @@
 """Runs that failed: what ends as one, and what takes its place."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import pytest
 
 from jobs.monitoring.counter import NothingScored, TooManyFailed
 from jobs.output.ledger import LedgerError
-from jobs.run.driver import score_list
 from jobs.values.job import ScoreJob
+from tests.jobs.run_files import Broken, files_of, manifest_of
 
 
 @pytest.fixture
@@ -29,23 +28,6 @@ def job(folder, archive, tmp_path):
     return ScoreJob(
         image_list=str(folder / "list.txt"), out=str(tmp_path / "out"), model=archive, chunk_size=2
     )
-
-
-@pytest.fixture
-def score(predictor):
-    def run(job, **options):
-        return score_list(job, load=predictor.load, **options)
-
-    return run
-
-
-def files_of(out):
-    found = sorted(path for path in Path(out).rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in found
-        if path.name != "_manifest.json"
-    }
 
 
 @pytest.fixture
@@ -126,12 +108,8 @@ def test_a_run_that_has_not_failed_is_never_replaced(job, score, folder, mended)
 
 
 def is_whole(out):
-    manifest = json.loads(Path(out, "_manifest.json").read_text())
+    manifest = manifest_of(out)
     return pandas.read_parquet(out)["run_id"].tolist() == [manifest["run_id"]] * manifest["rows"]
-
-
-class Broken(Exception):
-    """Stands in for a crash."""
 
 
 def test_a_run_that_was_interrupted_is_resumed(job, score, predictor, folder):
@@ -210,5 +188,5 @@ def test_a_part_that_another_run_wrote_into_the_folder_since_is_not_taken(job, s
     replaced = replace(job, replace_failed=True)
     score(replaced, on_progress=write_late)
     rows = pandas.read_parquet(job.out)
-    manifest = json.loads(Path(job.out, "_manifest.json").read_text())
+    manifest = manifest_of(job.out)
     assert set(rows["run_id"]) == {manifest["run_id"]}

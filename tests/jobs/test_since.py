@@ -23,15 +23,7 @@ from jobs.scoring.sources import source_of
 from jobs.storage.stores import Stores
 from jobs.values.chunks import RunIdentity
 from jobs.values.job import ScoreJob
-
-
-class Broken(Exception):
-    """Stands in for a crash."""
-
-
-def break_off(now):
-    if now.done >= 4:
-        raise Broken
+from tests.jobs.run_files import Broken, break_after, manifest_of
 
 
 @pytest.fixture
@@ -73,10 +65,6 @@ def but_for_provenance(rows):
     return [{k: v for k, v in row.items() if k not in ("run_id", "scored_by_run")} for row in rows]
 
 
-def manifest_of(job):
-    return json.loads(Path(job.out, "_manifest.json").read_text())
-
-
 def test_only_new_photos_are_scored_and_the_others_say_which_run_scored_them(night, root, tmp_path):
     first = night("1", range(10), boxes=True)
     run, scored = score(first)
@@ -90,7 +78,7 @@ def test_only_new_photos_are_scored_and_the_others_say_which_run_scored_them(nig
     assert but_for_provenance(rows_of(second)) == but_for_provenance(rows_of(plain))
     copied = [row["scored_by_run"] for row in rows_of(second)]
     assert copied == [None, *[run.run_id] * 4, None, *[None] * 4]
-    assert manifest_of(second)["copied"] == 4
+    assert manifest_of(second.out)["copied"] == 4
     assert not list(tmp_path.glob("vea-since-*/*"))
 
 
@@ -149,7 +137,7 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one_whatever_was_finished
     score(undisturbed)
     disturbed = night("2", range(3, 14), since=root)
     with pytest.raises(Broken):
-        score(disturbed, on_progress=break_off)
+        score(disturbed, on_progress=break_after(4))
     score(night("1b", range(14)))
     _, scored = score(disturbed)
     assert 13 in scored
@@ -174,7 +162,7 @@ def test_a_run_that_changed_since_stops_the_resumed_one(night, root):
     score(first)
     second = night("2", range(3, 14), since=root)
     with pytest.raises(Broken):
-        score(second, on_progress=break_off)
+        score(second, on_progress=break_after(4))
     path = Path(first.out, "_manifest.json")
     path.write_text(path.read_text().replace("}", " }"))
     for folder in Path(tempfile.gettempdir()).glob("vea-since-*"):
@@ -196,7 +184,7 @@ def test_a_run_keeps_its_root(night, root, tmp_path):
     score(night("1", range(3)))
     job = night("2", range(12), since=root)
     with pytest.raises(Broken):
-        score(job, on_progress=break_off)
+        score(job, on_progress=break_after(4))
     (tmp_path / "other").mkdir()
     with pytest.raises(ConsultedError, match="copies from"):
         score(dataclasses.replace(job, since=str(tmp_path / "other")))
@@ -209,7 +197,7 @@ def test_a_run_keeps_its_root(night, root, tmp_path):
 def test_a_run_without_it_does_not_become_one_with_it(night, root):
     job = night("1", range(12))
     with pytest.raises(Broken):
-        score(job, on_progress=break_off)
+        score(job, on_progress=break_after(4))
     with pytest.raises(VeaError, match="--since"):
         score(dataclasses.replace(job, since=root))
     score(job)
@@ -322,7 +310,7 @@ def test_a_resumed_run_copies_from_the_version_of_the_table_that_it_began_with(
     undisturbed = dataclasses.replace(job, out=str(tmp_path / "undisturbed"))
     score(undisturbed)
     with pytest.raises(Broken):
-        score(job, on_progress=break_off)
+        score(job, on_progress=break_after(4))
     remove_earlier(json.loads(Path(job.out, "_run/identity.json").read_text())["run_id"])
     commit(between)
     _, scored = score(job)

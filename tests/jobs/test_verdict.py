@@ -7,9 +7,9 @@ import pandas
 import pytest
 from flaky_s3 import flaky_s3
 
-from jobs.run.driver import score_list
 from jobs.storage.errors import StorageError
 from jobs.values.job import RetrySettings, ScoreJob
+from tests.jobs.run_files import files_of
 
 pytestmark = pytest.mark.integration
 
@@ -37,25 +37,8 @@ def job(server, archive, tmp_path):
     )
 
 
-@pytest.fixture
-def score(predictor):
-    def run(job, **options):
-        return score_list(job, load=predictor.load, **options)
-
-    return run
-
-
 def write_list(job, names):
     Path(job.image_list).write_text("".join(f"s3://bucket/{name}\n" for name in names))
-
-
-def files_of(out):
-    found = sorted(path for path in Path(out).rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in found
-        if path.name != "_manifest.json"
-    }
 
 
 @pytest.mark.parametrize(

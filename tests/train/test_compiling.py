@@ -250,11 +250,10 @@ def test_a_repacked_archive_keeps_its_compiled_form_unless_told_otherwise(
     assert Predictor.load(tmp_path / "torch" / "small-2.mar").model.runtime == "torch"
 
 
-def test_the_shipped_graphs_in_8_bits_pad_within_their_convolutions(tmp_path: Path) -> None:
+def test_the_shipped_graphs_in_8_bits_pad_within_their_convolutions() -> None:
     """Padding apart is a pass over all pixels, once for each convolution that needs it."""
     with model_folder(shipped_archive()) as folder:
-        names = compiled_files(read_card(folder)[0]).values()
-        for name in names:
+        for name in compiled_files(read_card(folder)[0]).values():
             graph = onnx.load(str(folder / name), load_external_data=False).graph
             assert not [node.name for node in graph.node if node.op_type == "Pad"], name
 

@@ -30,7 +30,8 @@ from handler.values.prediction import FACE_SIDE
 from train.compiling.sharing import SideBySide, begin_alike, merge_equal_nodes
 
 _OPSET = 17
-# Of a backbone. In 8 bits they would make most of the error; in float32 they take hardly more time.
+# How many layers of an 8-bit backbone stay in float32: in 8 bits they would make most of the error,
+# and in float32 they take hardly more time.
 _FLOAT_LAYERS = 3
 
 

@@ -1,8 +1,7 @@
-"""A list of seven rows, and whole jobs over it with the shipped model, in this process."""
+"""A list of seven rows, and the job over it."""
 
 import pytest
 
-from jobs.run.driver import score_list
 from jobs.values.job import ScoreJob
 
 
@@ -25,11 +24,3 @@ def job(photos, archive, tmp_path):
     return ScoreJob(
         image_list=str(photos / "list.txt"), out=str(tmp_path / "out"), model=archive, chunk_size=3
     )
-
-
-@pytest.fixture
-def score(predictor):
-    def run(job, **options):
-        return score_list(job, load=predictor.load, **options)
-
-    return run

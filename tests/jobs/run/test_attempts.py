@@ -10,17 +10,17 @@ from handler.values.errors import VeaError
 from jobs.engines.base import InThisProcess
 from jobs.output.ledger import LedgerError
 from jobs.storage.errors import ObjectUnavailable
-from tests.jobs.run.run_files import REASONS, Broken, break_after, files_of, manifest_of
+from tests.jobs.run_files import REASONS, Broken, break_after, files_of, manifest_of
 
 
 def test_a_finished_run_is_told_of_without_the_model(job, score, predictor):
     first = score(job)
-    before, manifest = files_of(job), manifest_of(job)
+    before, manifest = files_of(job.out), manifest_of(job.out)
     seen = []
     second = score(job, on_progress=seen.append)
     assert predictor.loads == 1
-    assert files_of(job) == before
-    assert manifest_of(job) == manifest
+    assert files_of(job.out) == before
+    assert manifest_of(job.out) == manifest
     assert (second.parts, second.parts_skipped, second.scored) == (3, 3, 0)
     assert (second.rows, second.reasons, second.complete) == (first.rows, REASONS, True)
     assert (seen[-1].done, seen[-1].total, seen[-1].earlier) == (7, 7, 7)
@@ -41,26 +41,26 @@ def test_an_interrupted_run_continues_after_its_last_part(job, score, predictor,
     assert summary.scored == 7 - 3 * parts
     assert predictor.scored - before <= summary.scored
     assert (seen[-1].done, seen[-1].earlier, seen[-1].reasons) == (7, 3 * parts, REASONS)
-    assert files_of(job) == files_of(whole)
+    assert files_of(job.out) == files_of(whole.out)
 
 
 def test_the_same_run_elsewhere_writes_the_same_bytes(job, score, tmp_path):
     other = replace(job, out=str(tmp_path / "other"), fetch_threads=1)
     score(job)
     score(other)
-    assert files_of(job) == files_of(other)
+    assert files_of(job.out) == files_of(other.out)
 
 
 @pytest.mark.parametrize("change", ["list", "--chunk-size", "--boxes"])
 def test_two_runs_are_never_mixed_in_one_folder(job, score, photos, change):
     score(job)
-    before = files_of(job)
+    before = files_of(job.out)
     if change == "list":
         (photos / "list.txt").write_text("0.jpg\n")
     changed = {"list": {}, "--chunk-size": {"chunk_size": 4}, "--boxes": {"boxes": True}}[change]
     with pytest.raises(LedgerError, match=f"another run: .*{change}.* differs; choose another"):
         score(replace(job, **changed))
-    assert files_of(job) == before
+    assert files_of(job.out) == before
 
 
 class Finds:
@@ -124,7 +124,7 @@ def test_images_that_could_not_be_reached_get_a_second_chance(job, score, flaky,
     flaky["3.jpg"] = 1
     seen = []
     summary = score(job, on_progress=seen.append)
-    assert files_of(job) == files_of(calm)
+    assert files_of(job.out) == files_of(calm.out)
     assert summary.reasons == REASONS
     # The chunk of three was scored twice, and progress says so honestly.
     assert (summary.scored, summary.parts_skipped) == (10, 0)
@@ -159,7 +159,7 @@ def test_attempts_with_a_shard_each_do_their_own_and_the_last_one_finishes(job, 
     second = score(replace(job, shard=(0, 2)), on_progress=seen.append)
     assert (second.complete, second.rows, second.scored) == (True, 7, 4)
     assert (seen[-1].done, seen[-1].total) == (4, 4)
-    assert files_of(job) == files_of(whole)
+    assert files_of(job.out) == files_of(whole.out)
 
 
 def test_the_children_of_an_array_job_know_their_shard(job, score, monkeypatch):
@@ -207,4 +207,4 @@ def test_a_start_whose_run_another_one_finishes_leaves_nothing_behind(job, score
 
     summary = score(job, on_progress=on_progress)
     assert (others[1].complete, summary.complete) == (True, True)
-    assert files_of(job) == files_of(whole)
+    assert files_of(job.out) == files_of(whole.out)

@@ -11,7 +11,7 @@ from handler.values.errors import LocationError, VeaError
 from handler.values.limits import ImageLimits
 from jobs.engines.base import InThisProcess
 from jobs.output.ledger import LedgerError
-from tests.jobs.run.run_files import REASONS, Broken, break_after, files_of, manifest_of
+from tests.jobs.run_files import REASONS, Broken, break_after, files_of, manifest_of
 
 
 def test_every_row_of_the_list_comes_out_in_order(job, score):
@@ -62,7 +62,7 @@ def test_a_column_with_one_of_our_names_is_refused_before_anything_is_written(jo
     (photos / "list.csv").write_text("image,status\n0.jpg,new\n")
     with pytest.raises(VeaError, match=r"'status'.*--keep"):
         score(replace(job, image_list=str(photos / "list.csv")))
-    assert files_of(job) == {}
+    assert files_of(job.out) == {}
 
 
 def test_columns_can_be_refused_before_anything_is_claimed(job, score, photos):
@@ -159,7 +159,7 @@ def test_a_missing_archive_is_told_before_anything_is_written(job, score, tmp_pa
 
 def test_the_manifest_says_how_this_start_went(job, score):
     summary = score(job)
-    facts = manifest_of(job)["facts"]
+    facts = manifest_of(job.out)["facts"]
     assert facts["images"] == 7
     assert facts["images_per_second"] > 0
     assert facts["started"].endswith("+00:00")

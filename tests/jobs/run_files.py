@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 REASONS = {"decode/not-an-image": 1, "fetch/missing": 1}
-"""Why rows of the fixture `photos` failed."""
+"""Why rows of the list in tests/jobs/run fail."""
 
 
 class Broken(Exception):
@@ -12,6 +12,8 @@ class Broken(Exception):
 
 
 def break_after(done):
+    """An `on_progress` that crashes when so many rows are done."""
+
     def on_progress(now):
         if now.done >= done:
             raise Broken
@@ -19,15 +21,16 @@ def break_after(done):
     return on_progress
 
 
-def files_of(job):
+def files_of(out):
     """Everything in the output folder but the manifest, which tells of one start's speed."""
-    found = [path for path in Path(job.out).rglob("*") if path.is_file()]
+    found = [path for path in Path(out).rglob("*") if path.is_file()]
     return {
-        str(path.relative_to(job.out)): path.read_bytes()
+        str(path.relative_to(out)): path.read_bytes()
         for path in found
         if path.name != "_manifest.json"
     }
 
 
-def manifest_of(job):
-    return json.loads(Path(job.out, "_manifest.json").read_text())
+def manifest_of(out):
+    """The manifest of a finished run."""
+    return json.loads(Path(out, "_manifest.json").read_text())
