@@ -99,12 +99,16 @@ class OnnxRuntime:
         return None if session is None else SharedOnnxTrunk(session)
 
 
-def open_graph(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+def open_graph(
+    graph: Path | bytes, threads: int, *, weights: Mapping[str, bytes] | None = None
+) -> onnxruntime.InferenceSession:
     """A session that computes a graph.
 
     Args:
-        graph: Path of an ONNX file, or the contents of one that is complete in itself.
+        graph: Path of an ONNX file, or the contents of one.
         threads: Number of threads that compute.
+        weights: Contents of the files that ``graph`` leaves weights in, by name, if it is not a
+            path.
 
     Raises:
         Exception: Contents that are no such graph; ONNX Runtime raises various types.
@@ -115,7 +119,13 @@ def open_graph(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSessio
     # Threads that spin while they wait take the cores from other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
-    # From its path: a float32 graph refers to weights in its folder, and to no other place.
+    if weights:
+        # ONNX Runtime copies what it needs of them while it makes the session.
+        contents = list(weights.values())
+        options.add_external_initializers_from_files_in_memory(
+            list(weights), contents, [len(content) for content in contents]
+        )
+    # From its path: a graph refers to weights in its folder, and to no other place.
     model = graph if isinstance(graph, bytes) else str(graph)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -27,19 +27,22 @@ class ThingDetector:
 
     Args:
         settings: ``reasons`` of the archive's configuration.
-        weights: Weights of the detector, a safetensors file, which torch computes with.
-        graph: Compiled network of the detector, an ONNX file, in place of ``weights``.
+        weights: Contents of the safetensors file with the weights of the detector.
+        weights_name: Name of that file.
+        graph: Compiled network of the detector, the contents of an ONNX file, which can refer to
+            that file; without it torch computes.
     """
 
     def __init__(
         self,
         settings: Mapping[str, Any],
         *,
-        weights: bytes | None = None,
+        weights: bytes,
+        weights_name: str,
         graph: bytes | None = None,
     ) -> None:
         self._settings = {key: value for key, value in settings.items() if key != "source"}
-        self._weights = weights
+        self._weights = {weights_name: weights}
         self._graph = graph
         self._device = torch.device("cpu")
 
@@ -52,8 +55,9 @@ class ThingDetector:
     def source(self) -> LightObjects:
         """The detector itself."""
         source = LightObjects(**self._settings, compiled=self._compiled())
-        if self._weights is not None:
-            source.load_state_dict(load(self._weights))
+        if self._graph is None:
+            (weights,) = self._weights.values()
+            source.load_state_dict(load(weights))
         return source.to(self._device)
 
     def _compiled(self) -> nn.Module | None:
@@ -62,7 +66,8 @@ class ThingDetector:
         # Imported on demand: whoever uses torch need not have it.
         from handler.onnx_runtime import OnnxTrunk, open_graph  # noqa: PLC0415
 
-        return OnnxTrunk(open_graph(self._graph, torch.get_num_threads()))
+        threads = torch.get_num_threads()
+        return OnnxTrunk(open_graph(self._graph, threads, weights=self._weights))
 
     def add(
         self, predictions: Sequence[Prediction], images: Sequence[torch.Tensor]

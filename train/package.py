@@ -1,9 +1,8 @@
 """Weights -> ``.mar``: one file that TorchServe serves and `Predictor` loads.
 
 torch-model-archiver writes creation times into its archive, so the archive is repacked with
-sorted names and fixed dates: the same inputs give the same bytes. Weights in half precision are
-stored as they are, since they would hardly shrink; all else is compressed, 8-bit graphs by a
-quarter.
+sorted names and fixed dates: the same inputs give the same bytes. Graphs in 8 bits leave out the
+weights that the archive holds in half precision.
 """
 
 from __future__ import annotations
@@ -25,12 +24,15 @@ import yaml
 import handler
 from handler.archive import files as archive
 from handler.atomic_files import atomic_write
+from handler.values.archive_config import ArchiveConfig
 from handler.values.errors import VeaError
+from handler.values.runtimes import INT8
+from train.compiling.remainders import leave_out_weights
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file can hold
 _SERVING = "model-config.yaml"
-_DENSE = ".safetensors"
+_COMPRESSION = 8  # of 9, which would take three times as long for the last tenth of a megabyte
 # What no prediction runs: a change of it must not make another model.
 _NOT_PACKED = (
     "client",
@@ -92,6 +94,8 @@ def package(
         precise = archive.precise_files(config).values()
         for file in (*weights, *compiled, *precise):
             shutil.copy(folder / file, staging / file)
+        if config.compiled == INT8:
+            _leave_out_doubles(staging, config)
         (staging / archive.CONFIG).write_text(config.to_json())
         (staging / _SERVING).write_text(yaml.safe_dump(serving or default_serving()))
         identity = {"name": name, "version": version, "program": f"vea {handler.__version__}"}
@@ -110,6 +114,14 @@ def package(
         with atomic_write(target) as partial:
             shutil.copyfile(packed / target.name, partial)
     return target
+
+
+def _leave_out_doubles(folder: Path, config: ArchiveConfig) -> None:
+    """Take out of 8-bit graphs what they can make of the weights beside them."""
+    named = [folder / name for name in archive.weight_files(config)]
+    weights = [file for file in named if file.suffix == ".safetensors"]
+    for name in archive.compiled_files(config).values():
+        leave_out_weights(folder / name, folder / name, weights)
 
 
 def default_serving() -> dict[str, Any]:
@@ -156,13 +168,9 @@ def _repack(source: Path, target: Path) -> None:
         for name in sorted(n for n in packed.namelist() if not n.endswith("/")):
             entry = zipfile.ZipInfo(name, date_time=_EPOCH)
             entry.external_attr = 0o644 << 16
-            shrinks = not name.endswith(_DENSE)
-            entry.compress_type = zipfile.ZIP_DEFLATED if shrinks else zipfile.ZIP_STORED
+            content = packed.read(name)
             if name == _MANIFEST:
-                manifest = json.loads(packed.read(name))
+                manifest = json.loads(content)
                 manifest.pop("createdOn", None)
-                repacked.writestr(entry, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-                continue
-            entry.file_size = packed.getinfo(name).file_size  # so that zip knows if it is large
-            with packed.open(name) as data, repacked.open(entry, "w") as kept:
-                shutil.copyfileobj(data, kept, 1 << 20)
+                content = json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n"
+            repacked.writestr(entry, content, zipfile.ZIP_DEFLATED, _COMPRESSION)

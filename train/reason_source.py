@@ -58,20 +58,25 @@ def change_reasons(
     licences = {k: v for k, v in card.get("licences", {}).items() if k != files.THING_DETECTOR}
     if weights is not None:
         detector = LightObjects()
+        weights = {name: _shortened(tensor) for name, tensor in weights.items()}
         detector.load_state_dict(weights)
         config = replace(config, reasons={"source": LIGHT_THINGS, "size": detector.size})
-        halves = {name: _halved(tensor) for name, tensor in weights.items()}
-        save_file(halves, target / files.THING_DETECTOR)
+        save_file(weights, target / files.THING_DETECTOR)
         words["reasons"] = {"source": LIGHT_THINGS, "name_threshold": detector.name_threshold}
         licences[files.THING_DETECTOR] = _LICENCE
         if config.compiled is not None:
             graph = target / files.compiled_files(config)[REASONS]
-            compile_detector(detector, graph, calibration)
+            compile_detector(detector, graph, target / files.THING_DETECTOR, calibration)
     words = {**words, "licences": licences} if licences else words
     (target / files.CONFIG).write_text(config.to_json())
     files.write_card(target, words)
 
 
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    """In half precision, as the weights were published."""
-    return tensor.half() if tensor.is_floating_point() else tensor
+def _shortened(tensor: torch.Tensor) -> torch.Tensor:
+    """In half precision, as the weights were published, filters with 8 significant bits of its 11.
+
+    They compress by a sixth more. Names and boxes need no more: the 8-bit form has 7.
+    """
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.bfloat16().half() if tensor.ndim > 1 else tensor.half()

@@ -11,8 +11,7 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     backbones.onnx         the first two in one graph, where the settings say ``shared_graph``
     expression_net.onnx    Expression-Net, where the settings say ``expression_graph``
     *_float32.onnx         these in float32, without the face network, for photos that the 8-bit
-                           form is unsure of; only where the settings say ``recheck_ratio``;
-                           graphs in float32 refer to the tensors of the safetensors files
+                           form is unsure of; only where the settings say ``recheck_ratio``
     thing_detector.safetensors  weights of the detector of further reasons, and its compiled form,
     thing_detector.onnx    only where the settings say ``reasons``
     face_detector.dat      dlib's CNN face detector, only where the settings ask for it
@@ -20,8 +19,9 @@ An archive is a folder, or a zip file ending in ``.mar``, that holds
     model_card.json        what it was trained on, how well it does, what it may be used for
     contents.json          SHA-256 of each file; the hash of this file is the archive's digest
 
-and, in a ``.mar``, the code that serves it. Nothing in it is a pickle. What is not of this format,
-or does not match its own digests, is refused with `ArchiveError`.
+and, in a ``.mar``, the code that serves it. Graphs take their weights from the safetensors files.
+Nothing in it is a pickle. What is not of this format, or does not match its own digests, is refused
+with `ArchiveError`.
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ def _thing_detector(folder: Path, config: ArchiveConfig, graph: str | None) -> T
     # In memory: the folder of an unpacked archive is gone by the time that the detector is built.
     return ThingDetector(
         config.reasons,
-        weights=(folder / THING_DETECTOR).read_bytes() if graph is None else None,
+        weights=(folder / THING_DETECTOR).read_bytes(),
+        weights_name=THING_DETECTOR,
         graph=None if graph is None else (folder / graph).read_bytes(),
     )
 

@@ -137,7 +137,7 @@ class ArchiveConfig:
                 network=NetworkConfig.from_dict(values["network"]),
                 selector=SelectorConfig.from_dict(values["selector"]),
                 compiled=values.get("compiled"),
-                **_recheck(values),
+                **_read_rechecks(values),
                 shared_graph=values.get("shared_graph", False),
                 expression_graph=values.get("expression_graph", False),
                 reasons=values.get("reasons"),
@@ -146,7 +146,7 @@ class ArchiveConfig:
             raise ArchiveError(f"config.json is not a model configuration: {error}") from None
 
 
-def _recheck(values: dict[str, Any]) -> dict[str, float | None]:
+def _read_rechecks(values: dict[str, Any]) -> dict[str, float | None]:
     """What a configuration says of rechecks."""
     ratio, difference = values.get("recheck_ratio"), values.get("recheck_difference")
     # Up to vea-lite 3.1 one number was either of the two: a difference is below 1.

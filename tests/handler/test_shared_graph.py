@@ -22,6 +22,7 @@ from handler.values.backbones import EXPRESSION, GLOBAL, OBJECTS
 from handler.values.errors import ArchiveError
 from train.compiling.build import Calibration, add_compiled_form
 from train.compiling.sharing import merge_equal_nodes
+from train.package import package
 
 SHARED_GRAPH = "backbones.onnx"
 SIDE = 96
@@ -191,6 +192,28 @@ def test_eight_bits_alone_answer_nearly_as_the_weights_do(
     assert not np.array_equal(floats, eights)
     # Random weights suffer more from rounding than trained ones.
     assert np.corrcoef(floats.ravel(), eights.ravel())[0, 1] > 0.5
+
+
+@pytest.mark.integration
+def test_a_packed_form_without_weights_of_its_own_answers_as_the_complete_one(
+    eight_bits: Path, images: list[bytes], tmp_path: Path
+) -> None:
+    mar = package(eight_bits, tmp_path, name="small", version="1", card={})
+    complete, packed = (
+        Predictor.load(path).predict(images, explain=True) for path in (eight_bits, mar)
+    )
+    for one, other in zip(complete, packed, strict=True):
+        assert (one.probabilities, one.activation) == (other.probabilities, other.activation)
+    shutil.unpack_archive(mar, tmp_path / "unpacked", "zip")
+    whole, lean = (
+        [
+            tensor.name
+            for tensor in onnx.load(str(file), load_external_data=False).graph.initializer
+            if tensor.name.endswith("weight_quantized")
+        ]
+        for file in (eight_bits / SHARED_GRAPH, tmp_path / "unpacked" / SHARED_GRAPH)
+    )
+    assert (len(whole) > 20, lean) == (True, [])
 
 
 def test_backbones_that_begin_otherwise_have_graphs_of_their_own(

@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from handler.archive import files
@@ -51,9 +53,20 @@ def test_nothing_else_of_the_model_changes(plain, reasons_models) -> None:
         new = DETECTOR if name == "onnx" else DETECTOR - {"thing_detector.onnx"}
         assert after.keys() - before.keys() == new
         assert {file for file in before if before[file] != after[file]} <= TOLD
+    graph = reasons_models["onnx"] / "thing_detector.onnx"
+    assert graph.stat().st_size < 200_000, "it has no weights of its own"
     card = files.read_card(reasons_models["onnx"])[1]
     assert card["reasons"] == {"source": "light", "name_threshold": 0.85}
     assert "Apache-2.0" in card["licences"]["thing_detector.safetensors"]
+
+
+def test_filters_of_the_detector_are_shortened(reasons_models) -> None:
+    """To 8 significant bits, those of bfloat16."""
+    tensors = load_file(reasons_models["torch"] / files.THING_DETECTOR)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == torch.half
+            assert tensor.ndim == 1 or torch.equal(tensor.bfloat16().half(), tensor), name
 
 
 def test_without_it_again_the_model_is_the_one_before(

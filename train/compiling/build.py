@@ -81,7 +81,12 @@ def add_compiled_form(
         # place points, and Expression-Net where the photos show no faces.
         alone = [part for part in networks if part not in photos]
         if archive.things is not None:
-            compile_detector(archive.things.source, target / compiled[REASONS], calibration)
+            compile_detector(
+                archive.things.source,
+                target / compiled[REASONS],
+                target / files.THING_DETECTOR,
+                calibration,
+            )
         named = files.weight_files(config)
         weights = [target / name for name in named if name.endswith(".safetensors")]
         exported = Path(scratch, "exported.onnx")
@@ -116,12 +121,16 @@ def _described(
     return described
 
 
-def compile_detector(source: LightObjects, target: Path, calibration: Calibration | None) -> None:
+def compile_detector(
+    source: LightObjects, target: Path, weights: Path, calibration: Calibration | None
+) -> None:
     """Write the compiled form of a light detector alone, an ONNX file.
 
     Args:
         source: Detector, on the CPU.
         target: Path of the graph to write.
+        weights: Path of the safetensors file with the detector's weights, in the folder of
+            ``target``, to which a graph in float32 refers.
         calibration: Photos for a graph in 8 bits; without them it has float32.
 
     Raises:
@@ -132,12 +141,14 @@ def compile_detector(source: LightObjects, target: Path, calibration: Calibratio
         photos = [source.resize([image])[0].numpy() for image in _decoded(calibration.photos)]
         if not photos:
             raise _none_readable(calibration)
+    network = ToCompile(source.detector, source.size)
     with tempfile.TemporaryDirectory(prefix="vea-compile-") as scratch:
-        fused = _fused(ToCompile(source.detector, source.size), Path(scratch))
         if photos:
-            quantise(fused, target, photos)
+            quantise(_fused(network, Path(scratch)), target, photos)
         else:
-            shutil.copyfile(fused, target)
+            exported = Path(scratch, "exported.onnx")
+            export(network, exported, fold=False)
+            refer_to_weights(exported, target, [weights])
 
 
 def remove_compiled_form(model: Path, target: Path) -> None:

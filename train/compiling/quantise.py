@@ -26,10 +26,10 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from handler.onnx_runtime import PIXELS
+from train.compiling.remainders import LEVELS
 from train.compiling.rounding import round_weights
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-_LEVELS = 64  # ONNX Runtime's range of weights of 7 bits is -64 to 64
 
 
 def fuse(graph: Path, target: Path) -> None:
@@ -54,7 +54,7 @@ def quantise(graph: Path, target: Path, photos: Sequence[Pixels], *, float_layer
     kept = first_layers(onnx.load(str(graph)), float_layers)
     with tempfile.TemporaryDirectory(prefix="vea-quantise-") as scratch:
         rounded, written = Path(scratch, "rounded.onnx"), Path(scratch, "quantised.onnx")
-        round_weights(graph, rounded, photos, levels=_LEVELS, skip=kept)
+        round_weights(graph, rounded, photos, levels=LEVELS, skip=kept)
         quantize_static(
             str(rounded),
             str(written),

@@ -19,17 +19,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
+Array = np.ndarray[Any, np.dtype[Any]]
 _TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
 _LENGTH = 8  # bytes at the beginning of a safetensors file, which say how long its header is
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """Where a tensor lies.
+class StoredTensor:
+    """A tensor of a safetensors file, and where it lies.
 
     Attributes:
         file: Name of the file.
         name: Name of the tensor in the file.
+        values: The tensor.
         kind: ONNX's number for the type of its values.
         offset: Position of its first byte in the file.
         length: Number of its bytes.
@@ -37,9 +39,15 @@ class _Stored:
 
     file: str
     name: str
+    values: Array
     kind: int
     offset: int
     length: int
+
+    @property
+    def reference(self) -> str:
+        """Name for a reference to it, of which no graph has a second one."""
+        return f"{self.file}/{self.name}"
 
 
 def refer_to_weights(graph: Path, target: Path, weights: Sequence[Path]) -> None:
@@ -51,7 +59,7 @@ def refer_to_weights(graph: Path, target: Path, weights: Sequence[Path]) -> None
         weights: Paths of safetensors files, which lie in the folder of ``target`` for whoever loads
             it.
     """
-    places = {content: place for file in weights for content, place in _stored(file)}
+    places = {_content(one.values): one for file in weights for one in stored_tensors(file)}
     model = onnx.load(str(graph))
     casts: dict[str, onnx.NodeProto] = {}
     for tensor in list(model.graph.initializer):
@@ -59,9 +67,9 @@ def refer_to_weights(graph: Path, target: Path, weights: Sequence[Path]) -> None
         if place is None or tensor.data_type != TensorProto.FLOAT:
             continue  # the exporter's own constants
         model.graph.initializer.remove(tensor)
-        name = tensor.name if place.kind == TensorProto.FLOAT else f"{place.file}/{place.name}"
+        name = tensor.name if place.kind == TensorProto.FLOAT else place.reference
         if name not in casts:
-            model.graph.initializer.append(_reference(name, tensor.dims, place))
+            model.graph.initializer.append(refer(name, tensor.dims, place))
         if name != tensor.name:
             casts[tensor.name] = helper.make_node(
                 "Cast", [name], [tensor.name], to=TensorProto.FLOAT
@@ -72,7 +80,8 @@ def refer_to_weights(graph: Path, target: Path, weights: Sequence[Path]) -> None
     target.write_bytes(model.SerializeToString())
 
 
-def _reference(name: str, shape: Sequence[int], place: _Stored) -> TensorProto:
+def refer(name: str, shape: Sequence[int], place: StoredTensor) -> TensorProto:
+    """An initializer of a graph, ``name``, whose values lie in another file, with any shape."""
     tensor = TensorProto(name=name, data_type=place.kind, dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
     entries = {"location": place.file, "offset": place.offset, "length": place.length}
@@ -81,8 +90,8 @@ def _reference(name: str, shape: Sequence[int], place: _Stored) -> TensorProto:
     return tensor
 
 
-def _stored(file: Path) -> Iterator[tuple[object, _Stored]]:
-    """The tensors of a safetensors file, each with its content as `_content` tells it."""
+def stored_tensors(file: Path) -> Iterator[StoredTensor]:
+    """The tensors of a safetensors file that have float32 or half precision, by name."""
     tensors = load_file(file)
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(_LENGTH), "little")
@@ -91,10 +100,10 @@ def _stored(file: Path) -> Iterator[tuple[object, _Stored]]:
         kind = _TYPES.get(header[name]["dtype"])
         if kind is not None:
             start, end = header[name]["data_offsets"]
-            place = _Stored(file.name, name, kind, _LENGTH + length + start, end - start)
-            yield _content(tensors[name]), place
+            begin = _LENGTH + length + start
+            yield StoredTensor(file.name, name, tensors[name], kind, begin, end - start)
 
 
-def _content(values: np.ndarray[Any, np.dtype[Any]]) -> object:
+def _content(values: Array) -> object:
     """What tells numbers from others, whatever their names and precision."""
     return values.shape, values.astype(np.float32).tobytes()
