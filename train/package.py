@@ -2,7 +2,7 @@
 
 torch-model-archiver writes creation times into its archive, so the archive is repacked with
 sorted names and fixed dates: the same inputs give the same bytes. Graphs in 8 bits leave out the
-weights that the archive holds in half precision.
+weights that they can compute from the files of weights.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from handler.atomic_files import atomic_write
 from handler.values.archive_config import ArchiveConfig
 from handler.values.errors import VeaError
 from handler.values.runtimes import INT8
+from train.compiling.references import safetensors_files
 from train.compiling.remainders import leave_out_weights
 
 _MANIFEST = "MAR-INF/MANIFEST.json"
@@ -118,8 +119,7 @@ def package(
 
 def _leave_out_doubles(folder: Path, config: ArchiveConfig) -> None:
     """Take out of 8-bit graphs what they can make of the weights beside them."""
-    named = [folder / name for name in archive.weight_files(config)]
-    weights = [file for file in named if file.suffix == ".safetensors"]
+    weights = safetensors_files(folder, config)
     for name in archive.compiled_files(config).values():
         leave_out_weights(folder / name, folder / name, weights)
 

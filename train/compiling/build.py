@@ -23,7 +23,7 @@ from handler.values.backbones import EXPRESSION, FACES, OBJECTS, REASONS, SHARED
 from handler.values.runtimes import FLOAT32, INT8, ONNX
 from train.compiling.export import CompileError, ToCompile, export, networks_of
 from train.compiling.quantise import Pixels, fuse, quantise
-from train.compiling.references import refer_to_weights
+from train.compiling.references import refer_to_weights, safetensors_files
 
 _SEED = 17
 _FEWEST_FACES = 12  # on the calibration photos, that Expression-Net's 8 bits are calibrated on
@@ -87,13 +87,10 @@ def add_compiled_form(
                 target / files.THING_DETECTOR,
                 calibration,
             )
-        named = files.weight_files(config)
-        weights = [target / name for name in named if name.endswith(".safetensors")]
-        exported = Path(scratch, "exported.onnx")
+        weights = safetensors_files(target, config)
         # First, before batch norms are folded.
         for part, name in [*floats.items(), *((part, compiled[part]) for part in alone)]:
-            export(networks[part], exported, fold=False)
-            refer_to_weights(exported, target / name, weights)
+            _export_float32(networks[part], target / name, weights, Path(scratch))
         for part, seen in photos.items():
             fused = _fused(networks[part], Path(scratch))
             float_layers = networks[part].float_layers
@@ -146,9 +143,7 @@ def compile_detector(
         if photos:
             quantise(_fused(network, Path(scratch)), target, photos)
         else:
-            exported = Path(scratch, "exported.onnx")
-            export(network, exported, fold=False)
-            refer_to_weights(exported, target, [weights])
+            _export_float32(network, target, [weights], Path(scratch))
 
 
 def remove_compiled_form(model: Path, target: Path) -> None:
@@ -196,6 +191,15 @@ def _prepare(
 
 def _none_readable(calibration: Calibration) -> CompileError:
     return CompileError(f"none of the {len(calibration.photos)} calibration photos can be read")
+
+
+def _export_float32(
+    network: ToCompile, target: Path, weights: Sequence[Path], scratch: Path
+) -> None:
+    """Write the graph of a network in float32, which refers to its weights in files."""
+    exported = scratch / "exported.onnx"
+    export(network, exported, fold=False)
+    refer_to_weights(exported, target, weights)
 
 
 def _fused(network: ToCompile, scratch: Path) -> Path:

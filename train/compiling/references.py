@@ -19,6 +19,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
+from handler.archive.files import weight_files
+from handler.values.archive_config import ArchiveConfig
+
 Array = np.ndarray[Any, np.dtype[Any]]
 _TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
 _LENGTH = 8  # bytes at the beginning of a safetensors file, which say how long its header is
@@ -78,6 +81,11 @@ def refer_to_weights(graph: Path, target: Path, weights: Sequence[Path]) -> None
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     target.write_bytes(model.SerializeToString())
+
+
+def safetensors_files(folder: Path, config: ArchiveConfig) -> list[Path]:
+    """Paths of the files of weights, in the folder of a model, to which graphs can refer."""
+    return [folder / name for name in weight_files(config) if name.endswith(".safetensors")]
 
 
 def refer(name: str, shape: Sequence[int], place: StoredTensor) -> TensorProto:

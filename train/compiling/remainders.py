@@ -1,9 +1,9 @@
 """8-bit graphs without weights of their own: ONNX Runtime makes them of the float weights.
 
 A filter of an 8-bit graph is one of the archive's filters in steps of a 64th of its largest weight,
-rounded, and turned where the batch norm that was folded into it is negative. `rounding` rounds one
-weight in six up where the nearest step is below, or the other way round. So the graph needs
-these differences only, which compress to a tenth of a byte each, and computes
+rounded, with the sign flipped where the batch norm that was folded into it is negative.
+`train.compiling.rounding` rounds one weight in six to another step than the nearest. So the graph
+needs these differences only, which compress to a seventh of a byte each, and computes
 
     round((weights * 4 * 64 / largest + remainders) / (4 or -4))
 
@@ -162,13 +162,11 @@ def _bias_scales(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """
     held = {one.name: one for one in model.graph.initializer}
     scale = {n.output[0]: n.input[1] for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    done: set[str] = set()
     for node in model.graph.node:
         scales = [scale.get(name, "") for name in node.input]
         if node.op_type != "Conv" or len(scales) < 3 or not held.keys() >= set(scales):
             continue
         inputs, weights, bias = (numpy_helper.to_array(held[name]) for name in scales)
-        if scales[2] not in done and np.array_equal(inputs * weights, bias):
-            done.add(scales[2])
-            model.graph.initializer.remove(held[scales[2]])
+        if np.array_equal(inputs * weights, bias):
+            model.graph.initializer.remove(held.pop(scales[2]))
             yield helper.make_node("Mul", scales[:2], [scales[2]])
