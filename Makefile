@@ -36,6 +36,7 @@ check: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy docs/research/*/*.py
 	$(VENV)/bin/lint-imports
 
 # The documentation as a site in site/; its generated pages are written anew.

@@ -86,9 +86,9 @@ def main() -> None:
     asked = said.parse_args()
     torch.set_num_threads(1)
     train, val = read(asked.data, asked.cache, asked.hog)
-    for source in ("hog", "light"):
-        share = val.found[source].float().mean()
-        print(f"{source}: a face in {share:.1%} of the validation photos")
+    for finder, found in val.found.items():
+        share = found.float().mean()
+        print(f"{finder}: a face in {share:.1%} of the validation photos")
     answers: dict[str, list[torch.Tensor]] = {row: [] for row in ROWS}
     for seed in SEEDS:
         for row, (source, width, weights) in ROWS.items():

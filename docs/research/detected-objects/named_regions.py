@@ -1,6 +1,6 @@
 """How many named regions an archive tells, how many are right, and what its detector costs.
 
-python docs/research/detected-objects/measure.py ARCHIVE PHOTOS
+python docs/research/detected-objects/named_regions.py ARCHIVE PHOTOS
 
 PHOTOS is the folder of OASIS. 60 of them, drawn with seed 20, were looked at: ``labels.csv``
 has each region that was named, and whether the name is right. A region that is not in it is listed;
@@ -105,7 +105,7 @@ def main(archive: Path, folder: Path) -> None:
     seen = [(region, judged(region, known)) for region in found]
     for sources in (("window",), ("detected",), ("window", "detected")):
         own = [(one, right) for one, right in seen if one.source in sources]
-        right = sum(bool(right) for _, right in own)
+        count = sum(bool(right) for _, right in own)
         unseen = sum(right is None for _, right in own)
         photos = {one.photo for one, _ in own}
         mostly = [
@@ -115,7 +115,7 @@ def main(archive: Path, folder: Path) -> None:
             > sum(one.photo == photo for one, _ in own)
         ]
         print(
-            f"{' + '.join(sources)}: {len(own)} regions, {right} right ({right / len(own):.0%}), "
+            f"{' + '.join(sources)}: {len(own)} regions, {count} right ({count / len(own):.0%}), "
             f"{unseen} not looked at; {len(photos)} photos with a name, {len(mostly)} mostly right"
         )
     for region, right in seen:

@@ -1,6 +1,6 @@
 """What a recheck ratio costs and keeps: photos computed twice, and emotions that still change.
 
-python docs/research/recheck/measure.py ARCHIVE FI SPLIT [PHOTOS]
+python docs/research/recheck/ratios.py ARCHIVE FI SPLIT [PHOTOS]
 
 ARCHIVE has an 8-bit form that is rechecked; whatever its ratio, both forms compute all photos here.
 Photos of the training split are a random selection without the first 512 that `vea package` would
@@ -42,11 +42,12 @@ def main(archive: Path, dataset: Path, split: str, count: int) -> None:
     truth = torch.tensor([label for _, label in rows])
     print(f"{len(rows)} photos; rounding moves the logarithm by {_moved(eights, floats):.4f}")
     print("rule, rechecked, changed emotions, change of NLL, of accuracy")
-    rules = [("ratio", value, {"ratio": value}) for value in RATIOS]
-    rules += [("difference", value, {"ratio": None, "difference": value}) for value in DIFFERENCES]
-    for name, value, rule in rules:
+    rules = [*(("ratio", value) for value in RATIOS), *(("difference", v) for v in DIFFERENCES)]
+    for name, value in rules:
         assert predictor.precise is not None
-        unsure = replace(predictor.precise, **rule).decides(eights)
+        ratio, difference = (value, None) if name == "ratio" else (None, value)
+        form = replace(predictor.precise, ratio=ratio, difference=difference)
+        unsure = form.decides(eights)
         answers = torch.where(unsure.unsqueeze(1), floats, eights)
         changed = (answers.argmax(1) != floats.argmax(1)).double().mean()
         nll = [-float(one.gather(1, truth.unsqueeze(1)).mean()) for one in (answers, floats)]

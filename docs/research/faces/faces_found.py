@@ -1,6 +1,6 @@
 """How many faces each source finds in the photos of ``labels.csv``, and what that costs.
 
-python docs/research/faces/measure.py FOLDER [PART ...]
+python docs/research/faces/faces_found.py FOLDER [PART ...]
 
 FOLDER holds ``fi/train``, ``fi/val`` and ``photos`` (OASIS); PART is ``calibration`` or ``judged``,
 both by default. BlazeFace runs in its compiled form, on one thread.
@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from handler.images import decode
-from handler.onnx_runtime import OnnxTrunk
+from handler.onnx_runtime import OnnxTrunk, open_graph
 from handler.stimuli.faces.dlib_faces import DlibFaces
 from handler.stimuli.faces.light import SIDES, LightFaces, load_network
 from handler.stimuli.faces.search import FaceSource
-from train.compiling.export import export_backbone
+from train.compiling.export import ToCompile, export
 from train.compiling.quantise import fuse
 from train.weights import face_detector, landmark_file
 
@@ -37,9 +37,9 @@ def sources() -> dict[str, FaceSource]:
     assert weights is not None
     with tempfile.TemporaryDirectory() as scratch:
         exported, fused = Path(scratch, "exported.onnx"), Path(scratch, "fused.onnx")
-        export_backbone(load_network(weights), max(SIDES["light"]), exported)
+        export(ToCompile(load_network(weights), max(SIDES["light"])), exported, fold=True)
         fuse(exported, fused)
-        network = OnnxTrunk(fused, threads=1)
+        network = OnnxTrunk(open_graph(fused, 1))
     found: dict[str, FaceSource] = {"hog": DlibFaces(landmarks=landmark_file())}
     return (
         found
