@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from handler.allocator import keep_freed_memory
+from handler.allocator import keep_freed_memory, return_freed_memory
 from handler.archive.loading import LoadedArchive, load_archive
 from handler.batch_metrics import BatchMetrics, stage
 from handler.folding import fold_batch_norms
@@ -119,7 +119,6 @@ class Predictor:
             from model_store import shipped_archive  # noqa: PLC0415
 
             path = shipped_archive()
-        keep_freed_memory()
         archive = load_archive(
             Path(path),
             face_threads=threads or os.cpu_count() or 1,
@@ -127,6 +126,8 @@ class Predictor:
             device=device,
             faces=faces,
         )
+        return_freed_memory()
+        keep_freed_memory()
         return cls(archive, device=device, batch_size=batch_size, half=half)
 
     def predict(

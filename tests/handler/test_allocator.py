@@ -1,8 +1,9 @@
-"""Freed memory is kept for the next layer; counted in pages that the kernel had to provide."""
+"""Freed memory: what loading leaves goes back, and what layers leave is kept for the next ones."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -43,6 +44,31 @@ def test_a_block_of_a_layers_size_is_reused_rather_than_asked_for_anew() -> None
         pytest.skip("this C library is not glibc")
     _, many = run()
     assert few < many / 10
+
+
+@pytest.mark.integration
+def test_what_loading_leaves_between_what_stays_is_returned_to_the_system() -> None:
+    program = """
+import resource
+from handler.allocator import return_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+blocks = [bytearray(b"x") * 100_000 for _ in range(1000)]
+stays = blocks[::2]
+del blocks
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("this C library is not glibc")
+    assert int(done.stdout) > 25_000_000  # of the 50 MB between the blocks that stay
 
 
 @pytest.mark.integration
