@@ -37,6 +37,7 @@ check: $(VENV)/installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy docs/research/*/*.py
+	$(VENV)/bin/mypy -p tests.bench -p tests.trials --follow-imports=silent
 	$(VENV)/bin/lint-imports
 
 # The documentation as a site in site/; its generated pages are written anew.

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from handler.values.prediction import Prediction
 from handler.values.runtimes import TORCH
 from tests.bench.meter import Usage, measured
 from tests.bench.photos import BUCKET, RESULTS
@@ -157,7 +159,13 @@ def _plain_loop(photos: Sequence[str], out: str, model: Path, workers: int) -> N
     from handler.predictor import Predictor  # noqa: PLC0415
 
     predictor = Predictor.load(model, threads=workers, runtime=TORCH)
-    _loop(lambda data: predictor.predict([data])[0].probabilities, photos, out)
+
+    def score(data: bytes) -> dict[str, float]:
+        (answer,) = predictor.predict([data])
+        assert isinstance(answer, Prediction)
+        return answer.probabilities
+
+    _loop(score, photos, out)
 
 
 def _ray_data(photos: Sequence[str], out: str, model: Path, workers: int) -> None:
@@ -173,13 +181,15 @@ def _ray_data(photos: Sequence[str], out: str, model: Path, workers: int) -> Non
             self.client = boto3.client("s3")
             self.predictor = load_predictor(model, threads=1)
 
-        def __call__(self, batch):
+        def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
             keys = [photo.removeprefix(f"s3://{BUCKET}/") for photo in batch["item"]]
             found = [self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys]
             answers = self.predictor.predict(found)
-            columns = {"image": list(batch["item"]), "emotion": [one.emotion for one in answers]}
+            scored = [one for one in answers if isinstance(one, Prediction)]
+            assert len(scored) == len(answers)
+            columns = {"image": list(batch["item"]), "emotion": [one.emotion for one in scored]}
             for emotion in self.predictor.wheel.labels:
-                columns[emotion] = [one.probabilities[emotion] for one in answers]
+                columns[emotion] = [one.probabilities[emotion] for one in scored]
             return columns
 
     ray.init(include_dashboard=False, log_to_driver=False)

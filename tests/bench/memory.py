@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -116,11 +117,11 @@ def measure_megapixels(
         scaled = [of_megapixels(photo, size) for photo in photos[:_CALLS]]
         decoded = _decoded(predictor, scaled)
         stages: dict[str, Callable[[], object]] = {
-            "decode": lambda scaled=scaled: [predictor.decode(photo) for photo in scaled],
-            "faces": lambda decoded=decoded: selector.faces.select(decoded),
-            "objects": lambda decoded=decoded: selector.objects.select(decoded),
-            PREDICTOR: lambda scaled=scaled: predictor.predict(scaled),
-            NAIVE: lambda scaled=scaled: [naive.predict(photo) for photo in scaled],
+            "decode": partial(_each, predictor.decode, scaled),
+            "faces": partial(selector.faces.select, decoded),
+            "objects": partial(selector.objects.select, decoded),
+            PREDICTOR: partial(predictor.predict, scaled),
+            NAIVE: partial(_each, naive.predict, scaled),
         }
         found += _interleaved(
             "megapixels", stages, threads=1, photos=len(scaled), repeat=repeat, x=size
@@ -138,7 +139,7 @@ def measure_batches(
         # Whole batches only: a smaller last one would be another measurement.
         some = list(photos) * -(-size // len(photos))
         some = some[: max(len(some) // size, 1) * size]
-        stages = {PREDICTOR: lambda some=some, predictor=predictor: predictor.predict(some)}
+        stages: dict[str, Callable[[], object]] = {PREDICTOR: partial(predictor.predict, some)}
         found += _interleaved(
             "batch", stages, threads=1, photos=len(some), repeat=repeat, x=float(size)
         )
@@ -150,10 +151,14 @@ def measure_threads(
 ) -> list[Measurement]:
     """What a photo costs with so many threads; call it alone."""
     predictor = load_predictor(archives.model, threads=threads)
-    stages = {PREDICTOR: lambda: predictor.predict(photos)}
+    stages: dict[str, Callable[[], object]] = {PREDICTOR: partial(predictor.predict, photos)}
     return _interleaved(
         "threads", stages, threads=threads, photos=len(photos), repeat=repeat, x=float(threads)
     )
+
+
+def _each(call: Callable[[bytes], object], photos: Sequence[bytes]) -> list[object]:
+    return [call(photo) for photo in photos]
 
 
 def _interleaved(

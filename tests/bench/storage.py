@@ -18,6 +18,7 @@ from jobs.scoring.scorer import ChunkScorer
 from jobs.storage.folders import open_folder
 from jobs.storage.stores import Stores
 from jobs.values.chunks import Chunk, Entry
+from jobs.values.inside import Inside
 from jobs.values.tasks import Task
 from tests.bench.memory import load_predictor
 from tests.bench.meter import Clock
@@ -41,7 +42,9 @@ class _Known:
     def decode(self, data: bytes) -> torch.Tensor:
         return self._pixels
 
-    def predict_decoded(self, images: Sequence[Any]) -> list[Any]:
+    def predict_decoded(
+        self, images: Sequence[Any], *, embeddings: bool = False, detect: bool = False
+    ) -> list[Prediction | Refusal]:
         return [self._answer] * len(images)
 
 
@@ -51,7 +54,9 @@ class _AtHand:
     def __init__(self, photo: bytes) -> None:
         self._found = Fetched(photo, "etag")
 
-    def fetch(self, location: str) -> Fetched:
+    def fetch(
+        self, location: str, inside: Inside | None = None, *, unless: str | None = None
+    ) -> Fetched:
         return self._found
 
 

@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -125,12 +126,12 @@ def bombs(*, heavy: bool = True) -> list[Hostile]:
     """Small files, large pictures: beyond the limit of pixels, and just within it."""
     made: dict[str, Callable[[], bytes]] = {}
     for side in (8000, 30_000, 65_000):
-        made[f"PNG {side} grey"] = lambda side=side: png(side, side, kind=0)
+        made[f"PNG {side} grey"] = partial(png, side, side, kind=0)
     for name, kind, depth in (
         *(("RGB", 2, 8), ("RGBA", 6, 8), ("grey and alpha", 4, 8)),
         *(("16-bit grey", 0, 16), ("16-bit RGBA", 6, 16)),
     ):
-        made[f"PNG 8000 {name}"] = lambda k=kind, d=depth: png(8000, 8000, kind=k, depth=d)
+        made[f"PNG 8000 {name}"] = partial(png, 8000, 8000, kind=kind, depth=depth)
     made["PNG 2147483647"] = lambda: png(2**31 - 1, 2**31 - 1, kind=0, rows=1)
     made["PNG thin"] = lambda: png(2_000_000, 30, kind=0)
     made["PNG high"] = lambda: png(1, 60_000_000, kind=0)

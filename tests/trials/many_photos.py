@@ -25,8 +25,8 @@ def many_photos(count: int, *, side: int = 320, seed: int = 1) -> Iterator[bytes
     whole = []
     for path in sorted(PHOTOS.iterdir()):
         if path.suffix in SUFFIXES and path.stem != "broken":
-            with Image.open(path) as photo:
-                whole.append(photo.convert("RGB"))
+            with Image.open(path) as opened:
+                whole.append(opened.convert("RGB"))
     for _ in range(count):
         photo = dice.choice(whole)
         share = dice.uniform(0.5, 1.0)

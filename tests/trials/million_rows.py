@@ -55,7 +55,7 @@ class Stub:
     batch_size = 32
     limits = ImageLimits()
 
-    def __init__(self, path: Path, **_: object) -> None:
+    def __init__(self, path: Path, *, threads: int) -> None:
         config, _card, digest = read_card(path)
         self.model = ModelIdentity(config.name, config.version, digest)
 
@@ -63,7 +63,9 @@ class Stub:
         """One picture for all."""
         return torch.zeros(3, 1, 1, dtype=torch.uint8)
 
-    def predict_decoded(self, images: Sequence[object]) -> list[Prediction]:
+    def predict_decoded(
+        self, images: Sequence[object], *, embeddings: bool = False, detect: bool = False
+    ) -> list[Prediction]:
         """One answer for all."""
         return [_ANSWER] * len(images)
 
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--chunk-size", type=int, default=1000)
     given = parser.parse_args()
-    worker.Fetcher = StubFetcher  # type: ignore[attr-defined,misc,assignment]
+    worker.Fetcher = StubFetcher  # type: ignore[attr-defined,assignment]
     with tempfile.TemporaryDirectory(prefix="vea-million-") as folder:
         listed = Path(folder, "list.csv")
         with listed.open("w") as file:

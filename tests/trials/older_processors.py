@@ -65,6 +65,7 @@ def answer(model: Path, folder: Path) -> Answers:
     import torch  # noqa: PLC0415 - in the measured process alone
 
     from handler.predictor import Predictor  # noqa: PLC0415
+    from handler.values.prediction import Prediction  # noqa: PLC0415
 
     torch.set_num_threads(1)
     predictor = Predictor.load(
@@ -75,10 +76,12 @@ def answer(model: Path, folder: Path) -> Answers:
     )
     photos = [file.read_bytes() for file in sorted(folder.iterdir())]
     known = torch.cpu.get_capabilities()
+    answers = [one for one in predictor.predict(photos) if isinstance(one, Prediction)]
+    assert len(answers) == len(photos)
     return {
         "runtime": predictor.model.runtime,
         "instructions": sorted(name for name, value in known.items() if value is True),
-        "probabilities": [one.probabilities for one in predictor.predict(photos)],
+        "probabilities": [one.probabilities for one in answers],
     }
 
 

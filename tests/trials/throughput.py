@@ -23,6 +23,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pandas
@@ -41,7 +42,7 @@ def plain_loop(keys: list[str], out: str) -> None:
     """One photo after the other: get, predict, append; a table at the end."""
     client = boto3.client("s3")
     predictor = Predictor.load(ARCHIVE)
-    rows = []
+    rows: list[dict[str, object]] = []
     for key in keys:
         bucket, _, name = key.removeprefix("s3://").partition("/")
         try:
@@ -69,23 +70,19 @@ def ray_data(keys: list[str], out: str) -> None:
             self.client = boto3.client("s3")
             self.predictor = Predictor.load(ARCHIVE)
 
-        def __call__(self, batch):
-            found, errors = [], []
+        def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+            found = []
             for key in batch["item"]:
                 bucket, _, name = key.removeprefix("s3://").partition("/")
                 try:
                     found.append(self.client.get_object(Bucket=bucket, Key=name)["Body"].read())
-                    errors.append(None)
                 except self.client.exceptions.NoSuchKey:
                     found.append(b"")
-                    errors.append("missing")
             answers = self.predictor.predict(found)
-            refused = [isinstance(answer, Refusal) for answer in answers]
             return {
                 "image": list(batch["item"]),
                 "emotion": [
-                    "" if bad else answer.emotion
-                    for answer, bad in zip(answers, refused, strict=True)
+                    "" if isinstance(answer, Refusal) else answer.emotion for answer in answers
                 ],
             }
 

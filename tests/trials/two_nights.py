@@ -29,9 +29,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from handler.predictor import Predictor
+from handler.values.prediction import Prediction, Refusal
 from jobs.fetching.fetcher import Fetched, Fetcher
 from jobs.run.driver import score_list
 from jobs.storage.errors import NotModified
+from jobs.values.inside import Inside
 from jobs.values.job import ScoreJob
 from tests.shipped import ARCHIVE
 from tests.trials.many_photos import (
@@ -58,10 +60,12 @@ class Counting:
         self.decode = self._predictor.decode
         self.scored = 0
 
-    def predict_decoded(self, images: Sequence[Any], **wanted: bool) -> list[Any]:
+    def predict_decoded(
+        self, images: Sequence[Any], *, embeddings: bool = False, detect: bool = False
+    ) -> list[Prediction | Refusal]:
         """Answers of the model."""
         self.scored += len(images)
-        return self._predictor.predict_decoded(images, **wanted)
+        return self._predictor.predict_decoded(images, embeddings=embeddings, detect=detect)
 
     def load(self, path: Path, *, threads: int) -> Counting:
         """Stands in for `Predictor.load`."""
@@ -72,10 +76,12 @@ def count_fetches() -> Counter[str]:
     """Count images from now on: transferred, not modified, and missing."""
     counts, fetch = Counter[str](), Fetcher.fetch
 
-    def counting(self: Fetcher, location: str, **options: Any) -> Fetched:
+    def counting(
+        self: Fetcher, location: str, inside: Inside | None = None, *, unless: str | None = None
+    ) -> Fetched:
         kind = "failed"
         try:
-            found = fetch(self, location, **options)
+            found = fetch(self, location, inside, unless=unless)
             kind = "transferred"
         except NotModified:
             kind = "not modified"
@@ -150,7 +156,7 @@ def main() -> int:
                 f"s3://{RESULTS}/{out}",
                 ARCHIVE,
                 chunk_size=given.chunk_size,
-                **options,  # type: ignore[arg-type]
+                **options,
             )
             model = Counting()
             fetched.clear()

@@ -1,10 +1,12 @@
 """Four Expression-Nets beside a frozen ImageNet feature, trained on all of FI's training photos.
 
     python docs/research/faces/heads.py FI --cache DIR [--hog hog.npz]
+    python docs/research/faces/heads.py FI --cache DIR --trunk FILE [--trunk FILE ...]
 
 FI's stimuli come from the cache of the recipe `lite3` (`vea cache --recipe lite3 --data FI`), whose
 largest window is the mean of the frozen Lite2 over the whole picture; HOG's faces are searched once
-and kept in the file of ``--hog``. Global-Net is one hidden layer over that mean; there are no
+and kept in the file of ``--hog``. With ``--trunk``, the last row is compared with itself with other
+trunks (`trunk.py` writes them). Global-Net is one hidden layer over that mean; there are no
 objects. Prints a line for each row and seed, then the paired differences.
 """
 
@@ -42,6 +44,7 @@ ROWS = {
     "hog, FER trunk": ("hog", 32, "fer2013-w32"),
     "light, FER trunk": ("light", 32, "fer2013-w32"),
 }
+LAST = "light, FER trunk"
 
 
 @dataclass
@@ -83,28 +86,35 @@ def main() -> None:
     said.add_argument("data", type=Path)
     said.add_argument("--cache", type=Path, required=True)
     said.add_argument("--hog", type=Path, default=Path("hog.npz"))
+    said.add_argument("--trunk", action="append", default=[], help="weights file of a trunk")
     asked = said.parse_args()
     torch.set_num_threads(1)
-    train, val = read(asked.data, asked.cache, asked.hog)
+    trunks = {f"light, {Path(file).stem}": ("light", 32, file) for file in asked.trunk}
+    rows = {LAST: ROWS[LAST], **trunks} if trunks else ROWS
+    train, val = read(asked.data, asked.cache, None if trunks else asked.hog)
     for finder, found in val.found.items():
         share = found.float().mean()
         print(f"{finder}: a face in {share:.1%} of the validation photos")
-    answers: dict[str, list[torch.Tensor]] = {row: [] for row in ROWS}
+    answers: dict[str, list[torch.Tensor]] = {row: [] for row in rows}
     for seed in SEEDS:
-        for row, (source, width, weights) in ROWS.items():
+        for row, (source, width, weights) in rows.items():
             p = run(train, val, source, width, weights, seed)
             answers[row].append(p)
             print(f"seed {seed}, {row}: {figures(p, val.labels)}", flush=True)
-    compare(answers, val)
+    first, *more = rows
+    pairs = [(row, first) for row in more]
+    if not trunks:
+        pairs += [(LAST, row) for row in more if row != LAST]
+    compare(answers, val, pairs)
 
 
-def read(data: Path, cache: Path, hog: Path) -> tuple[Photos, Photos]:
-    """The photos of both splits."""
+def read(data: Path, cache: Path, hog: Path | None) -> tuple[Photos, Photos]:
+    """The photos of both splits; without a file for HOG's faces, with those of `light` only."""
     recipe = load_recipe("lite3", ["init={objects: imagenet}"])
     dataset = read_dataset(data, WHEEL)
     files = selector_files(recipe)
     selector = build_selector(recipe, files)
-    kept = dict(np.load(hog)) if hog.exists() else {}
+    kept = dict(np.load(hog)) if hog is not None and hog.exists() else {}
     both = []
     for split in ("train", "val"):
         rows = dataset.split(split)
@@ -117,17 +127,20 @@ def read(data: Path, cache: Path, hog: Path) -> tuple[Photos, Photos]:
             parts[0].append(batch.objects.features[torch.arange(len(whole)), whole].float())
             parts[1].append(batch.faces.crops.clone())
             parts[2].append(batch.faces.mask.clone())
+        features, light, mask = (torch.cat(part) for part in parts)
+        photos = Photos(
+            features, torch.tensor(rows["label"].tolist()), {"light": light}, {"light": mask}
+        )
+        both.append(photos)
+        if hog is None:
+            continue
         if f"{split}_found" not in kept:
             kept |= search_hog(split, rows["path"].tolist())
             np.savez(hog, **kept)
         found = torch.from_numpy(kept[f"{split}_found"])
         crops = torch.zeros(len(rows), 1, 48, 48, dtype=torch.uint8)
         crops[found] = torch.from_numpy(kept[f"{split}_crops"])
-        features, light, mask = (torch.cat(part) for part in parts)
-        labels = torch.tensor(rows["label"].tolist())
-        both.append(
-            Photos(features, labels, {"hog": crops, "light": light}, {"hog": found, "light": mask})
-        )
+        photos.crops["hog"], photos.found["hog"] = crops, found
     return both[0], both[1]
 
 
@@ -229,7 +242,9 @@ def scores(p: torch.Tensor, labels: torch.Tensor) -> tuple[np.ndarray, np.ndarra
     return right, -p.gather(1, labels[:, None]).squeeze(1).log().double().numpy()
 
 
-def compare(answers: dict[str, list[torch.Tensor]], val: Photos) -> None:
+def compare(
+    answers: dict[str, list[torch.Tensor]], val: Photos, pairs: list[tuple[str, str]]
+) -> None:
     """Print means over the seeds, and differences with intervals of paired bootstrap samples."""
     means = {}
     for row, seeds in answers.items():
@@ -239,8 +254,7 @@ def compare(answers: dict[str, list[torch.Tensor]], val: Photos) -> None:
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(val.labels), (5000, len(val.labels)))
     seen = val.found["light"].numpy()
-    last, names = list(ROWS)[-1], list(ROWS)
-    for row, other in [(row, names[0]) for row in names[1:]] + [(last, r) for r in names[1:3]]:
+    for row, other in pairs:
         accuracy, loss = means[row] - means[other]
         for what, difference, unit in (("points", accuracy, 100), ("NLL", loss, 1)):
             sampled = np.quantile(difference[picks].mean(axis=1), (0.025, 0.975)) * unit
