@@ -4,7 +4,8 @@
     python tests/trials/cpu_runtimes.py model_store/vea-lite-3.1.mar INT8.mar --photos FOLDER
 
 One thread each, batches of 8 and of 1, all ways in turns; a figure is the median of the rounds. An
-archive's graphs are read from it, and a file `*.onnx` is a graph by itself. OpenVINO computes a
+archive is unpacked, since its graphs leave their weights in files beside them, and a file `*.onnx`
+is a graph by itself. OpenVINO computes a
 float32 graph in bfloat16 by default where the processor can, so the precision is given. The
 difference is the largest one to ONNX Runtime's features, relative to the largest of these.
 """
@@ -12,8 +13,8 @@ difference is the largest one to ONNX Runtime's features, relative to the larges
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -33,28 +34,28 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Run = Callable[[Pixels], Any]
 
 
-def graphs_of(file: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each graph in an archive, or of the graph that a file is."""
+def graphs_of(file: Path) -> Iterator[tuple[str, Path]]:
+    """Name and path of each graph in an archive, or of the graph that a file is."""
     if file.suffix == ".onnx":
-        yield file.stem, file.read_bytes()
+        yield file.stem, file
         return
-    with zipfile.ZipFile(file) as archive:
-        for name in archive.namelist():
-            if name.endswith(".onnx"):
-                yield f"{file.stem}: {Path(name).stem}", archive.read(name)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as archive:
+        archive.extractall(folder)
+        for graph in sorted(Path(folder).glob("*.onnx")):
+            yield f"{file.stem}: {graph.stem}", graph
 
 
-def in_onnxruntime(graph: bytes) -> tuple[Run, int]:
-    """The graph as the handler runs it, with one thread, and the side of its photos."""
+def in_onnxruntime(graph: Path) -> tuple[Run, tuple[int, int]]:
+    """The graph as the handler runs it, with one thread; channels and side of its photos."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
     side = taken.shape[-1] if isinstance(taken.shape[-1], int) else _SIDE
-    return lambda pixels: session.run(None, {taken.name: pixels})[0], side
+    return lambda pixels: session.run(None, {taken.name: pixels})[0], (taken.shape[1], side)
 
 
-def in_openvino(graph: bytes, precision: str) -> Run:
+def in_openvino(graph: Path, precision: str) -> Run:
     """The graph in OpenVINO with one thread; ``precision`` is ``f32`` or ``bf16``."""
     openvino: Any = import_module("openvino")
     core = openvino.Core()
@@ -63,19 +64,19 @@ def in_openvino(graph: bytes, precision: str) -> Run:
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": precision,
     }
-    compiled = core.compile_model(core.read_model(io.BytesIO(graph)), "CPU", settings)
+    compiled = core.compile_model(core.read_model(graph), "CPU", settings)
     request = compiled.create_infer_request()
     return lambda pixels: request.infer([pixels])[0]
 
 
-def photos_of(folder: Path, count: int, side: int) -> Pixels:
-    """Photos of a folder, squeezed to squares and repeated up to ``count``, uint8, Bx3xHxW."""
+def photos_of(folder: Path, count: int, channels: int, side: int) -> Pixels:
+    """Photos of a folder, squeezed to squares and repeated up to ``count``, uint8, BxCxHxW."""
     found = []
     for file in sorted(folder.iterdir()):
         if file.suffix in (".jpg", ".png") and file.stem != "broken":
             with Image.open(file) as photo:
                 found.append(np.asarray(photo.convert("RGB").resize((side, side))))
-    return np.stack(list(islice(cycle(found), count))).transpose(0, 3, 1, 2).copy()
+    return np.stack(list(islice(cycle(found), count))).transpose(0, 3, 1, 2)[:, :channels].copy()
 
 
 def cpu_ms(run: Run, photos: Pixels, batch: int) -> float:
@@ -86,13 +87,13 @@ def cpu_ms(run: Run, photos: Pixels, batch: int) -> float:
     return (time.process_time() - began) / len(photos) * 1e3
 
 
-def measure(graph: bytes, folder: Path, rounds: int, count: int) -> dict[str, list[str]]:
+def measure(graph: Path, folder: Path, rounds: int, count: int) -> dict[str, list[str]]:
     """Cells of the table for each way: milliseconds of each batch, difference."""
-    run, side = in_onnxruntime(graph)
+    run, shape = in_onnxruntime(graph)
     ways = {"ONNX Runtime": run}
     for title, precision in (("OpenVINO, f32", "f32"), ("OpenVINO, bf16", "bf16")):
         ways[title] = in_openvino(graph, precision)
-    photos = photos_of(folder, count, side)
+    photos = photos_of(folder, count, *shape)
     times: dict[tuple[str, int], list[float]] = {}
     for number in range(rounds + 1):
         for batch in _BATCHES:
