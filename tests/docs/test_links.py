@@ -34,6 +34,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code_blocks_end(page: Path) -> None:
+    fences = re.findall(r"(?m)^ *```(.*)$", page.read_text())
+    assert len(fences) % 2 == 0
+    assert not any(fences[1::2])  # a language would begin a block, not end one
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_files_of_the_project_that_are_named_exist(page: Path) -> None:
     named = [code for code in inline(page.read_text()) if _FILE.fullmatch(code)]
     assert [file for file in named if not (REPOSITORY / file).exists()] == []
